@@ -1,0 +1,151 @@
+"""The multi-task model: one shared encoder, one small head per task (paper, section 4).
+
+Shapes: B examples in the batch, n sentences per example (1 or 2), L tokens, H hidden size,
+C outputs of a head.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.data import Batch
+from mtl_lib.errors import ConfigError, EncoderError
+from mtl_lib.tasks import BY_NAME, Task
+
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A head as data: one linear layer per dropout rate, each behind its dropout.
+
+    `(0.3,)` is the paper's default; `(0.5, 0.3)` is dropout 0.5, linear, activation, dropout
+    0.3, linear: the similarity head of its final architecture (section 5.3).
+    """
+
+    dropout: tuple[float, ...] = (0.3,)
+    activation: str = "relu"
+
+    def __post_init__(self):
+        object.__setattr__(self, "dropout", tuple(self.dropout))  # JSON gives a list back
+        if not self.dropout or not all(0 <= rate < 1 for rate in self.dropout):
+            raise ConfigError(f"head dropout {self.dropout}: give one rate in [0, 1) per layer")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"activation {self.activation!r}: choose from {list(ACTIVATIONS)}")
+
+
+class Head(nn.Module):
+    """Maps the sentence vectors of one task's examples to its outputs.
+
+    A pair is the concatenation [u; v] of its two sentence vectors. With a single linear layer
+    the score is then additive, `w1.u + w2.v`: it cannot compare the two.
+    """
+
+    def __init__(self, task: Task, hidden_size: int, config: HeadConfig | None = None):
+        super().__init__()
+        self.task = task
+        self.config = config or HeadConfig()
+        inputs = task.sentences * hidden_size
+        widths = [inputs] + [hidden_size] * (len(self.config.dropout) - 1) + [task.outputs]
+        self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in self.config.dropout)
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.activation = ACTIVATIONS[self.config.activation]()
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Sentence vectors `[B, n*H]` to logits `[B, C]`."""
+        for depth, (dropout, linear) in enumerate(zip(self.dropouts, self.linears, strict=True)):
+            if depth > 0:
+                vectors = self.activation(vectors)
+            vectors = linear(dropout(vectors))
+        return vectors
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The weight matrices, without biases: what the penalties act on (our reading)."""
+        return [linear.weight for linear in self.linears]
+
+
+class MultitaskModel(nn.Module):
+    """A shared `BertModel` and one `Head` per task; the sentence vector is the pooler's output."""
+
+    def __init__(self, encoder: BertModel, heads: dict[str, HeadConfig]):
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(
+            {
+                name: Head(BY_NAME[name], encoder.config.hidden_size, config)
+                for name, config in heads.items()
+            }
+        )
+        self.frozen = False
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits `[B, C]` of the batch's task."""
+        vectors = self.encoder(batch.input_ids, batch.attention_mask).pooler_output  # [n*B, H]
+        return self.classify(batch.task, vectors)
+
+    def classify(self, task: Task, vectors: Tensor) -> Tensor:
+        """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
+
+        Raises:
+            ConfigError: if the model has no head for the task.
+        """
+        if task.name not in self.heads:
+            raise ConfigError(f"no head for task {task.name!r}: this model has {list(self.heads)}")
+        return self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """What the tasks share, and so what gradient surgery acts on: the encoder's parameters."""
+        return [p for p in self.encoder.parameters() if p.requires_grad]
+
+    def freeze(self) -> None:
+        """Train the heads alone: the encoder and its pooler stay as they are, in eval mode."""
+        self.frozen = True
+        self.encoder.requires_grad_(False)
+        self.encoder.eval()
+
+    def train(self, mode: bool = True) -> "MultitaskModel":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()  # a frozen encoder gives the same vector every time
+        return self
+
+    def save(self, directory: str | Path, tokenizer: Tokenizer) -> None:
+        """Write weights, configuration and tokenizer to a folder: safetensors and JSON only."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        heads = {name: asdict(head.config) for name, head in self.heads.items()}
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        written = directory / "model.safetensors.tmp"
+        save_file(state, written)
+        self.encoder.config.to_json(directory / "config.json")
+        (directory / "heads.json").write_text(json.dumps(heads, indent=2) + "\n")
+        tokenizer.save(str(directory / "tokenizer.json"))
+        os.replace(written, directory / "model.safetensors")  # last: a folder with it is whole
+
+
+def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
+    """Read a model that `MultitaskModel.save` wrote; returned in eval mode.
+
+    Raises:
+        EncoderError: if a file is missing or the weights do not fit the configuration.
+    """
+    directory = Path(directory)
+    for name in ("config.json", "heads.json", "tokenizer.json", "model.safetensors"):
+        if not (directory / name).is_file():
+            raise EncoderError(f"{directory}: no {name}; give a folder written by `mtl train`")
+    heads = json.loads((directory / "heads.json").read_text())
+    encoder = BertModel(BertConfig.from_json(directory / "config.json"))
+    model = MultitaskModel(encoder, {name: HeadConfig(**head) for name, head in heads.items()})
+    try:
+        model.load_state_dict(load_file(directory / "model.safetensors"))
+    except RuntimeError as error:
+        raise EncoderError(f"{directory}/model.safetensors does not fit: {error}") from error
+    return model.eval(), Tokenizer.from_file(str(directory / "tokenizer.json"))
