@@ -1,0 +1,186 @@
+"""The `mtl` command: everything the notebooks do, from a shell."""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from mtl_lib import experiments, figures, handbook
+from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
+from mtl_lib.errors import ConfigError, HandbookError
+from mtl_lib.evaluation import predict, predicted_labels
+from mtl_lib.model import load_model
+from mtl_lib.paths import BUILD, DATA, FIGURES
+from mtl_lib.pretrained import ENCODERS, fetch_encoder
+from mtl_lib.results import RunStore
+from mtl_lib.tasks import BY_NAME
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Expected faults are one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except HandbookError as error:
+        print(f"mtl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mtl", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="fetch or check corpora").add_subparsers(required=True)
+    fetch = data.add_parser("fetch", help="download the original corpora, each file verified")
+    fetch.add_argument("directory", nargs="?", default=str(DATA / "cs224n"))
+    fetch.set_defaults(run=lambda o: fetch_corpus(o.directory))
+    check = data.add_parser("check", help="say what a corpus folder holds")
+    check.add_argument("directory")
+    check.set_defaults(run=lambda o: print(check_corpus(o.directory)))
+
+    encoder = commands.add_parser("encoder", help="fetch pretrained encoders")
+    encoder = encoder.add_subparsers(required=True)
+    fetch = encoder.add_parser("fetch", help="download an encoder and verify its hash")
+    fetch.add_argument("name", choices=[name for name in ENCODERS if name != "tiny"])
+    fetch.set_defaults(run=lambda o: print(fetch_encoder(o.name)))
+
+    train = commands.add_parser("train", help="train one row and keep its model")
+    train.add_argument("row", help="a row id, such as 3.2")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--model", help="folder for the model (default: build/models/ROW-seedN)")
+    _study_options(train)
+    train.set_defaults(run=_train)
+
+    sweep = commands.add_parser("sweep", help="train rows that are not stored yet")
+    sweep.add_argument("--rows", default="", help="comma-separated row ids (default: all 21)")
+    sweep.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
+    sweep.add_argument("--jobs", type=int, default=0, help="runs at a time")
+    sweep.add_argument("--store", help="folder of the runs (default: build/runs/PROFILE)")
+    _study_options(sweep)
+    sweep.set_defaults(run=_sweep)
+
+    draw = commands.add_parser("figures", help="draw Figures 2-9 from stored runs")
+    draw.add_argument("--profile", default="stored", choices=["stored", *experiments.PROFILES])
+    draw.set_defaults(run=lambda o: draw_figures(o.profile))
+
+    submit = commands.add_parser("predict", help="write predictions in the class's format")
+    submit.add_argument("model", help="folder written by `mtl train`")
+    submit.add_argument("--data", default="handbook", help="corpus folder")
+    submit.add_argument("--split", default="test", choices=["dev", "test"])
+    submit.add_argument("--out", default=str(BUILD / "predictions"))
+    submit.set_defaults(run=lambda o: write_predictions(o.model, o.data, o.split, o.out))
+
+    handbook.add_reproduce_command(commands)
+    return parser
+
+
+def _study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="quick", choices=list(experiments.PROFILES))
+    parser.add_argument("--data", default="", help="corpus folder (default: the profile's)")
+    parser.add_argument("--encoder", default="", help="encoder (default: the profile's)")
+    parser.add_argument("--max-steps", type=int, default=0, help="cap on the steps of a run")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    rows = experiments.choose_rows(experiments.ALL_ROWS, options.rows or ",".join(experiments.ROWS))
+    runs = experiments.study(
+        rows,
+        profile=options.profile,
+        data=options.data,
+        encoder=options.encoder,
+        seeds=options.seeds,
+        max_steps=options.max_steps,
+        jobs=options.jobs,
+        store=options.store,
+    )
+    for run in runs:
+        print(experiments.summary(run))
+
+
+def _train(options: argparse.Namespace) -> None:
+    experiments.choose_rows([options.row])
+    profile = experiments.PROFILES[options.profile]
+    changes = {"encoder": options.encoder, "max_steps": options.max_steps}
+    config = experiments.replace(
+        profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed),
+        **{name: value for name, value in changes.items() if value},
+    )
+    corpus = load_corpus(options.data or experiments.default_corpus(profile.corpus))
+    model = Path(options.model or BUILD / "models" / f"{options.row}-seed{options.seed}")
+    torch.set_num_threads(profile.threads)
+    run = experiments.run_experiment(
+        config,
+        corpus,
+        RunStore(BUILD / "runs" / options.profile),
+        on_epoch=lambda entry: print(f"epoch {entry['epoch']}: step {entry['step']}", flush=True),
+        save_model=model,
+    )
+    print(experiments.summary(run))
+    print(f"model: {model}")
+
+
+def draw_figures(profile: str) -> None:
+    """Figures 2-9: from the committed studies into figures/, else into figures/PROFILE/."""
+    if profile == "stored":
+        target, rows = FIGURES, experiments.stored_runs
+    else:
+        runs = RunStore(BUILD / "runs" / profile).runs()
+        target = FIGURES / profile
+
+        def rows(wanted):
+            return [run for run in runs if run.config["row"] in wanted]
+
+    for number, draw in figures.ALL.items():
+        for path in draw(rows(FIGURE_ROWS[number])).save(target):
+            print(path)
+
+
+# Figures 5 to 9 speak of the baseline and the final model.
+FIGURE_ROWS = {
+    2: ["3.10", "4.6"],
+    3: [*experiments.FIGURE_3, *experiments.FROZEN],
+    4: list(experiments.FIGURE_4),
+} | {number: ["3.1", "3.10", "4.6"] for number in range(5, 10)}
+
+
+def write_predictions(model: str, data: str, split: str, out: str) -> None:
+    """Predictions of a model in the class's submission format, one file per task.
+
+    Written as the class's starter code writes them: a header `id \\t Predicted_...`, then
+    `id , prediction` per row, in the order of the corpus file.
+
+    Raises:
+        ConfigError: if the corpus has no such split of any of the model's tasks.
+    """
+    network, tokenizer = load_model(model)
+    corpus = load_corpus(data)
+    names = [name for name in network.heads if split in corpus.splits.get(name, {})]
+    if not names:
+        raise ConfigError(f"corpus {data!r} has no {split} split of {list(network.heads)}")
+    limit = network.encoder.config.max_position_embeddings
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        examples = tokenize(corpus.splits[name][split], BY_NAME[name], tokenizer, limit)
+        labels = predicted_labels(BY_NAME[name], predict(network, examples))
+        path = Path(out) / SUBMISSION[name][0].format(split=split)
+        unfinished = path.with_name(path.name + ".tmp")
+        with unfinished.open("w", newline="") as file:
+            file.write(f"id \t {SUBMISSION[name][1]} \n")
+            for key, label in zip(examples.ids, labels, strict=True):
+                file.write(f"{key} , {label} \n")
+        os.replace(unfinished, path)
+        print(path)
+
+
+SUBMISSION = {
+    "sentiment": ("sst-{split}-output.csv", "Predicted_Sentiment"),
+    "paraphrase": ("para-{split}-output.csv", "Predicted_Is_Paraphrase"),
+    "similarity": ("sts-{split}-output.csv", "Predicted_Similiary"),
+    "cfimdb": ("cfimdb-{split}-output.csv", "Predicted_Sentiment"),
+}

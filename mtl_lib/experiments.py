@@ -1,0 +1,577 @@
+"""An experiment is data: the rows of the paper's Figures 3 and 4, the profiles, and the study.
+
+What the paper states and what is our reading is told apart in `READINGS`.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
+from mtl_lib.errors import ConfigError, HandbookError, RunError
+from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.optim import AdamW
+from mtl_lib.paths import BUILD, DATA, RESULTS
+from mtl_lib.pretrained import encoder_hash, load_encoder
+from mtl_lib.results import Run, RunStore, run_key
+from mtl_lib.tasks import BY_NAME, TASKS
+from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
+from mtl_lib.weighting import WEIGHTINGS
+
+# Raised whenever the code changes what a run computes, so that no stale run is found again.
+STUDY_VERSION = 1
+
+READINGS = {
+    "sentence vector": "the pooler's output; a pair is [u; v], its sentences encoded apart",
+    "epoch": "one pass over the shortest training set; a step takes one batch of each task",
+    "dropout": "0.3 stands before the heads; the encoder keeps its own 0.1",
+    "second layer": "as wide as the encoder; in row 3.7 dropout 0.3 before each layer",
+    "penalised weights": "the similarity head's matrices, no biases",
+    "Figure 4": "rows without a rate: 1e-5; rate constant, no schedule",
+    "reported epoch": "the best mean of the three development metrics; the last is stored too",
+    "frozen control": "encoder and pooler in eval mode; heads at 1e-5 and at 1e-3",
+    "AdamW": "epsilon 1e-6 in the efficient form, as in the class's starter code",
+    "SMART": "strength 1, epsilon = sigma = 1e-5, eta 1e-3, one ascent step, no dropout",
+}
+
+
+def _heads(**heads: HeadConfig) -> dict[str, HeadConfig]:
+    """The three tasks' heads; those not named are the paper's default."""
+    return {task.name: heads.get(task.name, HeadConfig()) for task in TASKS}
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides a run but the corpus. Defaults: the baseline of Figure 3.
+
+    Attributes:
+        row: its id, "3.1" .. "4.10" or a name.
+        name: the paper's words for the row.
+        heads: head of each task; its keys are the tasks trained.
+        weighting: "sum" or "pcgrad" (gradient surgery).
+        lr: learning rate, already multiplied by `lr_factor`.
+        weight_decay: decoupled, AdamW's.
+        batch_size: examples per task and step.
+        penalty: p of the norm penalty on the similarity head, or None.
+        penalty_strength: its factor (paper, section 4).
+        smoothness: strength of SMART on sentiment; 0 is off.
+        class_weights: weight the sentiment classes.
+        frozen: train the heads alone.
+        epochs, max_steps, max_length, train_sample: the protocol, set by the profile: passes,
+            cap on the steps, tokens per sentence, training examples evaluated per task.
+    """
+
+    row: str
+    name: str
+    heads: Mapping[str, HeadConfig] = field(default_factory=_heads)
+    weighting: str = "sum"
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    batch_size: int = 8
+    penalty: float | None = None
+    penalty_strength: float = 0.05
+    smoothness: float = 0.0
+    class_weights: bool = False
+    frozen: bool = False
+    seed: int = 0
+    profile: str = "full"
+    encoder: str = "bert-base-uncased"
+    lr_factor: float = 1.0
+    epochs: int = 10
+    max_steps: int | None = None
+    max_length: int = 512
+    train_sample: int | None = None
+
+    def __post_init__(self):
+        if self.weighting not in WEIGHTINGS:
+            raise ConfigError(f"weighting {self.weighting!r}: choose from {list(WEIGHTINGS)}")
+        if unknown := set(self.heads) - set(BY_NAME):
+            raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
+        for name in ("lr", "batch_size", "epochs"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0")
+
+    def as_dict(self) -> dict:
+        """The configuration as JSON gives it back: lists for tuples, "inf" for infinity."""
+        words = asdict(self) | {"heads": {name: asdict(h) for name, h in self.heads.items()}}
+        if self.penalty is not None:
+            words["penalty"] = str(self.penalty)  # JSON has no infinity
+        return json.loads(json.dumps(words))
+
+
+def _final(row: str, name: str, activation: str = "relu", **changes) -> ExperimentConfig:
+    """The paper's final architecture (section 5.3) with one change of Figure 4."""
+    heads = _heads(
+        sentiment=HeadConfig((0.5,)), similarity=HeadConfig((0.5, 0.3), activation=activation)
+    )
+    return ExperimentConfig(
+        row, name, heads=heads, weighting="pcgrad", penalty=float("inf"), **changes
+    )
+
+
+def _surgery(row: str, name: str, **changes) -> ExperimentConfig:
+    return ExperimentConfig(row, name, weighting="pcgrad", **changes)
+
+
+_MORE_DROPOUT = _heads(sentiment=HeadConfig((0.5,)), similarity=HeadConfig((0.5,)))
+
+
+def _by_row(*configs: ExperimentConfig) -> dict[str, ExperimentConfig]:
+    return {config.row: config for config in configs}
+
+
+FIGURE_3 = _by_row(
+    ExperimentConfig("3.1", "Baseline minBERT"),
+    _surgery("3.2", "gradient surgery"),
+    _surgery("3.3", "gs + increased STS dropout", heads=_heads(similarity=HeadConfig((0.5,)))),
+    _surgery("3.4", "gs + l2 regularization", weight_decay=0.05),
+    _surgery("3.5", "gs + l1 regularization", penalty=1.0),
+    _surgery("3.6", "gs + l-inf regularization", penalty=float("inf")),
+    _surgery(
+        "3.7",
+        "gs + add one linear layer each",
+        heads={task.name: HeadConfig((0.3, 0.3)) for task in TASKS},
+    ),
+    _surgery("3.8", "gs + increase dropout (sts & sst)", heads=_MORE_DROPOUT),
+    _surgery("3.9", "gs + dropout + SMART (on sst)", heads=_MORE_DROPOUT, smoothness=1.0),
+    _final("3.10", "final architecture"),
+)
+
+FIGURE_4 = _by_row(
+    _final("4.1", "batch size = 16", batch_size=16),
+    _final("4.2", "weight decay = 0.1", weight_decay=0.1),
+    _final("4.3", "wd = 0.1, lr = 5e-6", weight_decay=0.1, lr=5e-6),
+    _final("4.4", "wd = 0.05, lr = 5e-6", weight_decay=0.05, lr=5e-6),
+    _final("4.5", "lr = 5e-6", lr=5e-6),
+    _final("4.6", "lr = 5e-5", lr=5e-5),
+    _final("4.7", "lr = 3e-5", lr=3e-5),
+    _final("4.8", "lr = 6e-5", lr=6e-5),
+    _final("4.9", "lr = 5e-5, weighted loss", lr=5e-5, class_weights=True),
+    _final("4.10", "lr = 5e-5, LeakyReLU", lr=5e-5, activation="leaky_relu"),
+)
+
+# The control that the paper lacks: what the heads alone can do. One row, at two rates.
+FROZEN = _by_row(
+    ExperimentConfig("frozen-1e-5", "frozen encoder, lr = 1e-5", frozen=True),
+    ExperimentConfig("frozen-1e-3", "frozen encoder, lr = 1e-3", frozen=True, lr=1e-3),
+)
+
+# The paper's first part: sentiment alone, on two corpora, encoder frozen and fine-tuned.
+SINGLE_TASK = _by_row(
+    *(
+        ExperimentConfig(
+            f"{corpus}-{'frozen' if frozen else 'finetuned'}",
+            f"{title} alone, {'frozen' if frozen else 'fine-tuned'}",
+            heads={task: HeadConfig()},
+            frozen=frozen,
+            lr=1e-3 if frozen else 1e-5,
+        )
+        for corpus, title, task in (("sst", "SST", "sentiment"), ("cfimdb", "CFIMDB", "cfimdb"))
+        for frozen in (True, False)
+    )
+)
+
+ROWS = FIGURE_3 | FIGURE_4 | FROZEN
+ALL_ROWS = ROWS | SINGLE_TASK
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of the paper's protocol is run, and on what.
+
+    Attributes:
+        encoder: name of an encoder.
+        corpus: "handbook", or "cs224n" for the real corpora in data/cs224n where present.
+        epochs, max_steps, max_length, train_sample: see `ExperimentConfig`.
+        lr_factor: multiplies every row's rate: shorter training needs larger steps.
+        threads: CPU threads of one run; fixed, since it decides the last bits.
+        seconds: measured time of a run on 2 cores, for the estimate before a study.
+    """
+
+    encoder: str
+    corpus: str
+    epochs: int
+    lr_factor: float = 1.0
+    max_steps: int | None = None
+    max_length: int = 512
+    train_sample: int | None = None
+    threads: int = 2
+    seconds: float = 0.0
+
+    def apply(self, config: ExperimentConfig, name: str, seed: int = 0) -> ExperimentConfig:
+        """The row under this profile."""
+        return replace(
+            config,
+            profile=name,
+            seed=seed,
+            encoder=self.encoder,
+            lr=config.lr * self.lr_factor,
+            lr_factor=self.lr_factor,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            max_length=self.max_length,
+            train_sample=self.train_sample,
+        )
+
+
+PROFILES = {
+    "quick": Profile(
+        "tiny", "handbook", epochs=3, lr_factor=50, max_length=64, train_sample=800, threads=1
+    ),
+    "laptop": Profile(
+        "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
+        train_sample=2000,
+    ),
+    "full": Profile("bert-base-uncased", "cs224n", epochs=10),
+}  # fmt: skip
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    corpus: Corpus,
+    store: RunStore,
+    on_epoch: Callable[[dict], None] | None = None,
+    save_model: str | Path | None = None,
+) -> Run:
+    """Train one configuration and store the run, or return it where it is stored already.
+
+    Args:
+        on_epoch: called with each epoch's history entry while it trains.
+        save_model: folder for the best epoch's model; a stored run is then trained again.
+
+    Raises:
+        ConfigError: if the corpus lacks a training or development set of one of the tasks.
+        RunError: if a loss becomes infinite or NaN.
+    """
+    encoder_sha = encoder_hash(config.encoder)
+    key = run_key(config.as_dict(), corpus.fingerprint, encoder_sha, STUDY_VERSION)
+    if not save_model and (run := store.get(key)):
+        return run
+    started = time.perf_counter()
+    torch.manual_seed(config.seed)
+    encoder, tokenizer = load_encoder(config.encoder)
+    train = tokenized(corpus, "train", config, tokenizer)
+    dev = tokenized(corpus, "dev", config, tokenizer)
+    model = MultitaskModel(encoder, dict(config.heads))
+    if config.frozen:
+        model.freeze()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Trainer(
+        model,
+        train,
+        optimizer=AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+        ),
+        weighting=WEIGHTINGS[config.weighting],
+        batch_size=config.batch_size,
+        seed=config.seed,
+        terms=_loss_terms(config),
+        class_weights=_class_weights(config, train, next(model.parameters()).device),
+    )
+    fit = trainer.fit(
+        dev,
+        {name: _sample(split, config.train_sample) for name, split in train.items()},
+        epochs=config.epochs,
+        max_steps=config.max_steps,
+        on_epoch=on_epoch,
+        on_best=(lambda: model.save(save_model, tokenizer)) if save_model else None,
+    )
+    run = Run(
+        config=config.as_dict(),
+        metrics={"best": fit.best, "last": fit.last},
+        history=fit.history,
+        predictions=fit.logits,
+        labels={name: split.labels.numpy() for name, split in dev.items()},
+        ids={name: split.ids for name, split in dev.items()},
+        provenance={
+            "study_version": STUDY_VERSION,
+            "corpus": {
+                "name": corpus.name,
+                "fingerprint": corpus.fingerprint,
+                "files": corpus.files,
+                "skipped_rows": len(corpus.skipped),
+                "notes": corpus.notes,
+            },
+            "encoder": {"name": config.encoder, "sha256": encoder_sha},
+            "steps": trainer.steps,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": round(time.perf_counter() - started, 1),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "threads": torch.get_num_threads(),
+            "hardware": hardware(),
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "numpy", "tokenizers")},
+        },
+        key=key,
+    )
+    store.put(run)
+    return run
+
+
+def tokenized(
+    corpus: Corpus, split: str, config: ExperimentConfig, tokenizer
+) -> dict[str, TokenizedSplit]:
+    """One split of each of the configuration's tasks, tokenised once per process.
+
+    Raises:
+        ConfigError: if the corpus has no such split of a task.
+    """
+    for name in config.heads:
+        if split not in corpus.splits.get(name, {}):
+            raise ConfigError(
+                f"row {config.row} needs the {split} split of {name}: corpus {corpus.name!r} has "
+                f"none"
+            )
+    cache_key = (corpus.fingerprint, config.encoder, config.max_length)
+    if cache_key not in _TOKENIZED:
+        _TOKENIZED.clear()  # one corpus at a time in memory
+    cache = _TOKENIZED.setdefault(cache_key, {})
+    for name in config.heads:
+        if (name, split) not in cache:
+            examples = corpus.splits[name][split]
+            cache[name, split] = tokenize(examples, BY_NAME[name], tokenizer, config.max_length)
+    return {name: cache[name, split] for name in config.heads}
+
+
+_TOKENIZED: dict[tuple, dict[tuple[str, str], TokenizedSplit]] = {}
+
+
+def _sample(split: TokenizedSplit, size: int | None) -> TokenizedSplit:
+    """The fixed sample on which training metrics are measured: the same for every run."""
+    if size is None or size >= len(split):
+        return split
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return split.take(order[:size])
+
+
+def _loss_terms(config: ExperimentConfig) -> dict:
+    terms = {}
+    if config.penalty is not None:
+        terms["similarity"] = [penalty_term("similarity", config.penalty, config.penalty_strength)]
+    if config.smoothness:
+        noise = torch.Generator().manual_seed(config.seed)
+        terms["sentiment"] = [smoothness_term(config.smoothness, noise)]
+    return terms
+
+
+def _class_weights(config: ExperimentConfig, train: dict, device: torch.device) -> dict:
+    if not config.class_weights:
+        return {}
+    split = train["sentiment"]
+    return {"sentiment": class_weights(split.labels, split.task.num_classes).to(device)}
+
+
+def hardware() -> str:
+    """The machine in words: processor architecture, cores, GPU."""
+    words = f"{platform.machine()}, {os.cpu_count()} cores"
+    return f"{words}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else words
+
+
+def study(
+    rows: Iterable[str],
+    *,
+    only: str = "",
+    profile: str = "stored",
+    data: str = "",
+    encoder: str = "",
+    seeds: str = "",
+    max_steps: int = 0,
+    jobs: int = 0,
+    store: str | Path | None = None,
+) -> list[Run]:
+    """The runs of some rows: read where they are stored, trained where they are not.
+
+    Every argument but `rows` may be left empty for the profile's default; they are the
+    parameters of the notebooks and of `make reproduce`.
+
+    Args:
+        rows: row ids, such as `FIGURE_3`.
+        only: keep these of them, comma-separated: "3.1,3.2".
+        profile: "stored" reads the best committed study; "quick", "laptop" and "full" train.
+        data: a corpus folder, or "handbook".
+        encoder: name or folder of an encoder.
+        seeds: comma-separated: "0,1,2".
+        max_steps: cap on the steps of a run.
+        jobs: runs at a time, each in a process of its own.
+        store: folder of the runs; build/runs/PROFILE by default.
+
+    Returns:
+        The runs, by row and seed.
+
+    Raises:
+        ConfigError: if a row, profile or seed does not exist.
+    """
+    chosen = choose_rows(rows, only)
+    if profile == "stored":
+        return stored_runs(chosen)
+    if profile not in PROFILES:
+        raise ConfigError(f"profile {profile!r}: choose from {['stored', *PROFILES]}")
+    settings = PROFILES[profile]
+    if encoder:
+        settings = replace(settings, encoder=encoder)
+    if max_steps:
+        settings = replace(settings, max_steps=max_steps)
+    data = data or default_corpus(settings.corpus)
+    store = RunStore(store or BUILD / "runs" / profile)
+    configs = [
+        settings.apply(ALL_ROWS[row], profile, seed)
+        for row in chosen
+        for seed in parse_seeds(seeds)
+    ]
+    jobs = jobs or max(1, (os.cpu_count() or 1) // settings.threads)
+    keys = run_all(configs, data, store, jobs=jobs, threads=settings.threads, each=settings.seconds)
+    return [store.get(key) for key in keys]
+
+
+def choose_rows(rows: Iterable[str], only: str = "") -> list[str]:
+    """Row ids that exist, in their order; `only` keeps some, comma-separated.
+
+    Raises:
+        ConfigError: naming the ids that do not exist.
+    """
+    rows = list(rows)
+    wanted = [row.strip() for row in only.split(",") if row.strip()]
+    if unknown := [row for row in [*rows, *wanted] if row not in ALL_ROWS]:
+        raise ConfigError(f"unknown row {', '.join(unknown)}: choose from {', '.join(ALL_ROWS)}")
+    return [row for row in rows if row in wanted] if wanted else rows
+
+
+def parse_seeds(seeds: str) -> list[int]:
+    """ "0,1,2" to [0, 1, 2]; empty is [0].
+
+    Raises:
+        ConfigError: if one is no whole number.
+    """
+    try:
+        return [int(seed) for seed in seeds.split(",")] if seeds else [0]
+    except ValueError:
+        raise ConfigError(f"seeds {seeds!r}: give whole numbers, such as 0,1,2") from None
+
+
+def default_corpus(name: str) -> str:
+    """The profile's corpus: the real one in data/cs224n where present, else the embedded one."""
+    real = DATA / "cs224n"
+    return str(real) if name == "cs224n" and real.is_dir() else "handbook"
+
+
+def stored_runs(rows: Iterable[str]) -> list[Run]:
+    """The committed runs of some rows, from the most thorough study that holds any of them."""
+    for profile in reversed(PROFILES):
+        runs = [run for run in RunStore(RESULTS / profile).runs() if run.config["row"] in rows]
+        if runs:
+            return runs
+    raise RunError(
+        f"{RESULTS}: no stored run of rows {', '.join(rows)}; train them with "
+        f"`mtl sweep --profile quick`"
+    )
+
+
+def run_all(
+    configs: list[ExperimentConfig],
+    data: str,
+    store: RunStore,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    each: float = 0.0,
+) -> list[str]:
+    """Train what is not stored yet, several runs at a time, and return the keys of all.
+
+    A finished run is stored at once, so that whatever stops the study repeats none of them.
+    Rows whose task the corpus lacks (CFIMDB in the embedded corpora) are left out, with a word.
+
+    Args:
+        threads: CPU threads of each run.
+        each: expected seconds of a run, for the estimate.
+    """
+    corpus = _corpus(data)
+    missing = [c for c in configs if any(name not in corpus.splits for name in c.heads)]
+    for config in missing:
+        print(f"{config.row}: left out, corpus {corpus.name!r} has no {', '.join(config.heads)}")
+    configs = [config for config in configs if config not in missing]
+    hashes = {name: encoder_hash(name) for name in {config.encoder for config in configs}}
+    keys = [
+        run_key(c.as_dict(), corpus.fingerprint, hashes[c.encoder], STUDY_VERSION) for c in configs
+    ]
+    pending = [c for c, key in zip(configs, keys, strict=True) if store.get(key) is None]
+    if pending:
+        estimate = f", about {each * len(pending) / jobs / 60:.0f} minutes" if each else ""
+        print(
+            f"{len(configs)} runs on corpus {corpus.name!r}: {len(configs) - len(pending)} stored, "
+            f"{len(pending)} to train, {jobs} at a time{estimate}",
+            flush=True,
+        )
+        _train(pending, data, store, jobs, threads)
+    return keys
+
+
+def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -> None:
+    """Train in worker processes; after Ctrl-C or a fault the finished runs are stored."""
+    done = 0
+    # Spawned, not forked: a forked child would inherit torch's thread pool in an unknown state.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        min(jobs, len(configs)), context, initializer=torch.set_num_threads, initargs=(threads,)
+    )
+    try:
+        futures = [pool.submit(_train_one, config, data, store) for config in configs]
+        for future in as_completed(futures):
+            done += 1
+            print(f"[{done}/{len(configs)}] {future.result()}", flush=True)
+    except KeyboardInterrupt:
+        _stop(pool)
+        print(f"\nStopped: {done} of {len(configs)} runs are finished and stored in", store.directory)
+        print("The same command goes on from there.")
+        raise
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once: an unfinished run leaves nothing behind."""
+    for process in (pool._processes or {}).values():
+        process.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _train_one(config: ExperimentConfig, data: str, store: RunStore) -> str:
+    """One run in a worker process; returns the line that reports it."""
+    try:
+        run = run_experiment(config, _corpus(data), store)
+    except HandbookError as error:
+        raise type(error)(f"row {config.row}, seed {config.seed}: {error}") from None
+    return summary(run)
+
+
+@lru_cache(maxsize=1)
+def _corpus(data: str) -> Corpus:
+    return load_corpus(data)
+
+
+def summary(run: Run) -> str:
+    """A run in one line: row, seed, development metrics of its best epoch, time."""
+    scores = ", ".join(
+        f"{name} {values[BY_NAME[name].metric]:.3f}"
+        for name, values in run.metrics["best"]["dev"].items()
+    )
+    config = run.config
+    return (
+        f"{config['row']} {config['name']}, seed {config['seed']}: dev {scores} "
+        f"({run.provenance['steps']} steps, {run.provenance['seconds']:.0f} s)"
+    )
