@@ -1,0 +1,349 @@
+"""BERT from scratch, to be read from top to bottom (Devlin et al., 2019; Vaswani et al., 2017).
+
+Letters used for shapes here and everywhere else in the library:
+
+    B  sentences in the batch        A  attention heads
+    L  tokens per sentence, padded   D  size of one head, H / A
+    H  hidden size                   I  intermediate size of the feed-forward layer
+    V  vocabulary size
+
+Order of reading: configuration, embeddings, attention, add and norm, layer, encoder, pooler, model.
+Parameters keep the names of the public checkpoints, for instance
+`encoder.layer.0.attention.self.query.weight`, so that those load without a translation.
+"""
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtl_lib.errors import EncoderError
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+)
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes and rates of an encoder, under the names of the public `config.json`.
+
+    The defaults are those of bert-base-uncased.
+
+    Raises:
+        EncoderError: if a value is impossible or asks for something this file does not build.
+    """
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (*_SIZES, "max_position_embeddings", "type_vocab_size"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise EncoderError(f"{name} is {value!r}; it must be a whole number above 0")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EncoderError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if self.hidden_size % self.num_attention_heads:
+            raise EncoderError(
+                f"hidden_size {self.hidden_size} does not divide into "
+                f"num_attention_heads {self.num_attention_heads}; choose a multiple"
+            )
+        if self.hidden_act != "gelu":
+            raise EncoderError(f"hidden_act is {self.hidden_act!r}; only 'gelu' is built here")
+        if self.pad_token_id not in range(self.vocab_size):
+            raise EncoderError(f"pad_token_id {self.pad_token_id} is no row of the vocabulary")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "BertConfig":
+        """Read a public `config.json`; keys that do not shape the encoder are ignored.
+
+        Raises:
+            EncoderError: if the file is missing, is not a JSON object, or lacks one of the sizes
+                (which would otherwise silently become bert-base's).
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            missing = [name for name in _SIZES if name not in values]
+            if missing:
+                raise EncoderError(f"{', '.join(missing)} missing")
+            known = {field.name for field in fields(cls)}
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except (OSError, ValueError, TypeError, AttributeError, EncoderError) as error:
+            raise EncoderError(f"{path}: not the config.json of a BERT encoder: {error}") from error
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the `config.json` that `from_json` reads back."""
+        temporary = Path(f"{path}.tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+
+class BertOutput(NamedTuple):
+    """What the encoder returns: one vector per token, and one per sentence."""
+
+    last_hidden_state: Tensor  # [B, L, H]
+    pooler_output: Tensor  # [B, H]
+
+
+class BertEmbeddings(nn.Module):
+    """Word + position + segment, then LayerNorm and dropout (Devlin et al., figure 2)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        H = config.hidden_size
+        self.word_embeddings = nn.Embedding(config.vocab_size, H, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, H)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, H)
+        self.LayerNorm = nn.LayerNorm(H, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """`[B, L]` word ids, and 0 or 1 per token for the first or second segment -> `[B, L, H]`.
+
+        Raises:
+            EncoderError: if L exceeds the number of positions the encoder knows.
+        """
+        length, positions = input_ids.shape[1], self.position_embeddings.num_embeddings
+        if length > positions:
+            raise EncoderError(
+                f"a sentence has {length} tokens, but the encoder knows {positions} positions; "
+                f"tokenise with max_length={positions} or less"
+            )
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        words = self.word_embeddings(input_ids)  # [B, L, H]
+        positions = self.position_embeddings(
+            torch.arange(length, device=input_ids.device)
+        )  # [L, H]
+        segments = self.token_type_embeddings(token_type_ids)  # [B, L, H]
+        return self.dropout(self.LayerNorm(words + positions + segments))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Cut every token's vector into `heads` pieces: `[B, L, H]` -> `[B, A, L, D]`.
+
+    The heads move in front of the tokens, so that each head attends on its own.
+    """
+    B, L, H = x.shape
+    return x.view(B, L, heads, H // heads).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Undo `split_heads`: `[B, A, L, D]` -> `[B, L, H]`."""
+    return x.transpose(1, 2).flatten(start_dim=2)
+
+
+def attention_scores(query: Tensor, key: Tensor) -> Tensor:
+    """How well each query matches each key: q . k / sqrt(D), two `[B, A, L, D]` -> `[B, A, L, L]`.
+
+    Without the root the scores' spread grows with D and the softmax saturates
+    (Vaswani et al., section 3.2.1).
+    """
+    return query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+
+
+def mask_scores(scores: Tensor, attention_mask: Tensor) -> Tensor:
+    """Give padding tokens the lowest finite score, so that the softmax makes their weight 0.
+
+    Args:
+        scores: `[B, A, L, L]`, queries by keys.
+        attention_mask: `[B, L]`, 1 for a token, 0 for padding; it hides keys, not queries.
+
+    The lowest score is finite: over minus infinity a sentence of padding only would give NaN.
+    """
+    padding = attention_mask[:, None, None, :] == 0  # [B, 1, 1, L]
+    return scores.masked_fill(padding, torch.finfo(scores.dtype).min)
+
+
+class BertSelfAttention(nn.Module):
+    """Multi-head self-attention, softmax(q k^T / sqrt(D)) v (Vaswani et al., equation 1)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """`[B, L, H]` and a mask `[B, L]` -> `[B, L, H]`."""
+        query = split_heads(self.query(hidden), self.heads)  # [B, A, L, D]
+        key = split_heads(self.key(hidden), self.heads)  # [B, A, L, D]
+        value = split_heads(self.value(hidden), self.heads)  # [B, A, L, D]
+        scores = mask_scores(attention_scores(query, key), attention_mask)  # [B, A, L, L]
+        probabilities = scores.softmax(dim=-1)  # over the keys: each query's row sums to 1
+        context = self.dropout(probabilities) @ value  # [B, A, L, D]
+        return merge_heads(context)  # [B, L, H]
+
+
+class AddNorm(nn.Module):
+    """LayerNorm(residual + dropout(dense(x))): the end of both halves of a layer.
+
+    Dropout acts on the new part only; the residual passes untouched (Vaswani et al., section 5.4).
+    """
+
+    def __init__(self, size: int, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """`[B, L, size]` and the residual `[B, L, H]` -> `[B, L, H]`."""
+        return self.LayerNorm(residual + self.dropout(self.dense(x)))
+
+
+class BertAttention(nn.Module):
+    """First half of a layer: tokens look at each other, then add and norm."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(config)
+        self.output = AddNorm(config.hidden_size, config)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """`[B, L, H]` and a mask `[B, L]` -> `[B, L, H]`."""
+        return self.output(self.self(hidden, attention_mask), hidden)
+
+
+class BertIntermediate(nn.Module):
+    """The widening of the feed-forward part, with the exact GELU (Hendrycks and Gimpel, 2016)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[B, L, H]` -> `[B, L, I]`."""
+        return F.gelu(self.dense(hidden))
+
+
+class BertLayer(nn.Module):
+    """Attention, then the same feed-forward network on every token (Devlin et al., section 3)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = BertIntermediate(config)
+        self.output = AddNorm(config.intermediate_size, config)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """`[B, L, H]` and a mask `[B, L]` -> `[B, L, H]`."""
+        attended = self.attention(hidden, attention_mask)  # [B, L, H]
+        return self.output(self.intermediate(attended), attended)  # [B, L, I] -> [B, L, H]
+
+
+class BertEncoder(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """`[B, L, H]` and a mask `[B, L]` -> `[B, L, H]`."""
+        for layer in self.layer:
+            hidden = layer(hidden, attention_mask)
+        return hidden
+
+
+class BertPooler(nn.Module):
+    """The sentence vector: a linear layer and tanh on the first token, [CLS]."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[B, L, H]` -> `[B, H]`."""
+        return torch.tanh(self.dense(hidden[:, 0]))
+
+
+class BertModel(nn.Module):
+    """The whole encoder: `pooler(encoder(embeddings(ids)))`.
+
+    `embed` and `encode` are the two halves of `forward`, for those who step in between.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.pooler = BertPooler(config)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        """Weights from N(0, initializer_range), biases 0, the padding word's row 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])
+
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Finished embeddings, positions and LayerNorm included: `[B, L]` -> `[B, L, H]`."""
+        return self.embeddings(input_ids, token_type_ids)
+
+    def encode(self, embeddings: Tensor, attention_mask: Tensor) -> BertOutput:
+        """Run the layers and the pooler on what `embed` returned; nothing is added again.
+
+        Args:
+            embeddings: `[B, L, H]`.
+            attention_mask: `[B, L]`, 1 for a token, 0 for padding.
+
+        Raises:
+            ValueError: if the mask does not have one entry per token, since broadcasting would
+                hide it.
+        """
+        if attention_mask.shape != embeddings.shape[:2]:
+            raise ValueError(
+                f"attention_mask is {tuple(attention_mask.shape)}, "
+                f"but the embeddings need {tuple(embeddings.shape[:2])}"
+            )
+        hidden = self.encoder(embeddings, attention_mask)  # [B, L, H]
+        return BertOutput(hidden, self.pooler(hidden))  # [B, L, H], [B, H]
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> BertOutput:
+        """Encode a batch of padded sentences.
+
+        Args:
+            input_ids: word ids, `[B, L]`.
+            attention_mask: `[B, L]`, 1 for a token, 0 for padding.
+            token_type_ids: `[B, L]`, 0 or 1 for the first or second segment; None means all 0.
+
+        Returns:
+            `BertOutput` with `[B, L, H]` and `[B, H]`; rows at padding tokens carry no meaning.
+
+        Raises:
+            EncoderError: if L exceeds `max_position_embeddings`.
+            ValueError: if the mask's shape is not `[B, L]`.
+        """
+        return self.encode(self.embed(input_ids, token_type_ids), attention_mask)
