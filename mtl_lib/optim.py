@@ -1,0 +1,141 @@
+"""The AdamW step and the learning-rate schedule."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, Algorithm 2).
+
+    For a parameter theta with gradient g at its own step t (eta: `lr`, lambda: `weight_decay`):
+
+        m = b1 m + (1 - b1) g                 running mean of the gradient
+        v = b2 v + (1 - b2) g^2               running mean of its square
+        theta = theta - eta lambda theta - update
+
+    where the update, by `form`, is
+
+        "textbook"    eta m^ / (sqrt(v^) + eps),  m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+                      (Kingma and Ba, 2015, Algorithm 1; `torch.optim.AdamW`)
+        "efficient"   eta_t m / (sqrt(v) + eps),  eta_t = eta sqrt(1 - b2^t) / (1 - b1^t)
+                      (the same paper, end of section 2)
+
+    They differ only in where eps stands: "efficient" behaves as "textbook" with an eps of
+    eps / sqrt(1 - b2^t), 32 times as large at the first step. That matters once gradients are as
+    small as eps. A parameter without a gradient does not move and its step count stands still.
+
+    Args:
+        params: parameters, or groups of them with options of their own.
+        lr: learning rate eta.
+        betas: b1 and b2.
+        eps: keeps the division finite.
+        weight_decay: lambda, multiplied by `lr` but by no bias correction.
+        correct_bias: False leaves out the division by 1 - b^t in either form.
+        form: "efficient" or "textbook".
+
+    Raises:
+        ValueError: if an option lies outside its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        correct_bias: bool = True,
+        form: str = "efficient",
+    ) -> None:
+        options = dict(
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            correct_bias=correct_bias,
+            form=form,
+        )
+        super().__init__(params, options)
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Add a group of parameters; its options, defaults filled in, are checked here."""
+        _check_options({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Move every parameter that has a gradient by one step.
+
+        Args:
+            closure: evaluates the loss anew and calls backward; its loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    _update(parameter, parameter.grad, self.state[parameter], group)
+        return loss
+
+
+def _update(parameter: Tensor, gradient: Tensor, state: dict, options: dict) -> None:
+    """One AdamW step of one parameter, in place; `state` is its own step count, m and v."""
+    if not state:
+        state["step"] = 0
+        state["exp_avg"] = torch.zeros_like(parameter)
+        state["exp_avg_sq"] = torch.zeros_like(parameter)
+    state["step"] += 1
+    m, v, t = state["exp_avg"], state["exp_avg_sq"], state["step"]
+    lr, eps, (beta1, beta2) = options["lr"], options["eps"], options["betas"]
+
+    m.lerp_(gradient, 1 - beta1)
+    v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    correction1 = 1 - beta1**t if options["correct_bias"] else 1.0
+    correction2 = 1 - beta2**t if options["correct_bias"] else 1.0
+
+    # Algorithm 2: decay and update both start from the weights before the step.
+    parameter.mul_(1 - lr * options["weight_decay"])
+    if options["form"] == "textbook":
+        denominator = v.sqrt().div_(math.sqrt(correction2)).add_(eps)
+        parameter.addcdiv_(m, denominator, value=-lr / correction1)
+    else:
+        denominator = v.sqrt().add_(eps)
+        parameter.addcdiv_(m, denominator, value=-lr * math.sqrt(correction2) / correction1)
+
+
+def _check_options(options: dict) -> None:
+    for name in ("lr", "eps", "weight_decay"):
+        if not 0 <= options[name] < math.inf:
+            raise ValueError(f"{name} is {options[name]}; it must be finite and at least 0")
+    if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+        raise ValueError(f"betas is {options['betas']}; two numbers in [0, 1) are needed")
+    if options["form"] not in ("efficient", "textbook"):
+        raise ValueError(f"form is {options['form']!r}; choose 'efficient' or 'textbook'")
+
+
+def linear_warmup(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Factor of the learning rate: up from 0 over the warm-up, then down to 0, both linearly
+    (Devlin et al., 2019, appendix A.2).
+
+    Args:
+        step: optimiser steps taken so far (steps, not epochs), 0 before the first one.
+        warmup_steps: steps until the factor is 1; 0 starts at 1.
+        total_steps: steps until the factor is back at 0.
+
+    Raises:
+        ValueError: unless 0 <= step and 0 <= warmup_steps < total_steps.
+    """
+    if step < 0 or not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"step {step}, warmup_steps {warmup_steps}, total_steps {total_steps}: "
+            "needed are 0 <= step and 0 <= warmup_steps < total_steps"
+        )
+    if step < warmup_steps:
+        return step / warmup_steps
+    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))
