@@ -1,0 +1,115 @@
+"""From the tasks' gradients to one: how much of each task's gradient goes into the step.
+
+Shapes: T tasks, P shared parameters. The Gram matrix `[T, T]` holds the inner products
+G[i, j] = <g_i, g_j>. It is all that surgery needs: every projected gradient is a linear
+combination of the g_j, so T weights say the same as P numbers, at T^2 inner products' cost.
+
+Every weighting returns a sum over tasks, not a mean, so that methods compare at one rate.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+
+def sum_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """The plain sum of the gradients: weights `[T]` of one, float64."""
+    return torch.ones(_tasks(gram), dtype=torch.float64)
+
+
+def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """Gradient surgery (PCGrad; Yu et al., 2020, Algorithm 1), from the Gram matrix alone.
+
+    Row i of C holds the projected gradient g_i^pc = sum_k C[i, k] g_k, hence
+    <g_i^pc, g_j> = (C G)[i, j], and subtracting that share of g_j changes C[i, j] only.
+
+    Args:
+        gram: inner products, `[T, T]`.
+        generator: draws the order of the other tasks; torch's global one if None.
+
+    Returns:
+        Weights `[T]`, float64, with sum_i g_i^pc = sum_k weights[k] g_k: what
+        `project_conflicting` computes under an equal generator.
+
+    Raises:
+        ValueError: if `gram` is not square.
+    """
+    tasks = _tasks(gram)
+    gram = gram.detach().to("cpu", torch.float64)
+    coefficients = torch.eye(tasks, dtype=torch.float64)  # [T, T]
+    for i, others in enumerate(_orders(tasks, generator)):
+        for j in others:
+            inner = coefficients[i] @ gram[:, j]
+            if inner < 0 and gram[j, j] > 0:
+                coefficients[i, j] -= inner / gram[j, j]
+    return coefficients.sum(dim=0)
+
+
+def project_conflicting(gradients: Tensor, generator: Generator | None = None) -> Tensor:
+    """Gradient surgery as printed (Yu et al., 2020, Algorithm 1), on whole gradients.
+
+    Each task's gradient meets the others in random order; where the two conflict (negative inner
+    product), the part against the other's original gradient is taken out.
+
+    Args:
+        gradients: one row per task, `[T, P]`.
+        generator: draws the order of the other tasks; torch's global one if None.
+
+    Returns:
+        The sum of the projected gradients, `[P]`.
+    """
+    projected = gradients.clone()  # [T, P]
+    for i, others in enumerate(_orders(len(gradients), generator)):
+        for j in others:
+            inner = projected[i] @ gradients[j]
+            squared_norm = gradients[j] @ gradients[j]
+            if inner < 0 and squared_norm > 0:
+                projected[i] -= inner / squared_norm * gradients[j]
+    return projected.sum(dim=0)
+
+
+def _orders(tasks: int, generator: Generator | None) -> list[list[int]]:
+    """For each task the other tasks in a random order."""
+    orders = []
+    for i in range(tasks):
+        others = [j for j in range(tasks) if j != i]
+        order = torch.randperm(len(others), generator=generator).tolist()
+        orders.append([others[k] for k in order])
+    return orders
+
+
+def cosines(gram: Tensor) -> Tensor:
+    """Cosines between the tasks' gradients, `[T, T]` -> `[T, T]`; 0 where a gradient is zero.
+
+    Raises:
+        ValueError: if `gram` is not square.
+    """
+    _tasks(gram)
+    norms = gram.diagonal().sqrt()  # [T]
+    inverse = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
+    return inverse[:, None] * gram * inverse[None, :]
+
+
+def conflict_rate(gram: Tensor) -> float:
+    """Share of the unordered pairs of tasks whose gradients conflict; 0 for a single task.
+
+    Raises:
+        ValueError: if `gram` is not square.
+    """
+    tasks = _tasks(gram)
+    rows, columns = torch.triu_indices(tasks, tasks, offset=1)
+    pairs = gram[rows, columns]  # [T (T - 1) / 2]
+    return float((pairs < 0).double().mean()) if len(pairs) else 0.0
+
+
+def _tasks(gram: Tensor) -> int:
+    if gram.dim() != 2 or gram.shape[0] != gram.shape[1]:
+        raise ValueError(f"a Gram matrix is square, [T, T]; this one is {tuple(gram.shape)}")
+    return len(gram)
+
+
+WEIGHTINGS: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
+    "sum": sum_weights,
+    "pcgrad": pcgrad_weights,
+}
