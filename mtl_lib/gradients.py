@@ -1,0 +1,98 @@
+"""One gradient per task for the shared parameters, kept apart until they are combined.
+
+    gradients = TaskGradients(model.shared_parameters())
+    for batch in batches:                       # one batch, one loss, one backward per task
+        loss(batch).backward()
+        gradients.collect()
+    gradients.combine(pcgrad_weights(gradients.gram()))
+    optimizer.step()
+
+Each task has its own batch and so its own graph: three separate backward passes, and no graph has
+to be kept. The heads' gradients stay where backward put them: only shared parameters can conflict.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_CHUNK = 2**16  # elements per inner product; T chunks in float64 stay in the processor's cache
+
+
+class TaskGradients:
+    """Collects the shared parameters' gradients task by task (T tasks).
+
+    Holds one copy of the gradients per task, taken over from `.grad` without copying.
+
+    Args:
+        parameters: the parameters all tasks share.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self._gradients: list[list[Tensor | None]] = []  # [task][parameter]
+
+    def __len__(self) -> int:
+        """Number of tasks collected."""
+        return len(self._gradients)
+
+    def collect(self) -> None:
+        """Take the shared gradients of one task away, right after its `loss.backward()`.
+
+        A parameter that the loss does not reach has no gradient; that counts as zero.
+        """
+        self._gradients.append([parameter.grad for parameter in self._parameters])
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def gram(self) -> Tensor:
+        """Inner products of the tasks' gradients over all shared parameters, `[T, T]`, float64.
+
+        Summed over short pieces in float64: one float32 product over the 22 million numbers of a
+        small BERT is off by up to 3e-3 in the cosine.
+        """
+        gram = torch.zeros(len(self), len(self), dtype=torch.float64)
+        for of_tasks in zip(*self._gradients, strict=True):  # T gradients of one parameter
+            tasks = [t for t, gradient in enumerate(of_tasks) if gradient is not None]
+            if not tasks:
+                continue
+            pieces = [of_tasks[t].flatten().split(_CHUNK) for t in tasks]
+            products = sum(_gram(torch.stack(piece)) for piece in zip(*pieces, strict=True))
+            gram[torch.tensor(tasks)[:, None], tasks] += products.cpu()
+        return gram
+
+    def combine(self, weights: Tensor) -> None:
+        """Write sum_t weights[t] g_t into the shared parameters' `.grad`, then forget the g_t.
+
+        Works in place on the first task's gradients; a parameter that no task reached keeps None.
+
+        Args:
+            weights: one per task in the order of `collect`, `[T]`.
+
+        Raises:
+            ValueError: if the number of weights is not the number of tasks.
+        """
+        if weights.shape != (len(self),):
+            raise ValueError(
+                f"weights have shape {tuple(weights.shape)}, but {len(self)} tasks were collected"
+            )
+        values = weights.tolist()
+        for parameter, of_tasks in zip(
+            self._parameters, zip(*self._gradients, strict=True), strict=True
+        ):
+            total = None
+            for weight, gradient in zip(values, of_tasks, strict=True):
+                if gradient is None:
+                    continue
+                if total is None:
+                    total = gradient.mul_(weight)
+                else:
+                    total.add_(gradient, alpha=weight)
+            parameter.grad = total
+        self._gradients = []
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Inner products of the rows in float64: `[T, N]` -> `[T, T]`."""
+    rows = rows.double()
+    return rows @ rows.T
