@@ -124,6 +124,7 @@ def test_the_fingerprint_follows_every_byte(folder):
         ("0\t\tWho ?\tWho is it ?\t1", "id is missing"),
         ("0\tx9\tWho ?", "3 fields in place of 5"),
         ("0\tx9\tWho\t?\tWho is it ?\t1", "6 fields in place of 5"),
+        ("0\tx9\tWho\r?\tWho is it ?\t1", "0 fields in place of 5"),
     ],
 )
 def test_a_malformed_row_is_skipped_and_reported(folder, row, fault):
@@ -204,6 +205,14 @@ def test_a_folder_of_own_files_gets_one_note(folder):
         folder(ids_sst_dev=SST + "0\tx1\tFine .\t3\n", sts_dev=STS + "\ta\tb\tc\t1")
     )
     assert corpus.notes == ["no file of this folder is an original file of the CS224N project"]
+
+
+def test_a_folder_of_originals_is_said_to_be_one(folder, monkeypatch):
+    dev = SST + "0\tx1\tFine .\t3\n"
+    monkeypatch.setitem(data.ORIGINALS, "ids-sst-dev.csv", git_blob_id(dev.encode()))
+    directory = folder(ids_sst_dev=dev)
+    assert load_corpus(directory).notes == []
+    assert "every file here is an original file" in check_corpus(directory)
 
 
 def test_the_report_names_rows_malformed_rows_and_missing_files(folder):
