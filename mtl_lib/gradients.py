@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-_CHUNK = 2**16  # elements per inner product; T chunks in float64 stay in the processor's cache
+_CHUNK = 2**14  # elements per inner product: in float64, T pieces of them stay in the cache
 
 
 class TaskGradients:
