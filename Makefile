@@ -1,0 +1,116 @@
+# The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint lab figures notebooks clean
+.NOTPARALLEL:
+
+# A mistyped variable would otherwise run the wrong thing for minutes.
+VARIABLES := PROFILE DATA ENCODER SEEDS ROWS MAX_STEPS JOBS ONLY PYTHON TORCH_INDEX
+SPACE := $(subst ,, )
+GIVEN := $(foreach word,$(subst \$(SPACE),,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
+UNKNOWN := $(filter-out $(VARIABLES),$(patsubst %:,%,$(GIVEN)))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); there are: $(VARIABLES)))
+
+# Where the packages go: the active conda environment (never conda's own `base`), else .venv.
+IN_CONDA := $(if $(filter-out base,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX))
+ENVIRONMENT := $(if $(IN_CONDA),$(IN_CONDA),.venv)
+BIN := $(ENVIRONMENT)/bin
+# Set-up is done once: the stamp is as new as the two files that say what to install.
+STAMP := $(if $(IN_CONDA),build/setup-$(notdir $(IN_CONDA)),.venv/setup)
+PYTHON ?= python3 python3.13 python3.12 python3.11
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PIP := "$(BIN)/python" -m pip --disable-pip-version-check
+
+LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
+PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA)") \
+  $(if $(ENCODER),--encoder "$(ENCODER)") $(if $(SEEDS),--seeds "$(SEEDS)") \
+  $(if $(ROWS),--rows "$(ROWS)") $(if $(MAX_STEPS),--max-steps "$(MAX_STEPS)") \
+  $(if $(JOBS),--jobs "$(JOBS)")
+
+help: ## | List the targets, as here
+	@echo 'make TARGET VARIABLE=value ...'
+	@echo
+	@echo '  target     time     what it does                      (times: 2 CPU cores, set-up done)'
+	@awk -F ' *## *| *\\| *' '/^[a-z]+:.* ## / { split($$1, name, ":"); \
+	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
+	@echo
+	@echo 'Variables of make reproduce, each empty for what the profile says:'
+	@echo '  PROFILE=quick|laptop|full   encoder, corpora and length of training; quick if not given'
+	@echo '  DATA=FOLDER                 corpora in the CS224N layout, or handbook'
+	@echo '  ENCODER=NAME|FOLDER         pretrained encoder'
+	@echo '  SEEDS=0,1,2  ROWS=3.1,3.2   random seeds; rows of Figures 3 and 4'
+	@echo '  MAX_STEPS=N  JOBS=N         cap on the steps of a run; runs at a time'
+	@echo 'Of make notebooks: ONLY="01 05"   just these'
+	@echo 'Of the set-up: PYTHON=PATH   the Python that makes .venv'
+	@echo '  TORCH_INDEX=URL   wheel index for torch, such as the CPU one of pytorch.org (smaller)'
+
+setup: $(STAMP) ## 2 min | Make .venv, or use the active conda environment, and install everything
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo 'Setting up $(ENVIRONMENT): about 2 minutes and 1.5 GB, once.'
+ifeq ($(IN_CONDA),)
+	@"$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
+	  for python in $(PYTHON); do \
+	    "$$python" -c '$(SUPPORTED)' 2>/dev/null && break; python=; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo 'No Python 3.11, 3.12 or 3.13 among: $(PYTHON).'; \
+	    echo 'Install one, or name it: make setup PYTHON=/path/to/python3.12'; exit 1; \
+	  fi; \
+	  "$$python" -m venv --clear .venv || { \
+	    rm -rf .venv; \
+	    echo "$$python cannot make an environment; on Debian and Ubuntu: apt install python3-venv"; \
+	    exit 1; \
+	  }; \
+	}
+endif
+	@"$(BIN)/python" -c '$(SUPPORTED)' || { \
+	  echo '$(ENVIRONMENT): needs Python 3.11, 3.12 or 3.13, has' \
+	    "$$("$(BIN)/python" --version 2>&1)"'; remove it, or make one from environment.yml'; exit 1; }
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install --no-deps --index-url "$(TORCH_INDEX)" -c constraints.txt torch
+	$(PIP) install --extra-index-url "$(TORCH_INDEX)" -c constraints.txt -e '.[test]'
+else
+	$(PIP) install -c constraints.txt -e '.[test]'
+endif
+	@"$(BIN)/python" -m ipykernel install --sys-prefix --name mtl-handbook \
+	  --display-name 'Multi-task handbook'
+	@mkdir -p "$(@D)" && touch "$@"
+
+reproduce: $(STAMP) ## 5 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
+	@"$(BIN)/mtl" reproduce $(PARAMETERS)
+
+# Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.
+test notebooks: export OMP_NUM_THREADS := 1
+test notebooks: export MKL_NUM_THREADS := 1
+test notebooks: export OPENBLAS_NUM_THREADS := 1
+test: export MTL_BUILD := $(CURDIR)/build/test
+test: export MTL_FIGURES := $(CURDIR)/build/test/figures
+test: export MTL_CACHE := $(CURDIR)/build/encoders
+test: $(STAMP) ## 15 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
+	@echo 'make test: 1 lint (2 s), 2 tests with coverage (3 min), 3 every notebook against its'
+	@echo 'stored outputs (5 min), 4 make reproduce with two steps a run (5 min).'
+	@rm -rf build/test
+	@echo '1/4 lint'
+	$(LINT)
+	@echo '2/4 tests'
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --cov=mtl_lib --cov-fail-under=90 tests
+	@echo '3/4 notebooks'
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --nbval notebooks
+	@echo '4/4 reproduce'
+	"$(BIN)/mtl" reproduce --max-steps 2
+
+lint: $(STAMP) ## 2 s | Check style and formatting; `ruff format` mends the latter
+	$(LINT)
+
+lab: $(STAMP) ## 5 s | Open the handbook in JupyterLab
+	"$(BIN)/python" -m jupyterlab notebooks/00_start_here.ipynb
+
+figures: $(STAMP) ## 10 s | Draw figures/figure_N.* from the best stored study
+	"$(BIN)/mtl" figures
+
+notebooks: $(STAMP) ## 5 min | Run the notebooks again and store their outputs (after changing one)
+	"$(BIN)/mtl" notebooks $(ONLY)
+
+clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
+	rm -rf build/notebooks build/test figures/*/ .pytest_cache .ruff_cache .coverage*
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
