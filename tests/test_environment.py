@@ -1,0 +1,152 @@
+"""The three descriptions of the environment agree: pyproject.toml says what, constraints.txt which
+release, environment.yml how conda makes the same; and make offers it under the names it lists."""
+
+import ast
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mtl_lib.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LIBRARY = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+TEST = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"]["test"]]
+CONSTRAINTS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+PINNED = {canonicalize_name(pin.name): str(pin.specifier) for pin in CONSTRAINTS}
+
+
+def test_every_constraint_is_one_exact_release():
+    assert all(re.fullmatch(r"==[\w.]+", pin) for pin in PINNED.values())
+    assert len(PINNED) == len(CONSTRAINTS)
+
+
+def test_torch_is_pinned_for_every_wheel_index():
+    assert PINNED["torch"] == "==2.13.0"
+
+
+@pytest.mark.parametrize("requirement", [*LIBRARY, *TEST], ids=str)
+def test_every_dependency_is_pinned_and_only_there(requirement):
+    assert canonicalize_name(requirement.name) in PINNED
+    assert not requirement.specifier
+
+
+def test_the_build_uses_the_pinned_setuptools():
+    assert PROJECT["build-system"]["requires"] == [f"setuptools{PINNED['setuptools']}"]
+
+
+def test_every_installed_package_is_pinned_at_its_release():
+    def walk(requirement, found):
+        name = canonicalize_name(requirement.name)
+        # torch names the CUDA packages that its wheel was built with.
+        if name in found or name.startswith(("nvidia-", "cuda-")):
+            return found
+        distribution = importlib.metadata.distribution(name)
+        found[name] = distribution.version.partition("+")[0]
+        for needed in map(Requirement, distribution.requires or []):
+            for extra in requirement.extras or {""}:
+                if not needed.marker or needed.marker.evaluate({"extra": extra}):
+                    walk(needed, found)
+        return found
+
+    installed = {}
+    for requirement in [*LIBRARY, *TEST]:
+        walk(requirement, installed)
+    assert {name: f"=={version}" for name, version in installed.items()}.items() <= PINNED.items()
+
+
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_what_other_systems_need_besides_is_pinned_too(system):
+    elsewhere = {
+        "Darwin": {"sys_platform": "darwin", "os_name": "posix"},
+        "Windows": {"sys_platform": "win32", "os_name": "nt"},
+    }[system] | {"platform_system": system, "extra": ""}
+    environment = default_environment() | elsewhere
+    needed = {
+        canonicalize_name(requirement.name)
+        for name in PINNED.keys() & {d.name.lower() for d in importlib.metadata.distributions()}
+        for requirement in map(Requirement, importlib.metadata.requires(name) or [])
+        if not requirement.marker or requirement.marker.evaluate(environment)
+    }
+    assert {name for name in needed if not name.startswith(("nvidia-", "cuda-"))} <= PINNED.keys()
+
+
+def third_party_imports(folder) -> set[str]:
+    names = set()
+    for path in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    local = {"mtl_lib", *(path.stem for path in (ROOT / folder).glob("*.py"))}
+    return names - local - set(sys.stdlib_module_names)
+
+
+def distributions(requirements) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [("mtl_lib", LIBRARY), ("tests", [*LIBRARY, *TEST])],
+    ids=["library", "tests"],
+)
+def test_every_imported_package_is_a_declared_dependency(folder, allowed):
+    packages = importlib.metadata.packages_distributions()
+    for module in third_party_imports(folder):
+        names = {canonicalize_name(name) for name in packages[module]}
+        assert names & distributions(allowed), f"{folder} imports {module}"
+
+
+def test_conda_makes_the_same_environment():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == ["python=3.11", "pip"]
+    assert pip == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    oldest = conda[0].removeprefix("python=")
+    assert PROJECT["project"]["requires-python"].startswith(f">={oldest},")
+
+
+def make(*arguments):
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_make_help_lists_every_target_with_its_time():
+    listing = make("help").stdout
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    for target in targets:
+        assert re.search(rf"^  {target} +(\d+ (s|min) )? *\w", listing, re.M), target
+
+
+def test_make_refuses_a_mistyped_variable():
+    result = make("help", "PROFIL=laptop")
+    assert result.returncode == 2
+    assert "unknown variable PROFIL" in result.stderr
+
+
+def test_make_hands_every_parameter_on():
+    given = {"PROFILE": "laptop", "DATA": "a b", "ENCODER": "c", "SEEDS": "0,1", "ROWS": "3.1,3.2"}
+    given |= {"MAX_STEPS": "2", "JOBS": "1"}
+    commands = make("-n", "reproduce", *(f"{name}={value}" for name, value in given.items())).stdout
+    for name, value in given.items():
+        assert f'--{name.lower().replace("_", "-")} "{value}"' in commands
+
+
+def test_ci_runs_the_command_of_the_readme():
+    assert "exec make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
