@@ -62,6 +62,9 @@ PAPER_FIGURE_4 = _score_table(
 )
 """Figure 4, section 5.4: hyperparameters of the final architecture. Layout as `PAPER_FIGURE_3`."""
 
+PAPER_SCORES = pd.concat([PAPER_FIGURE_3, PAPER_FIGURE_4])
+"""Figures 3 and 4 in one table."""
+
 PAPER_FIGURE_5 = pd.DataFrame(
     [
         ("paraphrase", 0, 0.721, 0.625),
@@ -129,16 +132,6 @@ PAPER_SIZES = pd.DataFrame(
 )
 """Section 5.1: examples per split, as printed. The public files hold one row less in some splits
 (similarity 6,040 / 863, paraphrase 20,214) and 1,707 CFIMDB training reviews."""
-
-
-def paper_scores(row: str) -> pd.Series:
-    """The six published scores of a row, with its name.
-
-    Raises:
-        KeyError: if the paper has no such row (the frozen control, for instance).
-    """
-    table = PAPER_FIGURE_3 if row in PAPER_FIGURE_3.index else PAPER_FIGURE_4
-    return table.loc[row]
 
 
 def overall_from_classes(accuracy: Sequence[float], share: Sequence[float]) -> float:
