@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError, EncoderError
+from mtl_lib.packed import sentence_vectors
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
@@ -88,7 +89,7 @@ class MultitaskModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, C]` of the batch's task."""
-        vectors = self.encoder(batch.input_ids, batch.attention_mask).pooler_output  # [n*B, H]
+        vectors = sentence_vectors(self.encoder, batch.input_ids, batch.attention_mask)  # [n*B, H]
         return self.classify(batch.task, vectors)
 
     def classify(self, task: Task, vectors: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.packed import sentence_vectors
+
+
+def encoder(dtype=torch.float64, dropout=0.0) -> BertModel:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=24,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=0.2,
+    )
+    return BertModel(config).to(dtype)
+
+
+def ragged(lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor(lengths)
+    mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    return torch.randint(1, 50, mask.shape, generator=generator) * mask, mask
+
+
+def gradients(model, vectors):
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randn(vectors.shape, generator=generator, dtype=vectors.dtype)
+    model.zero_grad()
+    F.mse_loss(vectors, target).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("lengths", [[3, 9, 17, 1, 5], [4, 4, 4], [1, 1], [20]])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
+@pytest.mark.parametrize("training", [True, False])
+def test_packed_vectors_and_gradients_equal_the_teaching_path(lengths, dtype, tolerance, training):
+    model = encoder(dtype).train(training)
+    ids, mask = ragged(lengths)
+    slow, fast = model(ids, mask).pooler_output, sentence_vectors(model, ids, mask)
+    torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
+    expected, found = gradients(model, slow), gradients(model, fast)
+    assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+def test_other_sentences_of_the_batch_do_not_change_a_vector():
+    model = encoder()
+    ids, mask = ragged([5, 12, 3])
+    alone = sentence_vectors(model, ids[2:, :3], mask[2:, :3])
+    torch.testing.assert_close(sentence_vectors(model, ids, mask)[2:], alone)
+
+
+def test_dropout_acts_in_train_mode_only():
+    model = encoder(dropout=0.5)
+    ids, mask = ragged([5, 12, 3])
+    model.eval()
+    assert torch.equal(sentence_vectors(model, ids, mask), sentence_vectors(model, ids, mask))
+    model.train()
+    assert not torch.equal(sentence_vectors(model, ids, mask), sentence_vectors(model, ids, mask))
+
+
+def test_dropout_has_the_spread_of_the_teaching_path():
+    """Same mean and standard deviation over many draws: no dropout is missing or doubled."""
+    model = encoder(dropout=0.2).train()
+    ids, mask = ragged([6, 10])
+    ids, mask = ids.repeat(500, 1), mask.repeat(500, 1)
+    with torch.no_grad():
+        slow = model(ids, mask).pooler_output.view(500, 2, -1)
+        fast = sentence_vectors(model, ids, mask).view(500, 2, -1)
+    error = slow.std(0) / 500**0.5
+    assert ((slow.mean(0) - fast.mean(0)).abs() / error).mean() < 1.5
+    assert (fast.std(0) / slow.std(0)).mean().item() == pytest.approx(1, abs=0.05)
