@@ -1,0 +1,365 @@
+"""Figures 2-9, drawn from synthetic runs (`fake_runs`): nothing here was trained."""
+
+import io
+import struct
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fake_runs import fake_run, fake_study
+
+from mtl_lib import figures
+from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.errors import RunError
+from mtl_lib.evaluation import per_class_report
+from mtl_lib.experiments import FIGURE_3, FIGURE_4
+from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.paper import PAPER_FIGURE_5, PAPER_SCORES, TASK_ORDER
+from mtl_lib.tasks import BY_NAME
+
+NOTE = "quora-train.csv is not the original file"
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    monkeypatch.setattr(figures, "DPI", 30)
+
+
+@pytest.fixture(scope="module")
+def study():
+    return fake_study()
+
+
+@pytest.fixture(scope="module")
+def some_rows():
+    """Four rows of a longer study, three seeds each, without row 4.6."""
+    rows = ["frozen-1e-3", "3.1", "3.2", "3.10"]
+    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (NOTE,)}
+    return fake_study(rows, (0, 1, 2), steps=755, **options)
+
+
+def texts(picture):
+    """Every text of a picture, axes and figure."""
+    return [t.get_text() for t in picture.findobj(matplotlib.text.Text) if t.get_text()]
+
+
+# --- Figures 3 and 4
+
+
+@pytest.mark.parametrize(("number", "prefix"), [(3, "3."), (4, "4.")])
+def test_score_figures_hold_the_papers_numbers_beside_ours(study, number, prefix):
+    table = figures.ALL[number](study).table.set_index("row")
+    for run in study:
+        row = run.config["row"]
+        if not row.startswith(prefix):
+            continue
+        for split in ("train", "dev"):
+            for task in TASK_ORDER:
+                column = f"{split}_{task}"
+                ours = run.metrics["best"][split][task][BY_NAME[task].metric]
+                assert table.loc[row, f"{column}_ours"] == ours
+                assert table.loc[row, f"{column}_paper"] == PAPER_SCORES.loc[row, column]
+
+
+def test_figure_3_ends_with_the_frozen_control_without_published_numbers(study):
+    table = figures.figure_3(study).table
+    assert list(table["row"][-2:]) == ["frozen-1e-5", "frozen-1e-3"]
+    assert table.filter(like="_paper").iloc[-2:].isna().all(axis=None)
+    assert table.filter(like="_ours").notna().all(axis=None)
+
+
+def test_rows_not_run_are_marked_in_table_picture_and_caption(some_rows):
+    figure = figures.figure_3(some_rows)
+    table = figure.table.set_index("row")
+    assert table.loc["3.9", "seeds"] == ""
+    assert table.loc["3.9"].filter(like="_ours").isna().all()
+    assert texts(figure.picture).count("not run") == 6 * 8  # scores times rows
+    assert "Not run: 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, frozen-1e-5." in figure.caption
+
+
+def test_several_seeds_give_mean_lowest_and_highest(some_rows):
+    line = figures.figure_3(some_rows).table.set_index("row").loc["3.2"]
+    scores = [
+        run.metrics["best"]["dev"]["similarity"]["pearson"]
+        for run in some_rows
+        if run.config["row"] == "3.2"
+    ]
+    assert line["seeds"] == "0 1 2"
+    assert line["dev_similarity_ours"] == pytest.approx(np.mean(scores))
+    assert (line["dev_similarity_min"], line["dev_similarity_max"]) == (min(scores), max(scores))
+
+
+def test_undefined_correlation_is_shown_and_not_hidden():
+    run = fake_run("3.1")
+    run.metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")
+    figure = figures.figure_3([run, fake_run("3.1", seed=2)])
+    assert "undefined" in texts(figure.picture)
+    assert np.isnan(figure.table.loc[0, "dev_similarity_ours"])
+
+
+# --- Figures 5 to 8
+
+
+def test_figure_5_agrees_with_the_per_class_report(study):
+    table = figures.figure_5(study).table
+    run = next(run for run in study if run.config["row"] == "4.6")
+    for task in TASK_ORDER:
+        expected = per_class_report(BY_NAME[task], run.predictions[task], run.labels[task])
+        ours = table[table["task"] == task].reset_index(drop=True)
+        assert ours["accuracy_ours"].equals(expected["accuracy"])
+        assert ours["share_ours"].equals(expected["share"])
+        published = PAPER_FIGURE_5[PAPER_FIGURE_5["task"] == task].reset_index(drop=True)
+        assert ours["accuracy_paper"].equals(published["accuracy"].rename("accuracy_paper"))
+
+
+def test_final_model_is_row_4_6_and_else_row_3_10(study, some_rows):
+    assert "row 4.6." in figures.figure_5(study).caption
+    assert "Ours: row 3.10" in figures.figure_5(some_rows).caption
+
+
+@pytest.mark.parametrize(
+    ("number", "task"), [(6, "paraphrase"), (7, "sentiment"), (8, "similarity")]
+)
+def test_bars_are_as_high_as_the_table_says(some_rows, number, task):
+    figure = figures.ALL[number](some_rows)
+    assert set(figure.table["task"]) == {task}
+    heights = [bar.get_height() for bar in figure.picture.axes[0].containers[0]]
+    assert np.allclose(heights, figure.table["accuracy_ours"])
+    marks = figure.picture.axes[0].lines[-1].get_ydata()
+    assert np.allclose(marks, figure.table["accuracy_paper"])
+
+
+def test_a_label_without_examples_says_so():
+    run = fake_run("4.6")
+    labels = run.labels | {"sentiment": np.maximum(run.labels["sentiment"], 1)}
+    figure = figures.figure_7([replace(run, labels=labels)])
+    assert "no examples" in texts(figure.picture)
+    assert len(figure.png()) > 1000
+
+
+# --- Figure 9
+
+
+def test_figure_9_is_the_difference_of_final_model_and_baseline(some_rows):
+    table = figures.figure_9(some_rows).table.set_index("task")
+    published = PAPER_SCORES["dev_sentiment"]
+    gain = table.loc["sentiment", "improvement_paper"]
+    assert gain == pytest.approx(published["3.10"] - published["3.1"])
+    scores = {
+        row: np.mean(
+            [
+                run.metrics["best"]["dev"]["sentiment"]["accuracy"]
+                for run in some_rows
+                if run.config["row"] == row
+            ]
+        )
+        for row in ("3.1", "3.10")
+    }
+    gain = table.loc["sentiment", "improvement_ours"]
+    assert gain == pytest.approx(scores["3.10"] - scores["3.1"])
+
+
+def test_figure_9_bars_stand_in_the_order_of_the_legend(study):
+    figure = figures.figure_9(study)
+    heights = [bars[0].get_height() for bars in figure.picture.axes[0].containers]
+    line = figure.table.iloc[0]  # paraphrase
+    columns = ["baseline_paper", "final_paper", "baseline_ours", "final_ours"]
+    assert np.allclose(heights, line[columns].astype(float))
+
+
+def test_figure_9_shows_a_negative_correlation():
+    run = fake_run("3.1")
+    run.metrics["best"]["dev"]["similarity"]["pearson"] = -0.2
+    figure = figures.figure_9([run, fake_run("4.6")])
+    assert figure.picture.axes[0].get_ylim()[0] < -0.2
+
+
+def test_figure_9_without_a_baseline_names_the_row():
+    with pytest.raises(RunError, match=r"Figure 9: no run of row 3\.1"):
+        figures.figure_9([fake_run("4.6")])
+
+
+# --- Figure 2
+
+
+def test_figure_2_reads_the_heads_from_the_configuration():
+    table = figures.figure_2(FIGURE_4["4.10"]).table
+    layers = table.groupby("task")["layer"].apply(list)
+    assert layers["paraphrase"] == ["dropout 0.3", "linear 2H → 1"]
+    assert layers["sentiment"] == ["dropout 0.5", "linear H → 5"]
+    assert layers["similarity"] == [
+        "dropout 0.5",
+        "linear 2H → H",
+        "LeakyReLU",
+        "dropout 0.3",
+        "linear H → 1",
+    ]
+
+
+def test_figure_2_reads_the_heads_from_a_models_own_modules():
+    torch.manual_seed(0)
+    settings = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+    )
+    heads = {"similarity": HeadConfig((0.4, 0.2)), "paraphrase": HeadConfig((0.1,))}
+    figure = figures.figure_2(MultitaskModel(BertModel(settings), heads))
+    assert list(figure.table["layer"]) == [
+        "dropout 0.1",
+        "linear 2H → 1",
+        "dropout 0.4",
+        "linear 2H → H",
+        "ReLU",
+        "dropout 0.2",
+        "linear H → 1",
+    ]
+    assert any("1 layers, H = 8" in words for words in texts(figure.picture))
+
+
+def test_figure_2_draws_the_final_model_of_stored_runs(study):
+    figure = figures.figure_2(study)
+    assert figure.table.equals(figures.figure_2(FIGURE_4["4.6"]).table)
+    assert any("0.05 × L∞" in words for words in texts(figure.picture))
+    assert any("gradient surgery" in words for words in texts(figure.picture))
+
+
+def test_figure_2_shows_no_penalty_and_no_surgery_where_there_is_none():
+    words = " ".join(texts(figures.figure_2(FIGURE_3["3.1"]).picture))
+    assert "norm" not in words and "surgery" not in words
+
+
+# --- what stands behind a figure
+
+
+def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
+    for number in (3, 5, 6, 7, 8, 9):
+        figure = figures.ALL[number](some_rows)
+        stamp = " ".join(texts(figure.picture))
+        for fact in (
+            "profile laptop",
+            "encoder minilm-l6",
+            "corpora cs224n",
+            "755 steps in at most 1 epoch",
+            "seeds 0, 1, 2",
+            "learning rates × 5",
+        ):
+            assert fact in figure.caption and fact in stamp
+        assert NOTE in figure.caption and "Not all corpus files are the originals" in stamp
+        assert "A shortened study" in figure.caption and "A shortened study" in stamp
+        assert figure.caption.startswith(f"Figure {number}.")
+
+
+def test_only_the_papers_protocol_is_called_so():
+    full = fake_study(["4.6"], profile="full", encoder="bert-base-uncased", steps=7550)
+    words = " ".join(texts(figures.figure_5(full).picture))
+    assert "The paper's protocol" in words and "shortened" not in words
+    config = full[0].config | {"max_steps": 100}
+    capped = figures.figure_5([replace(full[0], config=config)])
+    assert "A shortened study" in " ".join(texts(capped.picture))
+
+
+def test_alternative_text_holds_the_numbers_shown(study):
+    figure = figures.figure_6(study)
+    for value in figure.table["accuracy_ours"]:
+        assert f"{value:.3f}" in figure.alt
+
+
+def test_a_folder_as_encoder_is_named_without_its_path(study):
+    run = fake_run("4.6", encoder="/home/reader/my-encoder")
+    assert "encoder my-encoder" in figures.figure_5([run]).caption
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8, 9])
+def test_no_fitting_run_names_the_rows_and_the_remedy(number):
+    with pytest.raises(RunError, match=rf"Figure {number}: no run of row .*make reproduce ROWS="):
+        figures.ALL[number]([])
+
+
+def test_runs_of_two_studies_are_never_mixed(study, some_rows):
+    with pytest.raises(RunError, match="2 different studies"):
+        figures.figure_3([*study, *some_rows])
+
+
+def test_one_seed_twice_is_an_error(study):
+    with pytest.raises(RunError, match="two runs of one seed"):
+        figures.figure_4([fake_run("4.1"), fake_run("4.1")])
+
+
+def test_studies_are_ordered_by_profile_then_steps(study, some_rows):
+    short = fake_study(["3.1"], steps=5)
+    short = [replace(run, config=run.config | {"max_steps": 5}) for run in short]
+    groups = figures.studies([*short, *study, *some_rows])
+    assert [group[0].provenance["steps"] for group in groups] == [755, 60, 5]
+
+
+# --- files
+
+
+def png_chunks(data):
+    """Names of the chunks of a PNG file."""
+    stream, names = io.BytesIO(data[8:]), []
+    while header := stream.read(8):
+        length, name = struct.unpack(">I4s", header)
+        names.append((name.decode(), stream.read(length)))
+        stream.read(4)
+    return names
+
+
+def test_png_bytes_are_the_same_under_other_settings_and_hold_no_date(study):
+    first = figures.figure_6(study).png()
+    with matplotlib.rc_context({"font.size": 20, "savefig.dpi": 30, "axes.facecolor": "red"}):
+        assert figures.figure_6(study).png() == first
+    text = [content for name, content in png_chunks(first) if name in ("tEXt", "iTXt", "zTXt")]
+    assert len(text) == 1 and text[0].startswith(b"Description")
+    assert "tIME" not in [name for name, _ in png_chunks(first)]
+
+
+def test_save_writes_table_and_picture(study, tmp_path):
+    figure = figures.figure_5(study)
+    paths = figure.save(tmp_path / "new")
+    assert [path.name for path in paths] == ["figure_5.csv", "figure_5.png"]
+    assert sorted(tmp_path.joinpath("new").iterdir()) == paths
+    table = pd.read_csv(paths[0])
+    assert np.allclose(table["accuracy_ours"], figure.table["accuracy_ours"], atol=1e-6)
+    assert set(table["profile"]) == {"quick"} and set(table["encoder"]) == {"tiny"}
+    assert b"\r" not in paths[0].read_bytes()
+
+
+def test_save_all_takes_each_figure_from_the_best_study_that_has_it(study, some_rows, tmp_path):
+    paths = figures.save_all([*study, *some_rows], tmp_path)
+    assert len(paths) == 2 * len(figures.ALL)
+    profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
+    assert profile == dict.fromkeys(range(3, 10), "laptop") | {4: "quick"}
+
+
+def test_save_all_leaves_out_what_was_not_run_and_removes_its_old_files(
+    some_rows, tmp_path, caplog
+):
+    (tmp_path / "figure_4.png").write_bytes(b"of another study")
+    paths = figures.save_all(some_rows, tmp_path)
+    assert "figure_4.png" not in [path.name for path in tmp_path.iterdir()]
+    assert len(paths) == 2 * (len(figures.ALL) - 1)
+    assert "Figure 4: no run of row 4.1" in caplog.text
+
+
+def test_save_all_without_any_run_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="no figure can be drawn"):
+        figures.save_all([], tmp_path)
+
+
+def test_in_a_notebook_the_picture_comes_with_alternative_text_and_caption(study, capsys):
+    display = pytest.importorskip("IPython.display")
+    shown = []
+    figure = figures.figure_6(study)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(display, "display", lambda *things: shown.extend(things))
+        figure._ipython_display_()
+    picture, caption = shown
+    assert picture.data == figure.png() and picture.alt == figure.alt
+    assert figure.caption in caption.data
