@@ -1,0 +1,279 @@
+"""Running all notebooks: tiny ones in a temporary folder, most of them without a kernel."""
+
+import dataclasses
+import json
+import os
+
+import nbformat
+import papermill
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mtl_lib import cli, handbook
+from mtl_lib.errors import ConfigError, RunError
+
+PARAMETERS = 'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nCOLOUR = ""'
+
+
+def write_notebook(path, *sources, parameters=PARAMETERS):
+    cells = [new_code_cell(source) for source in sources]
+    if parameters:
+        cells.insert(0, new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """A folder with two notebooks, and folders of their own for figures and executed copies."""
+    monkeypatch.setattr(handbook, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(handbook, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(handbook, "_inputs", lambda wanted: [])
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    write_notebook(folder / "00_first.ipynb", "print(PROFILE, MAX_STEPS)")
+    write_notebook(folder / "01_second.ipynb", "print('second')", parameters="")
+    return folder
+
+
+@pytest.fixture
+def executions(monkeypatch, tmp_path):
+    """What papermill is asked to execute, as (name, parameters); it draws a figure at once."""
+    asked = []
+
+    def execute(source, target, parameters, **options):
+        assert os.fspath(options["cwd"]) == os.fspath(source.parent)
+        asked.append((source.stem, parameters))
+        figures = tmp_path / "figures" / "quick"
+        figures.mkdir(parents=True, exist_ok=True)
+        (figures / f"{source.stem}.png").write_bytes(os.urandom(8))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    return asked
+
+
+def reproduce(folder, profile="quick", **arguments):
+    handbook.reproduce(profile, notebooks=folder, out=folder.parent / "out", **arguments)
+
+
+def names(executions):
+    return [name for name, _ in executions]
+
+
+def test_notebooks_run_in_order_with_the_parameters_they_declare(notebooks, executions):
+    reproduce(notebooks, max_steps=2, rows="3.1,3.2")
+    given = {"PROFILE": "quick", "MAX_STEPS": 2, "ROWS": "3.1,3.2"}
+    assert executions == [("00_first", given), ("01_second", {})]
+
+
+def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):
+    reproduce(notebooks)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 notebooks, PROFILE=quick: 22 runs of Figures 3 and 4")
+    assert lines[1].split() == ["00_first", "0:00"]
+    assert lines[-2] == f"executed notebooks: {notebooks.parent}/out/quick/"
+    assert lines[-1] == f"figures: {notebooks.parent}/figures/quick/"
+
+
+def test_a_second_call_executes_nothing(notebooks, executions, capsys):
+    reproduce(notebooks)
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second"]
+    assert "nothing has changed since" in capsys.readouterr().out
+
+
+def test_the_second_announcement_says_how_long_it_took(notebooks, executions, capsys):
+    reproduce(notebooks)
+    reproduce(notebooks)
+    assert "the last time they took 0:00" in capsys.readouterr().out
+
+
+def test_the_first_announcement_estimates_the_training(notebooks, executions, capsys, monkeypatch):
+    measured = dataclasses.replace(handbook.PROFILES["quick"], seconds=30.0)
+    monkeypatch.setitem(handbook.PROFILES, "quick", measured)
+    write_notebook(notebooks / "00_first.ipynb", parameters='SEEDS = ""\nROWS = ""\nJOBS = 0')
+    reproduce(notebooks, rows="3.1,3.2", seeds="0,1,2", jobs=2)
+    assert "6 runs of Figures 3 and 4; training takes about 1:30" in capsys.readouterr().out
+
+
+def test_a_changed_notebook_is_executed_again(notebooks, executions):
+    reproduce(notebooks)
+    write_notebook(notebooks / "01_second.ipynb", "print('another')", parameters="")
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second", "01_second"]
+
+
+def test_other_parameters_execute_the_notebooks_that_declare_them(notebooks, executions):
+    reproduce(notebooks)
+    reproduce(notebooks, max_steps=3)
+    assert names(executions) == ["00_first", "01_second", "00_first"]
+
+
+def test_a_missing_figure_is_drawn_again(notebooks, executions):
+    reproduce(notebooks)
+    (notebooks.parent / "figures" / "quick" / "01_second.png").unlink()
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second", "01_second"]
+
+
+def test_a_missing_copy_is_executed_again(notebooks, executions):
+    reproduce(notebooks)
+    (notebooks.parent / "out" / "quick" / "00_first.ipynb").unlink()
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second", "00_first"]
+
+
+def test_a_changed_corpus_executes_everything_again(notebooks, executions, monkeypatch):
+    corpus = notebooks.parent / "corpus.csv"
+    monkeypatch.setattr(handbook, "_inputs", lambda wanted: [corpus])
+    corpus.write_text("one")
+    reproduce(notebooks)
+    corpus.write_text("two")
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second"] * 2
+
+
+def test_a_damaged_record_is_as_good_as_none(notebooks, executions):
+    reproduce(notebooks)
+    (notebooks.parent / "out" / "quick" / "executed.json").write_text("{")
+    reproduce(notebooks)
+    assert names(executions) == ["00_first", "01_second"] * 2
+
+
+def test_the_inputs_are_the_library_the_data_and_the_given_folders(tmp_path):
+    (tmp_path / "quora-dev.csv").touch()
+    found = {path.name for path in handbook._inputs({"DATA": str(tmp_path), "ENCODER": "tiny"})}
+    assert {"bert.py", "quora-dev.csv"} <= found
+
+
+def test_a_relative_corpus_folder_means_the_callers(notebooks, executions):
+    (notebooks.parent / "corpora").mkdir()
+    reproduce(notebooks, data="corpora", encoder="tiny")
+    assert executions[0][1]["DATA"] == str(notebooks.parent / "corpora")
+    assert executions[0][1]["ENCODER"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"parameters": {"COLOR": "red"}}, "unknown parameter COLOR: .* COLOUR, DATA"),
+        ({"seeds": "0,1"}, "unknown parameter SEEDS"),
+        ({"profile": "stored"}, "profile 'stored': choose from quick"),
+        ({"rows": "9.9"}, "unknown row 9.9"),
+        ({"seeds": "one"}, "seeds 'one'"),
+        ({"data": "nowhere"}, "DATA=nowhere: no such folder; or choose handbook"),
+        ({"encoder": "nowhere"}, "ENCODER=nowhere: no such folder; or choose tiny"),
+        ({"parameters": {"MAX_STEPS": "few"}}, "00_first.ipynb: .* whole number: .*'few'"),
+    ],
+)
+def test_an_impossible_parameter_is_refused_before_anything_runs(
+    notebooks, executions, arguments, message
+):
+    with pytest.raises(ConfigError, match=message):
+        reproduce(notebooks, **arguments)
+    assert executions == []
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no notebook"):
+        handbook.reproduce(notebooks=tmp_path, out=tmp_path)
+
+
+def test_a_failure_names_notebook_cell_and_error_and_the_next_call_goes_on(notebooks, tmp_path):
+    fault = "raise ValueError('first line\\nlast line')"
+    write_notebook(notebooks / "01_second.ipynb", "print('before')", fault, parameters="")
+    with pytest.raises(RunError) as error:
+        reproduce(notebooks)
+    copies = tmp_path / "out" / "quick"
+    assert "01_second.ipynb, cell [2]: ValueError: last line" in str(error.value)
+    assert str(copies / "01_second.failed.ipynb") in str(error.value)
+    assert not (copies / "01_second.ipynb").exists()
+    assert "before" in (copies / "01_second.failed.ipynb").read_text()
+    first = (copies / "00_first.ipynb").stat().st_mtime_ns
+    injected = nbformat.read(copies / "00_first.ipynb", as_version=4)
+    assert injected.cells[-1].outputs[0].text == "quick 0\n"
+
+    write_notebook(notebooks / "01_second.ipynb", "print('mended')", parameters="")
+    reproduce(notebooks)
+    assert (copies / "00_first.ipynb").stat().st_mtime_ns == first
+    assert sorted(path.name for path in copies.glob("*.ipynb")) == [
+        "00_first.ipynb",
+        "01_second.ipynb",
+    ]
+
+
+def test_a_killed_kernel_is_named_too(notebooks):
+    write_notebook(notebooks / "00_first.ipynb", "1", "import os; os._exit(1)", parameters="")
+    with pytest.raises(RunError, match=r"00_first.ipynb, cell \[2\]: its kernel died"):
+        reproduce(notebooks)
+
+
+def test_refresh_stores_the_outputs_in_the_source(notebooks):
+    path = write_notebook(notebooks / "00_first.ipynb", "print(PROFILE)")
+    other = (notebooks / "01_second.ipynb").read_bytes()
+    handbook.refresh(["00"], notebooks)
+    stored = nbformat.read(path, as_version=4)
+    assert [cell.execution_count for cell in stored.cells] == [1, 2]
+    assert stored.cells[1].outputs[0].text == "stored\n"
+    assert "papermill" not in path.read_text()
+    assert (notebooks / "01_second.ipynb").read_bytes() == other
+
+
+def test_refresh_leaves_a_source_alone_that_may_not_be_committed(notebooks):
+    warns = "import sys; print('warning', file=sys.stderr)"
+    path = write_notebook(notebooks / "00_first.ipynb", warns)
+    before = path.read_bytes()
+    with pytest.raises(RunError, match="00_first.ipynb: it holds output on stderr"):
+        handbook.refresh(["00"], notebooks)
+    assert path.read_bytes() == before
+
+
+def test_refresh_refuses_a_notebook_that_does_not_exist(notebooks):
+    with pytest.raises(ConfigError, match="07: choose from 00_first, 01_second"):
+        handbook.refresh(["07"], notebooks)
+
+
+def test_a_person_watching_sees_the_last_line_printed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with handbook._Watch(13) as watch:
+        watch.start("05_many_tasks")
+        watch.write("earlier\n[3/21] 3.3 trained\n")
+        watch.flush()
+        watch.say("05_many_tasks 0:12")
+    captured = capsys.readouterr()
+    assert "0/13 05_many_tasks" in captured.err
+    assert "[3/21] 3.3 trained" in captured.err
+    assert captured.out == "05_many_tasks 0:12\n"
+
+
+def test_nothing_but_lines_where_nobody_watches(capsys):
+    with handbook._Watch(13) as watch:
+        watch.start("05_many_tasks")
+        watch.write("a line\n")
+        watch.say("05_many_tasks 0:12")
+    assert capsys.readouterr() == ("05_many_tasks 0:12\n", "")
+
+
+def test_the_command_hands_its_options_on(monkeypatch):
+    given = {}
+    monkeypatch.setattr(handbook, "reproduce", lambda **arguments: given.update(arguments))
+    assert cli.main(["reproduce", "--profile", "laptop", "--max-steps", "2", "-p", "K=a=b"]) == 0
+    named = {"profile": "laptop", "max_steps": 2, "parameters": {"K": "a=b"}}
+    assert given == {"data": "", "encoder": "", "seeds": "", "rows": "", "jobs": 0} | named
+
+
+def test_the_command_refuses_a_parameter_without_value(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "-p", "K"])
+    assert "'K' is not NAME=VALUE" in capsys.readouterr().err
+
+
+def test_the_record_is_written_whole(tmp_path):
+    record = handbook._Record(tmp_path / "executed.json")
+    record.add(tmp_path / "00_first.ipynb", "abc", 1.26, ["figure_3.png"])
+    assert json.loads((tmp_path / "executed.json").read_text()) == {
+        "00_first.ipynb": {"fingerprint": "abc", "seconds": 1.3, "figures": ["figure_3.png"]}
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["executed.json"]
