@@ -552,7 +552,12 @@ def _draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataF
         words = "no examples" if empty else _number(line["accuracy_ours"])
         ax.text(place, top + 0.015, words, ha="center", va="bottom", color=INK, zorder=6)
     ax.set_xticks(range(len(table)), names)
-    ax.set(ylim=(0, 1.1), yticks=np.arange(0, 1.01, 0.2), ylabel="accuracy")
+    ax.set(
+        xlim=(-0.5, len(table) - 0.5),
+        ylim=(0, 1.1),
+        yticks=np.arange(0, 1.01, 0.2),
+        ylabel="accuracy",
+    )
     ax.set_xlabel("true label, and its share of the development set")
     marks = Line2D([], [], marker="D", color=PAPER, mec="white", ms=9, ls="", label="paper")
     _legend(picture, [Patch(color=OURS, label="ours"), marks])
@@ -663,7 +668,7 @@ def _draw_improvement(title: str, stamp: str, table: pd.DataFrame, bars: pd.Data
                 ax.text(x, 0.012, score, ha="center", va="bottom", size=8, color=colour)
             gain = line[f"improvement_{source}"]
             part = "max" if source == "ours" else "paper"
-            top = np.nanmax([0, line[f"baseline_{part}"], line[f"final_{part}"]])
+            top = np.nanmax([0.08, line[f"baseline_{part}"], line[f"final_{part}"]])
             words = UNDEFINED if np.isnan(gain) else f"{gain:+.3f}"
             style = {"ha": "center", "weight": "bold", "color": colours[f"{source}, final"]}
             ax.text(centre, top + 0.02, words, **style)
@@ -790,7 +795,7 @@ def _draw_architecture(
     column, step, tall = 2.7, 0.54, 0.36  # distance of the heads, of their layers; a layer's height
     first = 2.65  # height of the first layer's centre
     top = first + step * max(map(len, stacks.values())) + 0.15  # of the losses
-    width, height = column * len(stacks) + 0.3, top + 1.1
+    width, height = max(column * len(stacks), 5.4) + 0.3, top + 1.1
     picture = Picture(figsize=(width, height), facecolor="white")
     ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     ax.axis("off")
@@ -809,7 +814,7 @@ def _draw_architecture(
     words = f"BERT encoder and pooler, shared: {encoder}\n{combination}".strip()
     box(width / 2, 1.45, words, TINT, width - 0.6, 0.64)
     for n, (name, stack) in enumerate(stacks.items()):
-        x, task = 0.15 + column * (n + 0.5), BY_NAME[name]
+        x, task = width / 2 + column * (n + 0.5 - len(stacks) / 2), BY_NAME[name]
         pair = task.sentences == 2
         box(x, 0.4, "two sentences, one by one" if pair else "one sentence", "white")
         arrow(x, 0.4 + tall / 2, 1.13)
