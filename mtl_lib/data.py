@@ -175,6 +175,16 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
     return Corpus(name, splits, files, skipped, altered)
 
 
+def training_sentences(corpus: Corpus) -> list[str]:
+    """Every sentence of every training split, in file order: what a vocabulary may be built on."""
+    return [
+        sentence
+        for splits in corpus.splits.values()
+        for example in splits.get("train", [])
+        for sentence in example.sentences
+    ]
+
+
 def _read_file(
     path: Path, content: bytes, task: Task, column: str, labelled: bool
 ) -> tuple[list[Example], list[str]]:

@@ -17,6 +17,7 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 
 from mtl_lib import pretrained
 from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.data import load_corpus, training_sentences
 from mtl_lib.errors import EncoderError
 from mtl_lib.pretrained import (
     ENCODERS,
@@ -261,6 +262,13 @@ def test_the_hash_of_tiny_follows_its_configuration_and_vocabulary(tiny):
     config = json.loads((tiny / "config.json").read_text())
     (tiny / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
     assert encoder_hash("tiny") != before
+
+
+def test_the_committed_tiny_is_the_one_built_from_the_embedded_corpora(tmp_path):
+    build_tiny(training_sentences(load_corpus("handbook")), tmp_path)
+    for name in ("config.json", "tokenizer.json"):
+        built, committed = tmp_path / name, pretrained.TINY / name
+        assert built.read_bytes() == committed.read_bytes(), "run scripts/build_tiny_encoder.py"
 
 
 def test_a_small_vocabulary_holds_the_words_whole_and_spells_the_others(tokenizer):
