@@ -162,6 +162,11 @@ def test_a_zero_gradient_changes_nothing_and_divides_nothing(surgery):
 
 
 @both_forms
+def test_a_gradient_too_small_to_square_is_left_out_not_divided_by(surgery):
+    assert torch.equal(surgery(rows([1, 0], [-1e-200, 0])), rows(1, 0))
+
+
+@both_forms
 def test_opposite_gradients_cancel(surgery):
     assert surgery(rows([1, 2], [-3, -6])).norm() < 1e-14
 
