@@ -18,7 +18,8 @@ BIN := $(ENVIRONMENT)/bin
 STAMP := $(if $(IN_CONDA),build/setup-$(notdir $(IN_CONDA)),.venv/setup)
 PYTHON ?= python3 python3.13 python3.12 python3.11
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PIP := "$(BIN)/python" -m pip --disable-pip-version-check
+# Without compiling every module at once: Python compiles what is used, when it is first used.
+INSTALL := "$(BIN)/python" -m pip --disable-pip-version-check install --no-compile -c constraints.txt
 
 LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
 PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA)") \
@@ -63,14 +64,14 @@ ifeq ($(IN_CONDA),)
 	  }; \
 	}
 endif
-	@"$(BIN)/python" -c '$(SUPPORTED)' || { \
-	  echo '$(ENVIRONMENT): needs Python 3.11, 3.12 or 3.13, has' \
-	    "$$("$(BIN)/python" --version 2>&1)"'; remove it, or make one from environment.yml'; exit 1; }
+	@"$(BIN)/python" -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo '$(ENVIRONMENT) has no Python 3.11, 3.12 or 3.13.'; \
+	  echo 'Make it from environment.yml if it is conda'"'"'s; else remove it.'; exit 1; }
 ifneq ($(TORCH_INDEX),)
-	$(PIP) install --no-deps --index-url "$(TORCH_INDEX)" -c constraints.txt torch
-	$(PIP) install --extra-index-url "$(TORCH_INDEX)" -c constraints.txt -e '.[test]'
+	$(INSTALL) --no-deps --index-url "$(TORCH_INDEX)" torch
+	$(INSTALL) --extra-index-url "$(TORCH_INDEX)" -e '.[test]'
 else
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
 endif
 	@"$(BIN)/python" -m ipykernel install --sys-prefix --name mtl-handbook \
 	  --display-name 'Multi-task handbook'

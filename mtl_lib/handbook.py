@@ -228,6 +228,7 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
             progress_bar=False,
             stdout_file=watch,
             cwd=source.parent,
+            extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
         )
     except papermill.PapermillExecutionError as error:
         message = [line.strip() for line in error.evalue.splitlines() if line.strip()]

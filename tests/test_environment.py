@@ -3,6 +3,7 @@ release, environment.yml how conda makes the same; and make offers it under the 
 
 import ast
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -120,10 +121,14 @@ def test_conda_makes_the_same_environment():
     assert PROJECT["project"]["requires-python"].startswith(f">={oldest},")
 
 
-def make(*arguments):
+def make(*arguments, conda=None):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True)
+    # Neither the make and the conda environment that the tests run in, nor their variables.
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    if conda:
+        kept |= {"CONDA_PREFIX": str(conda), "CONDA_DEFAULT_ENV": conda.name}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=kept, capture_output=True, text=True)
 
 
 def test_make_help_lists_every_target_with_its_time():
@@ -145,6 +150,24 @@ def test_make_hands_every_parameter_on():
     commands = make("-n", "reproduce", *(f"{name}={value}" for name, value in given.items())).stdout
     for name, value in given.items():
         assert f'--{name.lower().replace("_", "-")} "{value}"' in commands
+
+
+def test_make_installs_into_the_active_conda_environment(tmp_path):
+    commands = make("-n", "setup", conda=tmp_path / "course").stdout
+    assert f'"{tmp_path}/course/bin/python" -m pip' in commands
+    assert "venv" not in commands
+
+
+def test_make_leaves_condas_own_environment_alone(tmp_path):
+    commands = make("-n", "-W", "pyproject.toml", "setup", conda=tmp_path / "base").stdout
+    assert str(tmp_path) not in commands
+    assert '".venv/bin/python" -m pip' in commands
+
+
+def test_make_names_the_pythons_that_it_can_use(tmp_path):
+    result = make("setup", conda=tmp_path / "empty")
+    assert result.returncode == 2
+    assert "has no Python 3.11, 3.12 or 3.13" in result.stdout
 
 
 def test_ci_runs_the_command_of_the_readme():
