@@ -1,7 +1,6 @@
 """The `mtl` command: everything the notebooks do, from a shell."""
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
 from mtl_lib.errors import ConfigError, HandbookError
 from mtl_lib.evaluation import predict, predicted_labels
 from mtl_lib.model import load_model
-from mtl_lib.paths import BUILD, DATA, FIGURES
+from mtl_lib.paths import BUILD, DATA, RESULTS
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.results import RunStore
 from mtl_lib.tasks import BY_NAME
@@ -126,27 +125,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def draw_figures(profile: str) -> None:
-    """Figures 2-9: from the committed studies into figures/, else into figures/PROFILE/."""
-    if profile == "stored":
-        target, rows = FIGURES, experiments.stored_runs
-    else:
-        runs = RunStore(BUILD / "runs" / profile).runs()
-        target = FIGURES / profile
-
-        def rows(wanted):
-            return [run for run in runs if run.config["row"] in wanted]
-
-    for number, draw in figures.ALL.items():
-        for path in draw(rows(FIGURE_ROWS[number])).save(target):
-            print(path)
-
-
-# Figures 5 to 9 speak of the baseline and the final model.
-FIGURE_ROWS = {
-    2: ["3.10", "4.6"],
-    3: [*experiments.FIGURE_3, *experiments.FROZEN],
-    4: list(experiments.FIGURE_4),
-} | {number: ["3.1", "3.10", "4.6"] for number in range(5, 10)}
+    """Figures 2-9: of the committed studies into figures/, of others into figures/PROFILE/."""
+    folders = [RESULTS / name for name in experiments.PROFILES]
+    if profile != "stored":
+        folders = [BUILD / "runs" / profile]
+    runs = [run for folder in folders for run in RunStore(folder).runs()]
+    for path in figures.save_all(runs, figures.folder(profile)):
+        print(path)
 
 
 def write_predictions(model: str, data: str, split: str, out: str) -> None:

@@ -118,4 +118,6 @@ def headline(task_metrics: dict[str, dict[str, float]]) -> float:
 
     An undefined correlation counts as 0: a model that predicts a constant has learned nothing.
     """
-    return float(np.mean([np.nan_to_num(m[BY_NAME[name].metric]) for name, m in task_metrics.items()]))
+    return float(
+        np.mean([np.nan_to_num(m[BY_NAME[name].metric]) for name, m in task_metrics.items()])
+    )

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -232,7 +231,7 @@ PROFILES = {
     ),
     "laptop": Profile(
         "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
-        train_sample=2000,
+        train_sample=2000, threads=1,
     ),
     "full": Profile("bert-base-uncased", "cs224n", epochs=10),
 }  # fmt: skip
@@ -534,7 +533,9 @@ def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -
             print(f"[{done}/{len(configs)}] {future.result()}", flush=True)
     except KeyboardInterrupt:
         _stop(pool)
-        print(f"\nStopped: {done} of {len(configs)} runs are finished and stored in", store.directory)
+        print(
+            f"\nStopped: {done} of {len(configs)} runs are finished and stored in", store.directory
+        )
         print("The same command goes on from there.")
         raise
     except BaseException:

@@ -35,6 +35,7 @@ from mtl_lib.paper import (
     PAPER_SCORES,
     TASK_ORDER,
 )
+from mtl_lib.paths import FIGURES
 from mtl_lib.results import Run
 from mtl_lib.tasks import BY_NAME
 
@@ -832,6 +833,11 @@ def _draw_architecture(
 
 _DRAWN = (figure_2, figure_3, figure_4, figure_5, figure_6, figure_7, figure_8, figure_9)
 ALL: dict[int, Callable[[Sequence[Run]], Figure]] = dict(enumerate(_DRAWN, start=2))
+
+
+def folder(profile: str) -> Path:
+    """Where a profile's figures go: figures/ for the committed study, else figures/PROFILE/."""
+    return FIGURES if profile == "stored" else FIGURES / profile
 
 
 def save_all(runs: Iterable[Run], directory: str | Path) -> list[Path]:

@@ -100,4 +100,6 @@ def test_the_headline_mean_counts_an_undefined_correlation_as_zero():
 
 
 def test_bfloat16_or_not_logits_are_float32():
-    assert predict(small_model(dtype=torch.float64), small_splits()["sentiment"]).dtype == np.float32
+    assert (
+        predict(small_model(dtype=torch.float64), small_splits()["sentiment"]).dtype == np.float32
+    )

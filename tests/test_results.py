@@ -105,7 +105,9 @@ def test_the_key_changes_with_the_configuration(change):
 
 
 def test_the_key_changes_with_corpus_encoder_and_version():
-    keys = {run_key({}, *rest) for rest in [("c", "e", 1), ("d", "e", 1), ("c", "f", 1), ("c", "e", 2)]}
+    keys = {
+        run_key({}, *rest) for rest in [("c", "e", 1), ("d", "e", 1), ("c", "f", 1), ("c", "e", 2)]
+    }
     assert len(keys) == 4
 
 

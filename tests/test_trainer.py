@@ -166,7 +166,9 @@ def test_a_frozen_encoder_does_not_move_while_the_heads_do():
     before = copy.deepcopy(model.state_dict())
     trainer = make_trainer(model)
     trainer.step()
-    moved = {n.split(".")[0] for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    moved = {
+        n.split(".")[0] for n, t in model.state_dict().items() if not torch.equal(t, before[n])
+    }
     assert moved == {"heads"}
 
 
