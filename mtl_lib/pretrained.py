@@ -417,6 +417,11 @@ def build_tiny(sentences: Iterable[str], directory: str | Path = TINY, size: int
         num_attention_heads=4,
         intermediate_size=512,
         max_position_embeddings=128,
+        # From random weights every bit of signal counts: no dropout inside, and weights large
+        # enough for [CLS] to see the other tokens from the first step on.
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.05,
     )
     config.to_json(folder / "config.json")
     _write_tokenizer(tokenizer, folder / "tokenizer.json")
