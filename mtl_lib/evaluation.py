@@ -17,7 +17,7 @@ from mtl_lib.model import MultitaskModel
 from mtl_lib.tasks import BY_NAME, Task
 
 
-def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 64) -> np.ndarray:
+def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 32) -> np.ndarray:
     """Logits `[N, C]`, float32, in the split's own order, in eval mode without gradients.
 
     Sentences of like length go through together; the order is restored afterwards.
@@ -33,7 +33,7 @@ def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 64) 
     return logits
 
 
-def evaluate(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 64) -> dict:
+def evaluate(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 32) -> dict:
     """`metrics` of a model on one labelled split."""
     return metrics(split.task, predict(model, split, batch_size), split.labels.numpy())
 
