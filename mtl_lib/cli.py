@@ -104,12 +104,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     experiments.choose_rows([options.row])
-    profile = experiments.PROFILES[options.profile]
-    changes = {"encoder": options.encoder, "max_steps": options.max_steps}
-    config = experiments.replace(
-        profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed),
-        **{name: value for name, value in changes.items() if value},
-    )
+    profile = experiments.profile_settings(options.profile, options.encoder, options.max_steps)
+    config = profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed)
     corpus = load_corpus(options.data or experiments.default_corpus(profile.corpus))
     model = Path(options.model or BUILD / "models" / f"{options.row}-seed{options.seed}")
     torch.set_num_threads(profile.threads)

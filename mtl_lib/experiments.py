@@ -245,6 +245,18 @@ PROFILES = {
 }  # fmt: skip
 
 
+def profile_settings(name: str, encoder: str = "", max_steps: int = 0) -> Profile:
+    """A profile that trains, with another encoder or cap on the steps where these are given.
+
+    Raises:
+        ConfigError: if there is no such profile.
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r}: choose from {['stored', *PROFILES]}")
+    changes = {"encoder": encoder, "max_steps": max_steps}
+    return replace(PROFILES[name], **{key: value for key, value in changes.items() if value})
+
+
 def run_experiment(
     config: ExperimentConfig,
     corpus: Corpus,
@@ -428,13 +440,7 @@ def study(
     chosen = choose_rows(rows, only)
     if profile == "stored":
         return stored_runs(chosen)
-    if profile not in PROFILES:
-        raise ConfigError(f"profile {profile!r}: choose from {['stored', *PROFILES]}")
-    settings = PROFILES[profile]
-    if encoder:
-        settings = replace(settings, encoder=encoder)
-    if max_steps:
-        settings = replace(settings, max_steps=max_steps)
+    settings = profile_settings(profile, encoder, max_steps)
     data = data or default_corpus(settings.corpus)
     store = RunStore(store or BUILD / "runs" / profile)
     configs = [
