@@ -153,7 +153,7 @@ def test_the_gate_names_the_fault(spoil, message):
 
 def test_an_address_on_the_web_is_no_path_of_a_machine():
     notebook = executed()
-    notebook.cells[0].source += "\nSee https://example.org/home/me, ~/work/x or ../tmp/x."
+    notebook.cells[0].source += "\nSee https://example.org/home/me, ~/mnt/x or ../tmp/x."
     assert notebook_faults(notebook) == []
 
 
