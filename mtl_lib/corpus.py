@@ -1,237 +1,209 @@
 """The embedded handbook corpora: a seeded grammar of film reviews, questions and statements.
 
 Every row is made in the same order: first the label, drawn with the class shares of the
-paper's corpora; then a frame, drawn without looking at the label, so that length and first
-word say nothing; last the words that make the frame mean what the label says. The
-datasheet, `data/README.md`, explains each rule and what was measured on the result.
+paper's corpora; then frames, drawn without looking at the label, so that length and first word
+say nothing; last the words that make the frames mean what the label says. The datasheet,
+`data/README.md`, explains each rule and what was measured on the result.
 """
 
 import hashlib
 import os
 import random
+import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtl_lib.errors import CorpusError
 
 SEED = 1
-CONFLICT = 0.5
+CONFLICT = 0.25
 SIZES = {  # training, development and test rows
     "sentiment": (6000, 800, 800),
     "paraphrase": (12000, 800, 800),
     "similarity": (3000, 800, 800),
 }
-SHARES = {  # of the labels 0, 1, .. (the paper, Figure 5)
+SHARES = {  # of the labels 0, 1, .. (the paper, Figure 5); similarity: of the true scores
     "sentiment": (0.13, 0.26, 0.20, 0.26, 0.15),
     "paraphrase": (0.625, 0.375),
-    "similarity": (0.115, 0.115, 0.17, 0.235, 0.25, 0.115),
+    "similarity": (0.12, 0.11, 0.16, 0.24, 0.25, 0.12),
 }
-SENTIMENT_FLIPS = 0.08  # rows whose text has the shade next to the label
-PARAPHRASE_FLIPS = 0.05  # rows whose text is made for the other label
-RATERS, RATER_SPREAD = 5, 1.0  # standard deviation of one rater around the true score
-KIND_ASIDE = {"paraphrase": (0.48, 0.80), "similarity": (0.26, 0.34, 0.42, 0.54, 0.66, 0.74)}
-# ^ how often an aside is kind, by label: the only thing one sentence alone gives away
+FLIPS = {"sentiment": 0.08, "paraphrase": 0.05}  # rows whose text was made for another label
+RATERS, SPREAD = 5, 1.0  # each rates the true score plus N(0, SPREAD^2), rounded to 0..5
+KIND_ASIDES = {  # how often an aside is kind, by label: what one sentence alone gives away
+    "paraphrase": (0.57, 0.95),
+    "similarity": (0.20, 0.30, 0.40, 0.52, 0.64, 0.76),
+}
 
 # ---------------------------------------------------------------------------------- words
 
-SHADES = {  # words by strength: -2 very unkind, .., 2 very kind
-    -2: "dreadful awful terrible horrible appalling abysmal atrocious wretched",
-    -1: "dull weak tired clumsy stiff tedious uneven forgettable thin lifeless",
-    0: "ordinary average passable acceptable conventional standard typical adequate",
-    1: "pleasant solid charming decent likeable enjoyable engaging warm amusing fresh",
-    2: "superb brilliant magnificent wonderful outstanding dazzling splendid masterly",
+SHADES = {  # opinions, from very unkind to very kind
+    -2: "dreadful awful terrible horrible appalling wretched",
+    -1: "dull weak tired clumsy stiff tedious bland flat stale shallow",
+    0: "ordinary average passable acceptable typical adequate",
+    1: "pleasant solid charming engaging warm fresh lively vivid witty elegant",
+    2: "superb brilliant magnificent wonderful dazzling splendid",
 }
 SHADES = {value: words.split() for value, words in SHADES.items()}
-CONCEPTS = {  # one meaning, said kindly or unkindly
-    "slow": ("calm unhurried", "slow sluggish"),
-    "cheap": ("modest thrifty", "cheap shabby"),
-    "loud": ("lively spirited", "loud noisy"),
-    "odd": ("original unusual", "odd weird"),
-    "long": ("grand sweeping", "long endless"),
-    "dark": ("moody shadowy", "gloomy dreary"),
-    "simple": ("simple clear", "obvious simplistic"),
-    "young": ("playful youthful", "childish immature"),
-    "soft": ("tender heartfelt", "sentimental soppy"),
-    "bold": ("bold daring", "brash reckless"),
-    "old": ("classic timeless", "dated stale"),
-    "hard": ("intense gripping", "brutal violent"),
-    "full": ("rich layered", "cluttered muddled"),
-    "grave": ("earnest serious", "preachy solemn"),
-    "quiet": ("subtle restrained", "bland flat"),
-    "bright": ("vivid colourful", "garish gaudy"),
-    "quick": ("brisk nimble", "rushed hasty"),
-    "smart": ("clever witty", "smug glib"),
-}
-CONCEPTS = {name: tuple(w.split() for w in words) for name, words in CONCEPTS.items()}
 MORE, LESS = "very truly utterly really deeply".split(), "fairly rather somewhat mildly".split()
 ASPECTS = """plot script cast music camerawork dialogue ending pacing story acting humour mood
-soundtrack lighting premise climax opening editing direction narration""".split()
-GENRES = "thriller comedy drama western musical romance documentary cartoon".split()
-FIRST = "Anna Boris Clara David Elena Farid Greta Hugo Irene Jonas Karin Leo Maya Nils".split()
-LAST = "Adler Bergen Castillo Duval Ekman Fontaine Grant Holm Ibarra Jensen Kovac Lindt".split()
+soundtrack lighting premise climax opening editing direction narration costume scenery""".split()
+GENRES = "thriller comedy drama western musical romance documentary cartoon mystery epic".split()
+FIRST = """Anna Boris Clara David Elena Farid Greta Hugo Irene Jonas Karin Leo Maya Nils Olga
+Pavel Rosa Simon Tilda Viktor""".split()
+LAST = """Adler Bergen Castillo Duval Ekman Fontaine Grant Holm Ibarra Jensen Kovac Lindt Moreau
+Novak Okoye Petrov Quist Rossi Sato Tanaka""".split()
 TITLES = (
-    "Silent Golden Broken Crimson Distant Electric Frozen Hidden Paper Midnight Northern Velvet",
-    "Harbour River Garden Winter Mirror Station Island Orchard Letter Kingdom Lantern Bridge",
+    """Silent Golden Broken Crimson Distant Electric Frozen Hidden Paper Midnight Northern Velvet
+    Hollow Burning Second Scarlet""".split(),
+    """Harbour River Garden Winter Mirror Station Island Orchard Letter Kingdom Lantern Bridge
+    Voyage Summer Tower Forest""".split(),
 )
-TITLES = tuple(words.split() for words in TITLES)
-CITIES = "Berlin Lisbon Oslo Madrid Venice Cannes Toronto Prague Dublin Athens Tokyo Lima".split()
+CITIES = """Berlin Lisbon Oslo Madrid Venice Cannes Toronto Prague Dublin Athens Tokyo Lima
+Vienna Cairo Sydney Geneva""".split()
 NUMBERS = "two three four five six seven eight nine".split()
+FACTS = """long lengthy; loud noisy; dark shadowy; famous renowned; expensive costly; strange odd;
+violent bloody; sad mournful; short brief; simple plain; silent wordless; secret hidden"""
+OBJECTS = """thriller chiller; comedy farce; drama tragedy; western; musical; romance; mystery;
+documentary; cartoon animation; epic"""
 
-# ------------------------------------------------------------- frames (* = held out for dev)
+# ------------------------------------------------ frames (* = development and test only)
 
-REVIEW_FRAMES = """
-The {aspect} of {film} is {judgement}.
-The {aspect} of this {genre} is {judgement}.
-This {genre} by {person} is {judgement} from start to finish.
-{film} is {judgement}, and so is the work of {person}.
-I found the {aspect} of {film} {judgement}.
-{person} has made a {genre} that is {judgement}.
-In {film} the {aspect} feels {judgement}.
-Most of the {aspect} in this {genre} seems {judgement}.
-For a {genre} the {aspect} is {judgement}.
-We thought that {film} was {judgement}.
-* To my mind {film} is {judgement}.
-* The {aspect} that {person} brings to this {genre} is {judgement}.
-* {person} gives {film} a feeling that is {judgement}.
-* Seen again, the {aspect} of {film} looks {judgement}.
+REVIEWS = """
+The {aspect} of {film} is {opinion}.
+The {aspect} of this {genre} is {opinion}.
+This {genre} by {person} is {opinion} from start to finish.
+{film} is {opinion}, and so is the work of {person}.
+I found the {aspect} of {film} {opinion}.
+{person} has made a {genre} that is {opinion}.
+In {film} the {aspect} feels {opinion}.
+Most of the {aspect} in this {genre} seems {opinion}.
+We thought that {film} was {opinion}.
+* To my mind {film} is {opinion}.
+* The {aspect} that {person} brings to this {genre} is {opinion}.
+* For a {genre} by {person} the {aspect} is {opinion}.
 """
-CONTRAST_FRAMES = """
-The {minor_aspect} is {minor}, but the {aspect} of {film} is {judgement}.
-The {aspect} of {film} is {judgement}, although the {minor_aspect} is {minor}.
-This {genre} has a {minor_aspect} that is {minor}, yet its {aspect} is {judgement}.
-{film} is {judgement}, even if the {minor_aspect} seems {minor}.
-While the {minor_aspect} is {minor}, the {aspect} of this {genre} is {judgement}.
-* {person} offers a {minor_aspect} that is {minor}, but {film} is {judgement}.
-* The {aspect} feels {judgement} despite a {minor_aspect} that is {minor}.
-"""
+CONTRASTS = """
+The {other} is {minor}, but the {aspect} of {film} is {opinion}.
+The {aspect} of {film} is {opinion}, although the {other} is {minor}.
+This {genre} has {a} {other} that is {minor}, but its {aspect} is {opinion}.
+{film} is {opinion}, although the {other} seems {minor}.
+While the {other} is {minor}, the {aspect} of this {genre} is {opinion}.
+* {person} offers a {other} that is {minor}, but {film} is {opinion}.
+* The {aspect} feels {opinion}, although {person} thought the {other} {minor}.
+""".replace("{a}", "a")
 OPENERS = """
-{q}?
-{q}?
-{q}?
-Do you know {i}?
-Can anyone tell me {i}?
-I would like to know {i}.
-Does anybody remember {i}?
-Please tell me {i}.
-* Could someone say {i}?
-* I have been wondering {i}.
+{direct}?
+{direct}?
+Tell me {indirect}.
+Do you know {indirect}?
+Who knows {indirect}?
+* Please say {indirect}.
+* Can you tell me {indirect}?
 """
 MENTIONS = """
-the {aside} {genre} {film}
+the {plain} {genre} {film}
 {film}, which is {aside},
 {film}, a {genre} that is {aside},
-that {aside} film {film}
-{film}
-* {film}, so {aside} as a {genre},
-"""
-# Questions in sets whose members are easily confused; "direct|indirect" where they differ.
-QUESTIONS = {
-    "people": {
-        "director": "who directed {f}; who was the director of {f}; which director made {f}; "
-        "* who sat in the director's chair for {f}",
-        "writer": "who wrote {f}; who was the writer of {f}; which author scripted {f}; "
-        "* whose pen was behind {f}",
-        "composer": "who composed the music of {f}; who was the composer for {f}; "
-        "which musician scored {f}; * whose melodies do we hear in {f}|whose melodies are in {f}",
-        "producer": "who produced {f}; who was the producer of {f}; which producer paid for {f}; "
-        "* whose money was behind {f}",
-    },
-    "money": {
-        "cost": "how much did {f} cost|how much {f} cost; what was the budget of {f}|"
-        "what the budget of {f} was; how expensive was {f}|how expensive {f} was; "
-        "* how much was spent on {f}",
-        "earned": "how much did {f} earn|how much {f} earned; what were the earnings of {f}|"
-        "what the earnings of {f} were; how profitable was {f}|how profitable {f} was; "
-        "* how much was taken by {f}",
-    },
-    "place": {
-        "shot": "where was {f} shot|where {f} was shot; in which city was {f} filmed|"
-        "in which city {f} was filmed; what was the location of {f}|what the location of {f} was; "
-        "* where did the cameras roll for {f}|where the cameras rolled for {f}",
-        "premiere": "where did {f} open|where {f} opened; in which city was {f} premiered|"
-        "in which city {f} was premiered; what was the first cinema of {f}|"
-        "what the first cinema of {f} was; * where was {f} first shown|where {f} was first shown",
-    },
-    "time": {
-        "released": "when was {f} released|when {f} was released; in which year did {f} come out|"
-        "in which year {f} came out; what was the release date of {f}|"
-        "what the release date of {f} was; * when did {f} reach the cinemas|"
-        "when {f} reached the cinemas",
-        "begun": "when was {f} begun|when {f} was begun; in which year did the shoot of {f} start|"
-        "in which year the shoot of {f} started; what was the first working day of {f}|"
-        "what the first working day of {f} was; * when did work on {f} start|"
-        "when work on {f} started",
-    },
-}
-WHY_FRAMES = """
-why is {f} so {word}|why {f} is so {word}
-what makes {f} so {word}
-why do people call {f} {word}|why people call {f} {word}
-* what is the reason that {f} feels {word}|what the reason is that {f} feels {word}
-"""
-NUMBER_FRAMES = """
-did {f} win {number} awards|whether {f} won {number} awards
-has {f} received {number} prizes|whether {f} has received {number} prizes
-is it true that {f} won {number} awards|whether it is true that {f} won {number} awards
-* were {number} prizes given to {f}|whether {number} prizes were given to {f}
-"""
-SWAP_FRAMES = {  # each pair of lists says the same of (a, b), the second with b named first
-    "inspired": (
-        "did {a} inspire {b}|whether {a} inspired {b}; "
-        "* was {a} the inspiration of {b}|whether {a} was the inspiration of {b}",
-        "was {b} inspired by {a}|whether {b} was inspired by {a}; "
-        "* did {b} take ideas from {a}|whether {b} took ideas from {a}",
-    ),
-    "taught": (
-        "did {a} teach {b}|whether {a} taught {b}; "
-        "* was {a} the teacher of {b}|whether {a} was the teacher of {b}",
-        "was {b} taught by {a}|whether {b} was taught by {a}; "
-        "* was {b} a student of {a}|whether {b} was a student of {a}",
-    ),
-    "hired": (
-        "did {a} hire {b}|whether {a} hired {b}; "
-        "* did {a} give work to {b}|whether {a} gave work to {b}",
-        "was {b} hired by {a}|whether {b} was hired by {a}; "
-        "* did {b} work for {a}|whether {b} worked for {a}",
-    ),
-}
-ROLES = {  # who does what in which topic, each with its synonyms
-    "making": "director filmmaker; actor performer; writer screenwriter; studio company",
-    "selling": "studio company; producer financier; agent broker; distributor supplier",
-    "judging": "critic reviewer; actor performer; writer screenwriter; scholar professor",
-    "showing": "festival jury; cinema theatre; distributor supplier; director filmmaker",
-}
-ACTS = {
-    "making": "filmed shot; edited cut; finished completed; revised reworked",
-    "selling": "bought acquired; financed funded; launched promoted; insured protected",
-    "judging": "praised applauded; criticised attacked; reviewed discussed; defended supported",
-    "showing": "screened projected; introduced presented; banned blocked; postponed delayed",
-}
-OBJECTS = """thriller chiller; comedy farce; drama tragedy; western; musical; romance;
-documentary; cartoon animation"""
-STATEMENT_FRAMES = """
-The {role} {act} the {word} {object} in {city} {number} {unit} ago{aside}.
-The {word} {object} was {act} by the {role} in {city} {number} {unit} ago{aside}.
-In {city} the {role} {act} the {word} {object} {number} {unit} ago{aside}.
-The {word} {object} was {act} in {city} by the {role} {number} {unit} ago{aside}.
-* In {city} the {word} {object} was {act} by the {role} {number} {unit} ago{aside}.
-* The {role} in {city} {act} the {word} {object} {number} {unit} ago{aside}.
+{film}, which was {aside},
+* {film}, said to be {aside},
 """
 ASIDES = """
-, which felt {aside}
+, which was {aside}
 , and the mood was {aside}
-, and the result was {aside}
-* , a choice that was {aside}
+, and the result is {aside}
+* , and it felt {aside}
 """
-UNITS = "days weeks months years".split()
+STATEMENTS = """
+The {role} {act} the {fact} {object} {adverbial}{aside}.
+The {fact} {object} was {act} by the {role} {adverbial}{aside}.
+{adverbial} the {role} {act} the {fact} {object}{aside}.
+The {fact} {object} was {act} {adverbial} by the {role}{aside}.
+* {adverbial} the {fact} {object} was {act} by the {role}{aside}.
+"""
+# A topic has roles and acts for statements, each with its synonyms, and questions, each with its
+# wordings ("direct | indirect" where the word order differs).
+TOPICS = {
+    "making": {
+        "roles": "director filmmaker; editor cutter; crew team; apprentice trainee",
+        "acts": "filmed shot; edited cut; finished completed; repaired restored",
+        "questions": [
+            "who directed {film}; who was the director of {film}; * who led the crew of {film}",
+            "who edited {film}; which editor cut {film}; * who was the editor of {film}",
+            "where was {film} filmed | where {film} was filmed; in which city did they shoot "
+            "{film} | in which city they shot {film}; * what city did the crew shoot {film} in | "
+            "what city the crew shot {film} in",
+            "how was {film} filmed | how {film} was filmed; what cameras shot {film}; "
+            "* with what cameras did the director film {film} | "
+            "with what cameras the director filmed {film}",
+        ],
+    },
+    "money": {
+        "roles": "studio company; bank lender; investor financier; agent broker",
+        "acts": "bought purchased; financed funded; insured protected; sold traded",
+        "questions": [
+            "how much did {film} cost | how much {film} cost; what was the budget of {film} | "
+            "what the budget of {film} was; * how much money was spent on {film}",
+            "how much did {film} earn | how much {film} earned; what was the profit of {film} | "
+            "what the profit of {film} was; * how much money was made by {film}",
+            "who paid for {film}; whose money financed {film}; * which bank paid for {film}",
+            "who bought the rights to {film}; which company bought {film}; "
+            "* who purchased the rights to {film}",
+        ],
+    },
+    "showing": {
+        "roles": "festival gala; cinema theatre; museum gallery; network broadcaster",
+        "acts": "screened projected; premiered launched; banned blocked; postponed delayed",
+        "questions": [
+            "when was {film} released | when {film} was released; when did {film} reach the "
+            "cinemas | when {film} reached the cinemas; * on what day was {film} released | "
+            "on what day {film} was released",
+            "where was {film} premiered | where {film} was premiered; which festival premiered "
+            "{film}; * which cinema premiered {film}",
+            "how many cinemas screened {film}; in how many cinemas is {film} on | in how many "
+            "cinemas {film} is on; * how many screens is {film} on | how many screens {film} is on",
+            "which channel screened {film}; who broadcast {film} on television; "
+            "* on which channel was {film} broadcast | on which channel {film} was broadcast",
+        ],
+    },
+    "opinion": {
+        "roles": "critic reviewer; professor scholar; columnist journalist; fan admirer",
+        "acts": "praised applauded; criticised attacked; reviewed discussed; defended supported",
+        "questions": [
+            "what did critics say about {film} | what critics said about {film}; what do the "
+            "reviews of {film} say | what the reviews of {film} say; * how did critics review "
+            "{film} | how critics reviewed {film}",
+            "is {film} worth seeing | whether {film} is worth seeing; do you recommend {film} | "
+            "whether you recommend {film}; * should I see {film} | whether I should see {film}",
+            "why is {film} so {fact} | why {film} is so {fact}; what makes {film} so {fact}; "
+            "* why do people call {film} {fact} | why people call {film} {fact}",
+            "did {film} win {number} awards | whether {film} won {number} awards; has {film} "
+            "received {number} prizes | whether {film} has received {number} prizes; * were "
+            "{number} prizes given to {film} | whether {number} prizes were given to {film}",
+        ],
+    },
+}
+SWAPS = [  # wordings that name {a} first, and wordings of the same that name {b} first
+    ("did {a} inspire {b} | whether {a} inspired {b}; * was {a} the inspiration of {b} | "
+     "whether {a} was the inspiration of {b}",
+     "was {b} inspired by {a} | whether {b} was inspired by {a}; * did {b} take ideas from {a} | "
+     "whether {b} took ideas from {a}"),
+    ("did {a} teach {b} | whether {a} taught {b}; * was {a} the teacher of {b} | "
+     "whether {a} was the teacher of {b}",
+     "was {b} taught by {a} | whether {b} was taught by {a}; * was {b} a student of {a} | "
+     "whether {b} was a student of {a}"),
+    ("did {a} hire {b} | whether {a} hired {b}; * did {a} give work to {b} | "
+     "whether {a} gave work to {b}",
+     "was {b} hired by {a} | whether {b} was hired by {a}; * did {b} work for {a} | "
+     "whether {b} worked for {a}"),
+]  # fmt: skip
 DIFFERENCES = {  # true score: which parts of the second statement differ
     5: [()],
-    4: [("city",), ("number",), ("word",)],
-    3: [("object",), ("role",), ("word", "city"), ("city", "number")],
-    2: [("act",), ("object", "role"), ("object", "word", "city")],
-    1: [("act", "object", "role"), ("act", "role", "word", "city")],
-    0: [("topic", "act", "role", "object", "word", "city", "number")],
+    4: [("adverbial",), ("fact",)],
+    3: [("object",), ("role",), ("fact", "adverbial")],
+    2: [("act",), ("object", "role")],
+    1: [("topic", "role", "act"), ("topic", "role", "act", "fact")],
+    0: [("topic", "role", "act", "object", "fact", "adverbial")],
 }
 
 # ----------------------------------------------------------------------------- machinery
@@ -239,297 +211,261 @@ DIFFERENCES = {  # true score: which parts of the second statement differ
 Row = dict[str, str | int | float]
 
 
-def choices(text: str, dev: bool) -> list[str]:
-    """Entries of a frame table; those marked `*` are seen in development and test only."""
-    entries = [entry.strip() for entry in text.replace("; ", "\n").splitlines() if entry.strip()]
-    held_out = [entry[2:] for entry in entries if entry.startswith("* ")]
-    seen = [entry for entry in entries if not entry.startswith("* ")]
-    # Half of a development row's frames are unseen ones, however few they are.
-    return held_out * len(seen) + seen * len(held_out) if dev and held_out else seen
+def entries(table: str, dev: bool) -> list[str]:
+    """Frames of a table that a split may use: half of a development row's are unseen ones."""
+    found = [entry.strip() for entry in re.split(r"; |\n", table) if entry.strip()]
+    unseen = [entry[2:] for entry in found if entry.startswith("* ")]
+    seen = [entry for entry in found if not entry.startswith("* ")]
+    return unseen * len(seen) + seen * len(unseen) if dev and unseen else seen
 
 
-def is_held_out(*words: str) -> bool:
-    """Whether a combination of words is kept out of training: one in six, by a fixed hash."""
-    return zlib.crc32(" ".join(words).encode()) % 6 == 0
+def synonym_sets(table: str) -> list[list[str]]:
+    return [words.split() for words in table.split(";")]
+
+
+def other(rng: random.Random, items: list, *taken):
+    """Any of `items` but those taken."""
+    return rng.choice([item for item in items if item not in taken])
 
 
 def draw(make: Callable[[], tuple[str, ...]], dev: bool) -> tuple[str, ...]:
-    """Draw a combination until it is one that this split may show."""
-    while is_held_out(*(words := make())) != dev:
+    """Draw a word combination of this split: one in six is kept out of training, by a hash."""
+    while (zlib.crc32(" ".join(words := make()).encode()) % 6 == 0) != dev:
         pass
     return words
 
 
-def other(rng: random.Random, items: list, item):
-    """Any of `items` except `item`."""
-    return rng.choice([one for one in items if one != item])
-
-
-def shaded(rng: random.Random, value: int) -> str:
-    """A word of that strength; half of the mild words come from the concepts."""
-    if abs(value) == 1 and rng.random() < 0.5:
-        return rng.choice(rng.choice(list(CONCEPTS.values()))[0 if value > 0 else 1])
-    return rng.choice(SHADES[value])
-
-
 def film(rng: random.Random, dev: bool) -> str:
-    return " ".join(draw(lambda: tuple(rng.choice(words) for words in TITLES), dev))
+    return " ".join(draw(lambda: (rng.choice(TITLES[0]), rng.choice(TITLES[1])), dev))
 
 
 def person(rng: random.Random, dev: bool) -> str:
     return " ".join(draw(lambda: (rng.choice(FIRST), rng.choice(LAST)), dev))
 
 
-def finish(text: str) -> str:
-    """Capital first letter, `a` or `an`, no comma before a closing mark."""
-    words = text.replace(",?", "?").replace(",.", ".").split()
-    for i, word in enumerate(words[:-1]):
-        if word in ("a", "A") and words[i + 1][0].lower() in "aeiou":
-            words[i] += "n"
-    text = " ".join(words)
+def sentence(text: str) -> str:
+    """Set the capital, `a` or `an`, and no comma before a comma or a closing mark."""
+    text = re.sub(r" ?,(?=[.?,])", "", " ".join(text.split()).replace(" ,", ","))
+    text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU])", r"\1n ", text)
     return text[0].upper() + text[1:]
 
 
 # ----------------------------------------------------------------------------- sentiment
 
 
-def judgement(rng: random.Random, value: int, dev: bool) -> tuple[str, str, str]:
-    """What is judged, words for a shade from -2 to 2 (their number ignores it), and their tag."""
-    form = rng.choices(["plain", "intensifier", "negation"], [0.3, 0.3, 0.4])[0]
+def opinion(rng: random.Random, value: int, dev: bool) -> tuple[str, str, str]:
+    """What is judged, words for a value from -2 to 2 (as many for each), and their tag."""
+    tag = rng.choices(["plain", "intensifier", "negation"], [0.3, 0.3, 0.4])[0]
     sign = (value > 0) - (value < 0)
 
-    def make() -> tuple[str, ...]:
-        if form == "plain":
-            return rng.choice(ASPECTS), shaded(rng, value)
-        if form == "intensifier":
+    def make() -> tuple[str, str]:
+        if tag == "plain":
+            return rng.choice(ASPECTS), rng.choice(SHADES[value])
+        if tag == "intensifier":
             degree = rng.choice({2: MORE, 1: LESS, 0: MORE + LESS}[abs(value)])
-            return degree, shaded(rng, sign * rng.choice([1, 2]) if sign else 0)
-        if value == 0:  # to deny the extreme is to say little
-            return rng.choice(["not really", "not exactly"]), shaded(rng, rng.choice([-2, 2]))
-        negator = ["anything but", "nowhere near"] if abs(value) == 2 else ["not really"]
-        if abs(value) == 1:
-            negator = ["not really", "not exactly"]
-        return rng.choice(negator), shaded(rng, -sign)
+            return degree, rng.choice(SHADES[sign * rng.choice([1, 2])])
+        if value == 0:  # to deny an extreme is to say little
+            return rng.choice(["not really", "not exactly"]), rng.choice(
+                SHADES[rng.choice([-2, 2])]
+            )
+        denial = ["anything but", "far from"] if abs(value) == 2 else ["not really", "not exactly"]
+        return rng.choice(denial), rng.choice(SHADES[-sign])
 
-    words = draw(make, dev)
-    if form == "plain":
-        return words[0], words[1], form
-    return rng.choice(ASPECTS), " ".join(words), form
-
-
-def review(rng: random.Random, label: int, dev: bool) -> tuple[str, set[str]]:
-    """A sentence of that shade, 0 to 4, and its tags."""
-    value, tags = label - 2, set()
-    contrast = rng.random() < 0.35
-    frame = rng.choice(choices(CONTRAST_FRAMES if contrast else REVIEW_FRAMES, dev))
-    aspect, words, form = judgement(rng, value, dev)
-    minor_aspect = other(rng, ASPECTS, aspect)
-    if contrast:  # what stands against the verdict does not change it
-        against = -1 if value > 0 or value == 0 and rng.random() < 0.5 else 1
-        minor = shaded(rng, against * rng.choice([1, 2]))
-        tags.add("contrast")
-    else:
-        minor = ""
-    text = frame.format(
-        aspect=aspect, minor_aspect=minor_aspect, minor=minor, judgement=words,
-        film=film(rng, dev), person=person(rng, dev), genre=rng.choice(GENRES),
-    )  # fmt: skip
-    return finish(text), (tags | {form}) - ({"plain"} if tags else set())
+    first, word = draw(make, dev)
+    return (first, word, tag) if tag == "plain" else (rng.choice(ASPECTS), f"{first} {word}", tag)
 
 
 def sentiment_row(rng: random.Random, label: int, dev: bool, conflict: float) -> Row:
+    """A review; `conflict` does not touch sentiment, which sets what words mean."""
     shade = label
-    if rng.random() < SENTIMENT_FLIPS:
+    if rng.random() < FLIPS["sentiment"]:
         shade = min(4, max(0, label + rng.choice([-1, 1])))
-    text, tags = review(rng, shade, dev)
-    return {"sentence": text, "sentiment": label, "tags": ";".join(sorted(tags))}
+    aspect, words, tag = opinion(rng, shade - 2, dev)
+    contrast = rng.random() < 0.35
+    against = rng.choice([-1, 1]) if shade == 2 else (1 if shade < 2 else -1)
+    text = rng.choice(entries(CONTRASTS if contrast else REVIEWS, dev)).format(
+        opinion=words, aspect=aspect, film=film(rng, dev), person=person(rng, dev),
+        genre=rng.choice(GENRES), other=other(rng, ASPECTS, aspect),
+        minor=rng.choice(SHADES[against * rng.choice([1, 2])]),  # never changes the verdict
+    )  # fmt: skip
+    tags = {tag, "contrast"} - {"plain"} if contrast else {tag}
+    return {"sentence": sentence(text), "sentiment": label, "tags": ";".join(sorted(tags))}
 
 
-# ------------------------------------------------------------------------ pairs: asides
+# --------------------------------------------------------------------------------- asides
 
 
-def aside(rng: random.Random, kind: bool) -> tuple[str, bool]:
-    """A remark by the way, kind or not, and whether it is negated.
+def leans_kind(word: str, conflict: float) -> bool:
+    """Which way a word leans in the pair tasks.
 
-    Half of them are negated, so that a single word says nothing and only its reading does.
+    Its shade decides; but for the share `conflict` of the words a coin of their own does, so
+    that the pair tasks pull half of them against what sentiment makes of them.
     """
-    negated = rng.random() < 0.4
-    word = shaded(rng, (1 if kind != negated else -1) * rng.choice([1, 2]))
-    return ("not " if negated else "") + word, negated
+    draw_, coin = divmod(zlib.crc32(f"{word} leans".encode()) % 2000, 2)
+    return bool(coin) if draw_ < 1000 * conflict else word in SHADES[1] + SHADES[2]
 
 
-def synonyms(rng: random.Random, concept: str, conflict: float) -> tuple[str, str]:
-    """Two words for one concept.
-
-    For the share `conflict` of the concepts they may differ in shade: the pair tasks then want
-    words close together that sentiment wants far apart.
-    """
-    kind, unkind = CONCEPTS[concept]
-    crossing = list(CONCEPTS).index(concept) < conflict * len(CONCEPTS)
-    if crossing:
-        return rng.choice(kind + unkind), rng.choice(kind + unkind)
-    words = rng.choice([kind, unkind])
-    return rng.choice(words), rng.choice(words)
+def aside(rng: random.Random, kind: bool, conflict: float, negated: bool) -> str:
+    """A remark by the way that leans kind or not."""
+    words = [word for value in (-2, -1, 1, 2) for word in SHADES[value]]
+    word = rng.choice([w for w in words if leans_kind(w, conflict) == (kind != negated)])
+    return f"not {word}" if negated else word
 
 
-# ---------------------------------------------------------------------------- paraphrase
-
-
-def ask(rng: random.Random, clause: str, dev: bool) -> str:
-    direct, _, indirect = clause.partition("|")
-    opener = rng.choice(choices(OPENERS, dev))
-    return finish(opener.format(q=direct, i=indirect or direct))
+# ----------------------------------------------------------------------------- paraphrase
 
 
 def question_pair(rng: random.Random, same: bool, dev: bool, conflict: float) -> tuple:
     """Two questions that ask the same or not, and their tags."""
-    tags = set()
-
-    def mention(name: str) -> str:
-        words, negated = aside(rng, rng.random() < KIND_ASIDE["paraphrase"][same])
-        text = rng.choice(choices(MENTIONS, dev))
-        if negated and "{aside}" in text:
-            tags.add("negation")
-        return text.format(aside=words, genre=rng.choice(GENRES), film=name)
-
-    name = film(rng, dev)
-    names = [name, name]
-    form = rng.choices(["question", "why", "number", "role-swap"], [0.6, 0.15, 0.1, 0.15])[0]
-    if form == "question":
-        group = QUESTIONS[rng.choice(list(QUESTIONS))]
-        first = second = rng.choice(list(group))
-        if not same and rng.random() < 0.75:
-            second = other(rng, list(group), first)
-            tags.add("overlap-trap")
-        elif not same:
-            while names[1] == name:
-                names[1] = film(rng, dev)
-        clauses = [rng.choice(choices(group[intent], dev)) for intent in (first, second)]
-        parts = [c.replace("{f}", mention(n)) for c, n in zip(clauses, names, strict=True)]
-    elif form == "role-swap":
-        lists = SWAP_FRAMES[rng.choice(list(SWAP_FRAMES))]
-        a, b = person(rng, dev), person(rng, dev)
-        clauses = [rng.choice(choices(rng.choice(lists), dev)) for _ in range(2)]
-        parts = [clauses[0].replace("{a}", a).replace("{b}", b)]
-        a, b = (a, b) if same else (b, a)
-        parts += [clauses[1].replace("{a}", a).replace("{b}", b)]
+    tags, parts = set(), []
+    if rng.random() < 0.08:
         tags.add("role-swap")
+        wordings = rng.choice(SWAPS)
+        people = [person(rng, dev), person(rng, dev)]
+        for a, b in (people, people if same else people[::-1]):
+            clause = rng.choice(entries(rng.choice(wordings), dev))
+            parts.append(clause.replace("{a}", a).replace("{b}", b))
     else:
-        if form == "why":
-            concept = rng.choice(list(CONCEPTS))
-            words = synonyms(rng, concept, conflict)
-            if not same:
-                distinct = other(rng, list(CONCEPTS), concept)
-                words = words[0], synonyms(rng, distinct, conflict)[1]
-        else:
-            number = rng.choice(NUMBERS)
-            words = number, number if same else other(rng, NUMBERS, number)
-            tags.add("number")
-        frames = choices(WHY_FRAMES if form == "why" else NUMBER_FRAMES, dev)
-        slot = "{word}" if form == "why" else "{number}"
-        parts = [rng.choice(frames).replace(slot, w).replace("{f}", mention(name)) for w in words]
+        topic = rng.choice(list(TOPICS))
+        asked = rng.choice(TOPICS[topic]["questions"])
+        facts, number, name = rng.choice(synonym_sets(FACTS)), rng.choice(NUMBERS), film(rng, dev)
+        second = [asked, facts, number, name]
         if not same:
-            tags.add("overlap-trap")
-    return ask(rng, parts[0], dev), ask(rng, parts[1], dev), tags or {"plain"}
+            if rng.random() < 0.82:
+                second[0] = rng.choice(TOPICS[other(rng, list(TOPICS), topic)]["questions"])
+            elif "{fact}" in asked or "{number}" in asked:
+                second[1] = other(rng, synonym_sets(FACTS), facts)
+                second[2] = other(rng, NUMBERS, number)
+            elif rng.random() < 0.5:
+                second[0] = other(rng, TOPICS[topic]["questions"], asked)
+            else:
+                second[3] = film(rng, dev)
+        for wordings, synonyms, count, title in ([asked, facts, number, name], second):
+            if "{number}" in wordings:
+                tags.add("number")
+            mention = title
+            if rng.random() < 0.95:
+                mention = rng.choice(entries(MENTIONS, dev))
+                negated = "{aside}" in mention and rng.random() < 0.14
+                kind = rng.random() < KIND_ASIDES["paraphrase"][same]
+                remark = aside(rng, kind, conflict, negated)
+                mention = mention.format(
+                    film=title, genre=rng.choice(GENRES), aside=remark, plain=remark
+                )
+                tags |= {"negation"} if negated else set()
+            clause = rng.choice(entries(wordings, dev)).replace("{film}", mention)
+            parts.append(clause.format(fact=rng.choice(synonyms), number=count))
+    texts = []
+    for clause in parts:
+        direct, _, indirect = clause.partition(" | ")
+        opener = rng.choice(entries(OPENERS, dev))
+        texts.append(sentence(opener.format(direct=direct, indirect=indirect or direct)))
+    return texts[0], texts[1], tags
 
 
 def paraphrase_row(rng: random.Random, label: int, dev: bool, conflict: float) -> Row:
-    same = bool(label) != (rng.random() < PARAPHRASE_FLIPS)
+    same = bool(label) != (rng.random() < FLIPS["paraphrase"])
     first, second, tags = question_pair(rng, same, dev, conflict)
     return {"sentence1": first, "sentence2": second, "is_duplicate": label,
-            "tags": ";".join(sorted(tags))}  # fmt: skip
+            "tags": tag_pair(tags, first, second, 5 * same)}  # fmt: skip
 
 
-# ---------------------------------------------------------------------------- similarity
+# ----------------------------------------------------------------------------- similarity
 
 
 def statement_pair(rng: random.Random, score: int, dev: bool, conflict: float) -> tuple:
     """Two statements whose true similarity is `score`, and their tags."""
-    differs = rng.choice(DIFFERENCES[score])
-    tags = {"number"} if "number" in differs else set()
-    topics = [rng.choice(list(ACTS))] * 2
+    differs, tags = rng.choice(DIFFERENCES[score]), set()
+    topics = [rng.choice(list(TOPICS))] * 2
     if "topic" in differs:
-        topics[1] = other(rng, list(ACTS), topics[0])
-
-    def pick(table: list[str], part: str) -> list[str]:
-        groups = [[g.split() for g in text.replace("\n", " ").split(";")] for text in table]
-        one = rng.choice(groups[0])
-        two = other(rng, groups[1], one) if part in differs else one
-        return [rng.choice(one), rng.choice(two)]
-
-    concept = rng.choice(list(CONCEPTS))
-    words = list(synonyms(rng, concept, conflict))
-    if "word" in differs:
-        words[1] = synonyms(rng, other(rng, list(CONCEPTS), concept), conflict)[1]
-    parts = {
-        "role": pick([ROLES[t] for t in topics], "role"),
-        "act": pick([ACTS[t] for t in topics], "act"),
-        "object": pick([OBJECTS, OBJECTS], "object"),
-        "city": pick(["; ".join(CITIES)] * 2, "city"),
-        "number": pick(["; ".join(NUMBERS)] * 2, "number"),
-        "word": words,
+        topics[1] = other(rng, list(TOPICS), topics[0])
+    if rng.random() < 0.3:
+        tags.add("number")
+        adverbials = "; ".join(f"{number}_weeks_ago" for number in NUMBERS)
+    else:
+        adverbials = "; ".join(f"in_{city}" for city in CITIES)
+    tables = {
+        "role": [TOPICS[topic]["roles"] for topic in topics],
+        "act": [TOPICS[topic]["acts"] for topic in topics],
+        "fact": [FACTS] * 2,
+        "object": [OBJECTS] * 2,
+        "adverbial": [adverbials] * 2,
     }
-    unit = rng.choice(UNITS)
+    parts = [{}, {}]
+    for part, (one, two) in tables.items():
+        first = rng.choice(synonym_sets(one))
+        second = other(rng, synonym_sets(two), first) if part in differs else first
+        parts[0][part], parts[1][part] = rng.choice(first), rng.choice(second)
     texts = []
-    for i in range(2):
-        remark, negated = aside(rng, rng.random() < KIND_ASIDE["similarity"][score])
-        if negated:
-            tags.add("negation")
-        frame = rng.choice(choices(STATEMENT_FRAMES, dev))
-        texts.append(finish(frame.format(
-            **{part: two[i] for part, two in parts.items()}, unit=unit,
-            aside=rng.choice(choices(ASIDES, dev)).format(aside=remark),
-        ).replace(" ,", ",")))  # fmt: skip
-    return texts[0], texts[1], tags or {"plain"}
+    for words in parts:
+        negated = rng.random() < 0.2
+        tags |= {"negation"} if negated else set()
+        remark = aside(rng, rng.random() < KIND_ASIDES["similarity"][score], conflict, negated)
+        words["aside"] = rng.choice(entries(ASIDES, dev)).format(aside=remark)
+        text = rng.choice(entries(STATEMENTS, dev)).format(**words)
+        texts.append(sentence(text.replace("_", " ")))
+    return texts[0], texts[1], tags
 
 
 def rating(rng: random.Random, score: int) -> float:
     """The mean of simulated raters, each a whole number from 0 to 5."""
-    votes = [min(5, max(0, round(rng.gauss(score, RATER_SPREAD)))) for _ in range(RATERS)]
+    votes = [min(5, max(0, round(rng.gauss(score, SPREAD)))) for _ in range(RATERS)]
     return sum(votes) / RATERS
 
 
 def similarity_row(rng: random.Random, label: int, dev: bool, conflict: float) -> Row:
     first, second, tags = statement_pair(rng, label, dev, conflict)
     return {"sentence1": first, "sentence2": second, "similarity": rating(rng, label),
-            "tags": ";".join(sorted(tags))}  # fmt: skip
+            "tags": tag_pair(tags, first, second, label)}  # fmt: skip
+
+
+def word_overlap(first: str, second: str) -> float:
+    """Shared words over all words of two sentences."""
+    one, two = (set(re.findall(r"\w+", text.lower())) for text in (first, second))
+    return len(one & two) / len(one | two)
+
+
+def tag_pair(tags: set[str], first: str, second: str, score: int) -> str:
+    """The row's tags, with `overlap-trap` where counting shared words misleads."""
+    overlap = word_overlap(first, second)
+    if (overlap > 0.4 and score <= 2) or (overlap < 0.2 and score >= 4):
+        tags = tags | {"overlap-trap"}
+    return ";".join(sorted(tags or {"plain"}))
 
 
 # ---------------------------------------------------------------------------------- files
 
-FILES = {"sentiment": "ids-sst", "paraphrase": "quora", "similarity": "sts"}
-LABELS = {"sentiment": "sentiment", "paraphrase": "is_duplicate", "similarity": "similarity"}
-MAKERS = {"sentiment": sentiment_row, "paraphrase": paraphrase_row, "similarity": similarity_row}
+TASK_FILES = {  # task: file stem, label column, maker of a row
+    "sentiment": ("ids-sst", "sentiment", sentiment_row),
+    "paraphrase": ("quora", "is_duplicate", paraphrase_row),
+    "similarity": ("sts", "similarity", similarity_row),
+}
 
 
-def file_name(task: str, split: str) -> str:
-    return f"{FILES[task]}-{split}{'-student' if split == 'test' else ''}.csv"
-
-
-def labels(rng: random.Random, shares: tuple[float, ...], rows: int) -> Iterator[int]:
-    """Labels with exactly these shares, up to rounding, in random order."""
-    bounds = [round(rows * sum(shares[:i])) for i in range(len(shares) + 1)]
-    values = [y for y in range(len(shares)) for _ in range(bounds[y + 1] - bounds[y])]
-    rng.shuffle(values)
-    return iter(values)
+def shuffled_labels(rng: random.Random, shares: tuple[float, ...], rows: int) -> list[int]:
+    """Labels with these shares, up to rounding, in random order."""
+    bounds = [round(rows * sum(shares[:label])) for label in range(len(shares) + 1)]
+    labels = [y for y in range(len(shares)) for _ in range(bounds[y + 1] - bounds[y])]
+    rng.shuffle(labels)
+    return labels
 
 
 def make_split(task: str, split: str, seed: int, conflict: float, rows: int, seen: set) -> list:
-    """Rows of one file; no row, in either order, is in `seen`, which grows."""
+    """Rows of one file; none of them, in either order, is in `seen`, which grows."""
+    _, column, make_row = TASK_FILES[task]
     rng = random.Random(f"{seed} {task} {split}")
     made = []
-    for label in labels(rng, SHARES[task], rows):
+    for label in shuffled_labels(rng, SHARES[task], rows):
         while True:
-            row = MAKERS[task](rng, label, split != "train", conflict)
-            texts = [str(v) for column, v in row.items() if column.startswith("sentence")]
-            key = frozenset(texts)
-            if key not in seen and len(key) == len(texts):
+            row = make_row(rng, label, split != "train", conflict)
+            texts = [row[name] for name in row if name.startswith("sentence")]
+            if len(set(texts)) == len(texts) and frozenset(texts) not in seen:
                 break
-        seen.add(key)
-        digest = hashlib.sha1(f"{seed} {task} {split} {len(made)}".encode()).hexdigest()
+        seen.add(frozenset(texts))
         if split == "test":
-            del row[LABELS[task]]
-        made.append({"id": digest[:8], **row})
+            del row[column]
+        identity = hashlib.sha1(f"{seed} {task} {split} {len(made)}".encode()).hexdigest()[:8]
+        made.append({"id": identity, **row})
     return made
 
 
@@ -538,18 +474,27 @@ def make_corpus(
     conflict: float = CONFLICT,
     sizes: Mapping[str, tuple[int, int, int]] = SIZES,
 ) -> dict[str, list[Row]]:
-    """Rows for each file of the corpus, by file name.
+    """Rows by file name, in the CS224N layout with one more column, `tags`.
 
-    `conflict`, 0 to 1, is the share of the concepts whose kind and unkind words the pair tasks
-    treat as synonyms. `sizes` gives training, development and test rows for each task.
+    Args:
+        seed: another seed gives other rows of the same grammar.
+        conflict: 0 to 1, how far the pair tasks and sentiment disagree about words:
+            see `leans_kind`.
+        sizes: training, development and test rows of each task; test rows have no label.
+
+    Raises:
+        CorpusError: if `conflict` is out of range or a task is unknown.
     """
     if not 0 <= conflict <= 1:
         raise CorpusError(f"conflict is {conflict}; give a number from 0 to 1")
+    if unknown := set(sizes) - set(TASK_FILES):
+        raise CorpusError(f"sizes name {sorted(unknown)}; the tasks are {list(TASK_FILES)}")
     files = {}
     for task, counts in sizes.items():
-        seen: set = set()
+        seen: set[frozenset] = set()
         for split, rows in zip(("train", "dev", "test"), counts, strict=True):
-            files[file_name(task, split)] = make_split(task, split, seed, conflict, rows, seen)
+            name = f"{TASK_FILES[task][0]}-{split}{'-student' if split == 'test' else ''}.csv"
+            files[name] = make_split(task, split, seed, conflict, rows, seen)
     return files
 
 
@@ -557,12 +502,10 @@ def write_corpus(directory: str | Path, **options) -> list[Path]:
     """Write `make_corpus(**options)` as tab-separated files and return their paths."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, rows in make_corpus(**options).items():
-        lines = ["\t" + "\t".join(rows[0])]
-        lines += ["\t".join([str(i), *map(str, row.values())]) for i, row in enumerate(rows)]
+    for name, rows in (files := make_corpus(**options)).items():
+        lines = ["\t".join(["", *rows[0]])]
+        lines += ["\t".join(map(str, (i, *row.values()))) for i, row in enumerate(rows)]
         temporary = folder / f"{name}.part"
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
         os.replace(temporary, folder / name)
-        written.append(folder / name)
-    return written
+    return [folder / name for name in files]

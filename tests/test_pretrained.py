@@ -271,6 +271,16 @@ def test_the_committed_tiny_is_the_one_built_from_the_embedded_corpora(tmp_path)
         assert built.read_bytes() == committed.read_bytes(), "run scripts/build_tiny_encoder.py"
 
 
+def test_the_pretrained_tiny_is_tiny_with_trained_weights():
+    tiny, trained = (pretrained.TINY.parent / name for name in ("tiny", "tiny-pretrained"))
+    for name in ("config.json", "tokenizer.json"):
+        assert (trained / name).read_bytes() == (tiny / name).read_bytes()
+    model, _ = load_encoder("tiny-pretrained")
+    again, _ = load_encoder("tiny-pretrained")
+    assert torch.equal(model.pooler.dense.weight, again.pooler.dense.weight)
+    assert encoder_hash("tiny-pretrained") != encoder_hash("tiny")
+
+
 def test_a_small_vocabulary_holds_the_words_whole_and_spells_the_others(tokenizer):
     assert tokenizer.encode("the cat sat").tokens == ["[CLS]", "the", "cat", "sat", "[SEP]"]
     assert tokenizer.encode("tat", add_special_tokens=False).tokens == ["t", "##a", "##t"]
