@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import platform
 import resource
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -531,7 +533,7 @@ def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -
     # Spawned, not forked: a forked child would inherit torch's thread pool in an unknown state.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        min(jobs, len(configs)), context, initializer=torch.set_num_threads, initargs=(threads,)
+        min(jobs, len(configs)), context, initializer=_start_worker, initargs=(threads,)
     )
     try:
         futures = [pool.submit(_train_one, config, data, store) for config in configs]
@@ -549,6 +551,18 @@ def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -
         _stop(pool)
         raise
     pool.shutdown()
+
+
+def _start_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)  # a worker must not outlive a study that was killed
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

@@ -301,6 +301,15 @@ def test_rows_whose_task_the_corpus_lacks_are_left_out_with_a_word(config, tmp_p
     assert "cfimdb-frozen: left out" in capsys.readouterr().out
 
 
+def _alive(group: int) -> bool:
+    """Whether any process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _study_in_a_process(configs, data, store):
     os.setpgrp()
     run_all(configs, data, store, jobs=1)
@@ -312,11 +321,14 @@ def test_a_killed_study_goes_on_without_repeating_a_finished_run(config, tmp_pat
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_study_in_a_process, args=(configs, data, store))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not store.runs() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     process.join()
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _alive(process.pid), "the workers outlived the study"
     finished = {run.key: run.provenance["seconds"] for run in store.runs()}
     assert finished
     run_all(configs, data, store, jobs=1)
