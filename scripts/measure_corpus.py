@@ -1,0 +1,239 @@
+"""Print what the datasheet, `data/README.md`, says of the embedded corpora.
+
+`python scripts/measure_corpus.py` (under a minute). Cheap models are trained here; the neural rungs
+of the ladder are read from the stored quick study, where it holds runs on these very files.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import pearsonr
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+
+from mtl_lib.corpus import FLIPS, SEED, SHARES, TASK_FILES, make_corpus, rating, word_overlap
+from mtl_lib.data import Corpus, Example, PairExample, SentenceExample, load_corpus
+from mtl_lib.paths import RESULTS
+from mtl_lib.results import RunStore
+
+STRENGTHS = (0.003, 0.03, 0.3)  # of logistic regression (C); the best on development counts
+SHORTCUT = (0.03,)  # chosen beforehand: the best of several would be luck of about .01
+PENALTIES = (10.0, 100.0)  # of ridge, likewise
+NEURAL = {"3.1": "additive head", "3.7": "head with a hidden layer"}
+Features = Callable[[list[Example], list[Example]], tuple]  # train, dev -> two matrices
+
+
+def labels(examples: list[Example]) -> np.ndarray:
+    """Class labels `[N]`; scores are rounded half to even."""
+    return np.rint([e.label for e in examples]).astype(int)
+
+
+def majority(train: list[Example], dev: list[Example]) -> float:
+    """Share of development labels that equal the commonest training label."""
+    return float((labels(dev) == np.bincount(labels(train)).argmax()).mean())
+
+
+def accuracy(
+    train: list[Example], dev: list[Example], features: Features, strengths=STRENGTHS
+) -> float:
+    """Development accuracy of logistic regression, at the best of the strengths."""
+    x, x_dev = features(train, dev)
+    models = (LogisticRegression(C=c, max_iter=300).fit(x, labels(train)) for c in strengths)
+    return max(float((m.predict(x_dev) == labels(dev)).mean()) for m in models)
+
+
+def ranking(train: list[Example], dev: list[Example], features: Features) -> float:
+    """Area under the development ROC curve of logistic regression, for 0/1 labels."""
+    x, x_dev = features(train, dev)
+    models = (LogisticRegression(C=c, max_iter=300).fit(x, labels(train)) for c in STRENGTHS)
+    return max(float(roc_auc_score(labels(dev), m.decision_function(x_dev))) for m in models)
+
+
+def correlation(train: list[Example], dev: list[Example], features: Features) -> float:
+    """Development Pearson correlation of ridge regression, at the better of two penalties."""
+    x, x_dev = features(train, dev)
+    y, y_dev = (np.array([e.label for e in part], float) for part in (train, dev))
+    models = (Ridge(alpha=a).fit(x, y) for a in PENALTIES)
+    return max(float(pearsonr(m.predict(x_dev), y_dev)[0]) for m in models)
+
+
+# ------------------------------------------------------------------------------ features
+
+
+def bag_of_words(sides: Sequence[int], ngrams: int = 1) -> Features:
+    """Counts of words (or up to `ngrams` words in a row), one block per sentence in `sides`."""
+
+    def features(train, dev):
+        blocks, blocks_dev = [], []
+        for side in sides:
+            vectorizer = CountVectorizer(token_pattern=r"\w+", ngram_range=(1, ngrams))
+            blocks.append(vectorizer.fit_transform([e.sentences[side] for e in train]))
+            blocks_dev.append(vectorizer.transform([e.sentences[side] for e in dev]))
+        return sparse.hstack(blocks), sparse.hstack(blocks_dev)
+
+    return features
+
+
+def lengths(train, dev):
+    """Words per sentence, with squares, product and difference, scaled."""
+
+    def matrix(examples):
+        n = np.array([[len(s.split()) for s in e.sentences] for e in examples], float)
+        ends = n[:, :1], n[:, -1:]
+        return np.hstack([n, n**2, ends[0] * ends[1], abs(ends[0] - ends[1])])
+
+    x, x_dev = matrix(train), matrix(dev)
+    scale = x.std(0) + 1e-9
+    return x / scale, x_dev / scale
+
+
+def first_words(train, dev):
+    """The first word of each sentence, and the pair of them."""
+
+    def tokens(example):
+        first = [s.split()[0].lower() for s in example.sentences]
+        return [f"{side}:{word}" for side, word in enumerate(first)] + ["+".join(first)]
+
+    vectorizer = CountVectorizer(analyzer=tokens)
+    return vectorizer.fit_transform(train), vectorizer.transform(dev)
+
+
+def compared_words(train, dev):
+    """Counts of words in both sentences, in one, and in the other: words that are compared."""
+    vectorizer = CountVectorizer(token_pattern=r"\w+")
+    vectorizer.fit([s for e in train for s in e.sentences])
+
+    def matrix(examples):
+        u, v = (vectorizer.transform([e.sentences[side] for e in examples]) for side in (0, 1))
+        return sparse.hstack([u, v, u.minimum(v), abs(u - v)])
+
+    return matrix(train), matrix(dev)
+
+
+def overlap(train, dev):
+    """Shared words over all words of the two sentences."""
+    return tuple(np.array([[word_overlap(*e.sentences)] for e in x]) for x in (train, dev))
+
+
+def shortcuts(sentences: int) -> dict[str, Features]:
+    """What a classifier must not be able to use."""
+    found = {"length": lengths, "first word": first_words}
+    if sentences == 2:
+        found |= {"first sentence": bag_of_words([0]), "second sentence": bag_of_words([1])}
+    return found
+
+
+# ------------------------------------------------------------------------------ ceilings
+
+
+def ceiling(task: str, rows: int = 50_000) -> float:
+    """Best score reachable from the text, by simulating the label noise.
+
+    Returns:
+        The accuracy of the likeliest label for each text's meaning; for similarity the Pearson
+        correlation of the mean rating that each true score gets with the ratings themselves.
+    """
+    rng = random.Random(0)
+    meanings = rng.choices(range(len(SHARES[task])), SHARES[task], k=rows)
+    if task == "similarity":
+        ratings = np.array([rating(rng, score) for score in meanings])
+        mean = [ratings[np.equal(meanings, s)].mean() for s in range(len(SHARES[task]))]
+        return float(pearsonr(np.take(mean, meanings), ratings)[0])
+    top = len(SHARES[task]) - 1
+    pairs = Counter()  # label drawn first, as in corpus.py; then the meaning of the text
+    for label in meanings:
+        meaning = label
+        if rng.random() < FLIPS[task]:
+            meaning = 1 - label if top == 1 else min(top, max(0, label + rng.choice([-1, 1])))
+        pairs[meaning, label] += 1
+    best = (max(pairs[m, y] for y in range(top + 1)) for m in range(top + 1))
+    return sum(best) / rows
+
+
+# -------------------------------------------------------------------------------- report
+
+
+def repeated_rows(train: list[Example], dev: list[Example]) -> int:
+    """Development rows that are training rows too, in either order of the sentences."""
+    seen = {frozenset(e.sentences) for e in train}
+    return sum(frozenset(e.sentences) in seen for e in dev)
+
+
+def composition(corpus: Corpus, task: str) -> None:
+    splits = corpus.splits[task]
+    for split in ("train", "dev"):
+        counts = np.bincount(labels(splits[split]))
+        print(f"  {split}: {len(splits[split])} rows, shares", np.round(counts / sum(counts), 3))
+    print(f"  test: {len(splits['test'])} rows, no labels")
+    for split in ("train", "dev"):
+        tags = Counter(tag for e in splits[split] for tag in e.tags)
+        print(f"  tags in {split}:", ", ".join(f"{t} {n}" for t, n in sorted(tags.items())))
+    print("  development rows in training:", repeated_rows(splits["train"], splits["dev"]))
+    print("  test rows in training:", repeated_rows(splits["train"], splits["test"]))
+
+
+def new_rows(task: str, rows: int = 4000) -> list[Example]:
+    """Development rows of another seed: enough of them to tell a shortcut from luck."""
+    (_, made, _) = make_corpus(seed=SEED + 1, sizes={task: (0, rows, 0)}).values()
+    texts = [[row[name] for name in row if name.startswith("sentence")] for row in made]
+    column = TASK_FILES[task][1]
+    kind = SentenceExample if task == "sentiment" else PairExample
+    return [kind(row["id"], *s, row[column]) for row, s in zip(made, texts, strict=True)]
+
+
+def ladder(corpus: Corpus, task: str) -> None:
+    train, dev = corpus.splits[task]["train"], corpus.splits[task]["dev"]
+    pair, scored = task != "sentiment", task == "similarity"
+    score = correlation if scored else accuracy
+    floor = majority(train, dev)
+    sides = [0, 1] if pair else [0]
+    print(f"  majority (rounded labels) {floor:.3f}" if scored else f"  majority {floor:.3f}")
+    print(f"  bag of words {score(train, dev, bag_of_words(sides)):.3f}")
+    if pair:
+        print(f"  word overlap {score(train, dev, overlap):.3f}")
+        print(f"  compared words {score(train, dev, compared_words):.3f}")
+    else:
+        print(f"  up to three words in a row {score(train, dev, bag_of_words(sides, 3)):.3f}")
+    for row, name in NEURAL.items():
+        for run in quick_runs(corpus, row):
+            best = run.metrics["best"]["dev"][task]["pearson" if scored else "accuracy"]
+            print(f"  {name} (row {row}, profile {run.config['profile']}, encoder "
+                  f"{run.config['encoder']}, seed {run.config['seed']}) {best:.3f}")  # fmt: skip
+    print(f"  ceiling {ceiling(task):.3f}")
+    fresh = new_rows(task)
+    for name, features in shortcuts(len(sides)).items():
+        gains = (accuracy(train, rows, features, SHORTCUT) - majority(train, rows)
+                 for rows in (dev, fresh))  # fmt: skip
+        print(f"  {name} alone, on majority: {next(gains):+.3f}, new rows {next(gains):+.3f}")
+    for side in sides if pair else ():
+        measure, unit = (correlation, "Pearson") if scored else (ranking, "area under ROC")
+        value = measure(train, dev, bag_of_words([side]))
+        print(f"  sentence {side + 1} alone ranks: {unit} {value:.3f}")
+
+
+def quick_runs(corpus: Corpus, row: str) -> list:
+    """Complete stored runs of a row on these very files; those cut short do not count."""
+    runs = RunStore(RESULTS / "quick").runs(row=row, max_steps=None)
+    return [r for r in runs if r.provenance["corpus"]["fingerprint"] == corpus.fingerprint]
+
+
+def main() -> None:
+    corpus = load_corpus("handbook")
+    print("corpus", corpus.fingerprint)
+    texts = [s for t in corpus.splits.values() for e in t["train"] for s in e.sentences]
+    vocabulary = CountVectorizer(token_pattern=r"\w+").fit(texts).vocabulary_
+    print(f"{len(set(texts))} different training sentences, {len(vocabulary)} different words")
+    for task in corpus.splits:
+        print(task)
+        composition(corpus, task)
+        ladder(corpus, task)
+    if not any(quick_runs(corpus, row) for row in NEURAL):
+        print("neural rungs: no quick run on these files is stored")
+
+
+if __name__ == "__main__":
+    main()
