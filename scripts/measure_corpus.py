@@ -130,7 +130,7 @@ def shortcuts(sentences: int) -> dict[str, Features]:
 # ------------------------------------------------------------------------------ ceilings
 
 
-def ceiling(task: str, rows: int = 50_000) -> float:
+def ceiling(task: str, rows: int = 200_000) -> float:
     """Best score reachable from the text, by simulating the label noise.
 
     Returns:

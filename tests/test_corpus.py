@@ -177,12 +177,12 @@ def test_a_bag_of_words_is_above_the_floor_and_far_below_the_ceiling(corpus, mea
 
 
 def test_the_ceilings_follow_from_the_flip_rates(measure):
-    assert measure["ceiling"]("paraphrase") == pytest.approx(0.95, abs=0.005)
+    assert measure["ceiling"]("paraphrase", 50_000) == pytest.approx(0.95, abs=0.005)
     # Half of the flips of the outer classes have nowhere to go.
     outer = grammar.SHARES["sentiment"][0] + grammar.SHARES["sentiment"][4]
     expected = 1 - grammar.FLIPS["sentiment"] * (1 - outer / 2)
-    assert measure["ceiling"]("sentiment") == pytest.approx(expected, abs=0.005)
-    assert 0.94 < measure["ceiling"]("similarity") < 0.98
+    assert measure["ceiling"]("sentiment", 50_000) == pytest.approx(expected, abs=0.005)
+    assert 0.94 < measure["ceiling"]("similarity", 50_000) < 0.98
 
 
 def test_plain_sentiment_disagrees_with_its_word_as_often_as_labels_flip(corpus):
