@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--data", default="handbook", help="corpus folder")
     submit.add_argument("--split", default="test", choices=["dev", "test"])
     submit.add_argument("--out", default=str(BUILD / "predictions"))
-    submit.set_defaults(run=lambda o: write_predictions(o.model, o.data, o.split, o.out))
+    submit.set_defaults(run=_predict)
 
     handbook.add_reproduce_command(commands)
     return parser
@@ -130,11 +130,19 @@ def draw_figures(profile: str) -> None:
         print(path)
 
 
-def write_predictions(model: str, data: str, split: str, out: str) -> None:
+def _predict(options: argparse.Namespace) -> None:
+    for path in write_predictions(options.model, options.data, options.split, options.out):
+        print(path)
+
+
+def write_predictions(model: str, data: str, split: str, out: str) -> list[Path]:
     """Predictions of a model in the class's submission format, one file per task.
 
     Written as the class's starter code writes them: a header `id \\t Predicted_...`, then
     `id , prediction` per row, in the order of the corpus file.
+
+    Returns:
+        The files written.
 
     Raises:
         ConfigError: if the corpus has no such split of any of the model's tasks.
@@ -146,6 +154,7 @@ def write_predictions(model: str, data: str, split: str, out: str) -> None:
         raise ConfigError(f"corpus {data!r} has no {split} split of {list(network.heads)}")
     limit = network.encoder.config.max_position_embeddings
     Path(out).mkdir(parents=True, exist_ok=True)
+    paths = []
     for name in names:
         examples = tokenize(corpus.splits[name][split], BY_NAME[name], tokenizer, limit)
         labels = predicted_labels(BY_NAME[name], predict(network, examples))
@@ -156,7 +165,8 @@ def write_predictions(model: str, data: str, split: str, out: str) -> None:
             for key, label in zip(examples.ids, labels, strict=True):
                 file.write(f"{key} , {label} \n")
         os.replace(unfinished, path)
-        print(path)
+        paths.append(path)
+    return paths
 
 
 SUBMISSION = {

@@ -14,7 +14,15 @@ import nbformat
 from tqdm import tqdm
 
 from mtl_lib.errors import ConfigError, RunError
-from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, choose_rows, parse_seeds
+from mtl_lib.experiments import (
+    ALL_ROWS,
+    PROFILES,
+    ROWS,
+    SINGLE_TASK,
+    choose_rows,
+    parse_seeds,
+    study,
+)
 from mtl_lib.notebooks import KERNEL, clean_notebook, declared_parameters, notebook_faults
 from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS, ROOT
 from mtl_lib.pretrained import ENCODERS
@@ -74,7 +82,7 @@ def reproduce(
     notebooks: str | Path = NOTEBOOKS,
     out: str | Path = BUILD / "notebooks",
 ) -> None:
-    """Run every notebook in order, so that it trains, evaluates and draws what it shows.
+    """Train the rows, then run every notebook in order, so that it evaluates and draws them.
 
     Executed copies go to `out`/PROFILE, figures to figures/PROFILE. A notebook that is executed
     already, with the same parameters, source, library and data, is left out: after a fault the
@@ -104,6 +112,17 @@ def reproduce(
     inputs = _fingerprint(_inputs(wanted))
 
     print(_announcement(wanted, len(plan), record.seconds(plan)), flush=True)
+    # All runs first, several at a time: one notebook after the other would leave cores idle.
+    study(
+        [*ROWS, *SINGLE_TASK],
+        only=wanted.get("ROWS", ""),
+        profile=wanted["PROFILE"],
+        data=wanted.get("DATA", ""),
+        encoder=wanted.get("ENCODER", ""),
+        seeds=wanted.get("SEEDS", ""),
+        max_steps=int(wanted.get("MAX_STEPS", 0)),
+        jobs=int(wanted.get("JOBS", 0)),
+    )
     executed = 0
     with _Watch(len(plan)) as watch:
         for source, given in plan.items():

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download, hf_hub_url
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -179,15 +178,19 @@ class _Unreachable(Exception):
 
 
 def _from_hub(source: EncoderSource, temporary: Path) -> Path:
-    if constants.HF_HUB_OFFLINE:
+    import huggingface_hub  # here: slow to import, and only a download needs it
+
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
         raise _Unreachable("the hub is switched off by HF_HUB_OFFLINE")
     try:
         # The hub's own client would retry for half a minute before it gives up.
-        address = hf_hub_url(source.repository, "config.json", revision=source.revision)
+        address = huggingface_hub.hf_hub_url(
+            source.repository, "config.json", revision=source.revision
+        )
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
         for name in source.files:
-            hf_hub_download(
+            huggingface_hub.hf_hub_download(
                 source.repository,
                 name,
                 revision=source.revision,

