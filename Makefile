@@ -44,10 +44,10 @@ help: ## | List the targets, as here
 	@echo 'Of the set-up: PYTHON=PATH   the Python that makes .venv'
 	@echo '  TORCH_INDEX=URL   wheel index for torch, such as the CPU one of pytorch.org (smaller)'
 
-setup: $(STAMP) ## 2 min | Make .venv, or use the active conda environment, and install everything
+setup: $(STAMP) ## 1 min | Make .venv, or use the active conda environment, and install everything
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo 'Setting up $(ENVIRONMENT): about 2 minutes and 1.5 GB, once.'
+	@echo 'Setting up $(ENVIRONMENT): a minute or two and 1.5 GB, more where torch comes with CUDA; once.'
 ifeq ($(IN_CONDA),)
 	@"$(BIN)/python" -m pip --version >/dev/null 2>&1 || { \
 	  for python in $(PYTHON); do \
@@ -77,7 +77,7 @@ endif
 	  --display-name 'Multi-task handbook'
 	@mkdir -p "$(@D)" && touch "$@"
 
-reproduce: $(STAMP) ## 5 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
+reproduce: $(STAMP) ## 10 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
 	@"$(BIN)/mtl" reproduce $(PARAMETERS)
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.

@@ -230,11 +230,11 @@ class Profile:
 PROFILES = {
     "quick": Profile(
         "tiny-pretrained", "handbook", epochs=2, lr_factor=20, max_length=64, train_sample=800,
-        threads=1,
+        threads=1, seconds=32,
     ),
     "laptop": Profile(
         "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
-        train_sample=2000, threads=1,
+        train_sample=2000, threads=1, seconds=960,
     ),
     "full": Profile("bert-base-uncased", "cs224n", epochs=10),
 }  # fmt: skip
