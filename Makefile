@@ -103,6 +103,8 @@ test: $(STAMP) ## 15 min | Lint, tests with coverage, stored notebook outputs, a
 lint: $(STAMP) ## 2 s | Check style and formatting; `ruff format` mends the latter
 	$(LINT)
 
+# A terminal opened in JupyterLab finds the `mtl` command.
+lab: export PATH := $(abspath $(BIN)):$(PATH)
 lab: $(STAMP) ## 5 s | Open the handbook in JupyterLab
 	"$(BIN)/python" -m jupyterlab notebooks/00_start_here.ipynb
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="train rows that are not stored yet")
     sweep.add_argument("--rows", default="", help="comma-separated row ids (default: all 21)")
     sweep.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
-    sweep.add_argument("--jobs", type=int, default=0, help="runs at a time")
+    sweep.add_argument("--jobs", type=int, default=0, help="runs at a time (0: as the cores allow)")
     sweep.add_argument("--store", help="folder of the runs (default: build/runs/PROFILE)")
     _study_options(sweep)
     sweep.set_defaults(run=_sweep)
@@ -70,9 +70,11 @@ def _parser() -> argparse.ArgumentParser:
 
     submit = commands.add_parser("predict", help="write predictions in the class's format")
     submit.add_argument("model", help="folder written by `mtl train`")
-    submit.add_argument("--data", default="handbook", help="corpus folder")
+    submit.add_argument("--data", default="handbook", help="corpus folder (default: handbook)")
     submit.add_argument("--split", default="test", choices=["dev", "test"])
-    submit.add_argument("--out", default=str(BUILD / "predictions"))
+    submit.add_argument(
+        "--out", default=str(BUILD / "predictions"), help="folder (default: build/predictions)"
+    )
     submit.set_defaults(run=_predict)
 
     handbook.add_reproduce_command(commands)
@@ -83,7 +85,9 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", choices=list(experiments.PROFILES))
     parser.add_argument("--data", default="", help="corpus folder (default: the profile's)")
     parser.add_argument("--encoder", default="", help="encoder (default: the profile's)")
-    parser.add_argument("--max-steps", type=int, default=0, help="cap on the steps of a run")
+    parser.add_argument(
+        "--max-steps", type=int, default=0, help="cap on the steps of a run (0: the profile's)"
+    )
 
 
 def _sweep(options: argparse.Namespace) -> None:

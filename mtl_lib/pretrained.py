@@ -178,19 +178,18 @@ class _Unreachable(Exception):
 
 
 def _from_hub(source: EncoderSource, temporary: Path) -> Path:
-    import huggingface_hub  # here: slow to import, and only a download needs it
+    # Here: it is slow to import, and only a download needs it.
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url
 
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise _Unreachable("the hub is switched off by HF_HUB_OFFLINE")
     try:
         # The hub's own client would retry for half a minute before it gives up.
-        address = huggingface_hub.hf_hub_url(
-            source.repository, "config.json", revision=source.revision
-        )
+        address = hf_hub_url(source.repository, "config.json", revision=source.revision)
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
         for name in source.files:
-            huggingface_hub.hf_hub_download(
+            hf_hub_download(
                 source.repository,
                 name,
                 revision=source.revision,

@@ -3,12 +3,16 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import huggingface_hub.constants
 import pytest
 import torch
 import transformers
@@ -270,6 +274,19 @@ def test_the_committed_tiny_is_the_one_built_from_the_embedded_corpora(tmp_path)
     for name in ("config.json", "tokenizer.json"):
         built, committed = tmp_path / name, pretrained.TINY / name
         assert built.read_bytes() == committed.read_bytes(), "run scripts/build_tiny_encoder.py"
+
+
+def test_a_download_works_in_a_process_that_has_imported_nothing_else(tmp_path):
+    """The hub's client loads its parts lazily: what one test imports hides a lack in another."""
+    code = (
+        "from pathlib import Path; from mtl_lib import pretrained as p\n"
+        "try: p._from_hub(p.ENCODERS['minilm-l6'], Path('.'))\n"
+        "except p._Unreachable as error: print(error)"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert "switched off by HF_HUB_OFFLINE" in done.stdout, done.stderr
 
 
 def test_the_pretrained_tiny_is_tiny_with_trained_weights():

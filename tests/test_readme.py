@@ -51,3 +51,13 @@ def test_the_python_example_prints_what_it_says():
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
 def test_every_link_leads_somewhere(link):
     assert (ROOT / link).exists()
+
+
+def test_sentiment_alone_is_ahead_of_every_row_of_the_table():
+    runs = RunStore(RESULTS / "laptop").runs()
+    accuracy = {
+        run.config["row"]: run.metrics["best"]["dev"]["sentiment"]["accuracy"]
+        for run in runs
+        if "sentiment" in run.config["heads"]
+    }
+    assert max(accuracy, key=accuracy.get) == "sst-finetuned"
