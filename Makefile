@@ -87,9 +87,9 @@ test notebooks: export OPENBLAS_NUM_THREADS := 1
 test: export MTL_BUILD := $(CURDIR)/build/test
 test: export MTL_FIGURES := $(CURDIR)/build/test/figures
 test: export MTL_CACHE := $(CURDIR)/build/encoders
-test: $(STAMP) ## 15 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
-	@echo 'make test: 1 lint (2 s), 2 tests with coverage (3 min), 3 every notebook against its'
-	@echo 'stored outputs (5 min), 4 make reproduce with two steps a run (5 min).'
+test: $(STAMP) ## 9 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
+	@echo 'make test, about 9 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
+	@echo 'stored outputs, 4 make reproduce with two steps a run.'
 	@rm -rf build/test
 	@echo '1/4 lint'
 	$(LINT)
@@ -111,7 +111,7 @@ lab: $(STAMP) ## 5 s | Open the handbook in JupyterLab
 figures: $(STAMP) ## 10 s | Draw figures/figure_N.* from the best stored study
 	"$(BIN)/mtl" figures
 
-notebooks: $(STAMP) ## 5 min | Run the notebooks again and store their outputs (after changing one)
+notebooks: $(STAMP) ## 3 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
