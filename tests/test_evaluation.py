@@ -99,7 +99,7 @@ def test_the_headline_mean_counts_an_undefined_correlation_as_zero():
     assert headline(scores) == pytest.approx(0.25)
 
 
-def test_bfloat16_or_not_logits_are_float32():
+def test_logits_are_float32_whatever_the_model_computes_in():
     assert (
         predict(small_model(dtype=torch.float64), small_splits()["sentiment"]).dtype == np.float32
     )
