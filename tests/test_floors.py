@@ -10,32 +10,45 @@ from mtl_lib.paths import ROOT
 # From the ground up; within a floor, a module may import only those named before it.
 FLOORS = (
     ("paths", "errors", "tasks"),
-    ("corpus", "data", "bert", "packed", "pretrained"),
+    ("corpus", "data", "bert", "packed", "joint", "pretrained"),
     ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results"),
     ("evaluation", "trainer"),
     ("experiments", "figures"),
-    ("notebooks", "handbook", "checks", "cli"),
+    ("notebooks", "handbook", "checks", "student", "cli"),
 )
 ORDER = [module for floor in FLOORS for module in floor]
-MODULES = sorted(path for path in (ROOT / "mtl_lib").glob("*.py") if path.stem != "__init__")
+LIBRARY = ROOT / "mtl_lib"
+# A folder of modules counts as one: whoever reads it reads what its files import.
+PACKAGES = [path.parent for path in LIBRARY.glob("*/__init__.py")]
+MODULES = sorted([*PACKAGES, *(p for p in LIBRARY.glob("*.py") if p.stem != "__init__")])
 
 
-def imported_modules(source: str) -> set[str]:
-    """Modules of the library that a source imports, anywhere in it and in any form."""
+def sources(path: Path) -> list[str]:
+    """The source texts of a module, which may be a folder."""
+    return [file.read_text() for file in (sorted(path.glob("*.py")) if path.is_dir() else [path])]
+
+
+def imported_modules(source: str, package: str = "mtl_lib") -> set[str]:
+    """Modules of the library that a source imports, anywhere in it and in any form.
+
+    Args:
+        package: what a single dot in `from . import ..` stands for.
+    """
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            package = "mtl_lib" if node.level else ""
-            base = ".".join(part for part in (package, node.module) if part)
+            dots = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(dots if node.level else []), *filter(None, [node.module])])
             names |= {f"{base}.{alias.name}" for alias in node.names}
     return {name.split(".")[1] for name in names if name.startswith("mtl_lib.")}
 
 
-def violations(module: str, source: str) -> set[str]:
+def violations(module: str, source: str, package: str = "mtl_lib") -> set[str]:
     allowed = ORDER[: ORDER.index(module)]
-    return imported_modules(source) - set(allowed)
+    itself = {module} if package != "mtl_lib" else set()
+    return imported_modules(source, package) - set(allowed) - itself
 
 
 def test_every_module_stands_on_a_floor():
@@ -44,7 +57,9 @@ def test_every_module_stands_on_a_floor():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module_imports_only_what_stands_below_it(path: Path):
-    assert violations(path.stem, path.read_text()) == set()
+    package = f"mtl_lib.{path.stem}" if path.is_dir() else "mtl_lib"
+    for source in sources(path):
+        assert violations(path.stem, source, package) == set()
 
 
 @pytest.mark.parametrize(
@@ -60,3 +75,15 @@ def test_a_module_imports_only_what_stands_below_it(path: Path):
 )
 def test_an_import_from_above_is_found_in_any_form(source):
     assert violations("bert", source) == {"trainer"}
+
+
+@pytest.mark.parametrize("source", ["from mtl_lib.cli import main", "from ..cli import main"])
+def test_an_import_from_above_is_found_in_a_package(source):
+    assert violations("checks", source, "mtl_lib.checks") == {"cli"}
+
+
+@pytest.mark.parametrize(
+    "source", ["from . import framework", "from mtl_lib.checks.framework import judge"]
+)
+def test_a_package_may_import_its_own_modules(source):
+    assert violations("checks", source, "mtl_lib.checks") == set()
