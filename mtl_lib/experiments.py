@@ -23,7 +23,7 @@ import torch
 from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
 from mtl_lib.errors import ConfigError, HandbookError, RunError
 from mtl_lib.model import HeadConfig, MultitaskModel
-from mtl_lib.optim import AdamW
+from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import BUILD, DATA, RESULTS
 from mtl_lib.pretrained import encoder_hash, load_encoder
 from mtl_lib.results import Run, RunStore, run_key
@@ -32,7 +32,7 @@ from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_ter
 from mtl_lib.weighting import WEIGHTINGS
 
 # Raised whenever the code changes what a run computes, so that no stale run is found again.
-STUDY_VERSION = 1
+STUDY_VERSION = 2
 
 READINGS = {
     "sentence vector": "the pooler's output; a pair is [u; v], its sentences encoded apart",
@@ -285,7 +285,7 @@ def run_experiment(
     trainer = Trainer(
         model,
         train,
-        optimizer=AdamW(
+        optimizer=FusedAdamW(
             [p for p in model.parameters() if p.requires_grad],
             lr=config.lr,
             weight_decay=config.weight_decay,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError, EncoderError
-from mtl_lib.packed import sentence_vectors
+from mtl_lib.packed import Layers, Pack, packed_vectors
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
@@ -86,11 +86,40 @@ class MultitaskModel(nn.Module):
             }
         )
         self.frozen = False
+        self._memory: dict[bytes, Tensor] = {}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, C]` of the batch's task."""
-        vectors = sentence_vectors(self.encoder, batch.input_ids, batch.attention_mask)  # [n*B, H]
+        (vectors,) = self.vectors([batch])
         return self.classify(batch.task, vectors)
+
+    def vectors(self, batches: list[Batch], layers: Layers | None = None) -> list[Tensor]:
+        """Sentence vectors `[n*B, H]` of each batch, all encoded together.
+
+        A frozen encoder encodes a sentence once and remembers its vector.
+
+        Args:
+            layers: forms the gradients of each batch apart (`joint.py`).
+        """
+        if self.frozen:
+            return [self._remembered(batch) for batch in batches]
+        pack = Pack.of([(batch.input_ids, batch.attention_mask) for batch in batches])
+        device = self.encoder.pooler.dense.weight.device
+        return packed_vectors(self.encoder, pack.to(device), layers).split(pack.sentences)
+
+    def _remembered(self, batch: Batch) -> Tensor:
+        """Vectors `[n*B, H]` of a frozen encoder, by a sentence's token ids."""
+        lengths = batch.attention_mask.sum(dim=1).tolist()
+        rows = zip(batch.input_ids.cpu().numpy(), lengths, strict=True)
+        keys = [row[:length].tobytes() for row, length in rows]
+        if new := {key: i for i, key in enumerate(keys) if key not in self._memory}:
+            rows = list(new.values())
+            pack = Pack.of([(batch.input_ids[rows], batch.attention_mask[rows])])
+            device = self.encoder.pooler.dense.weight.device
+            with torch.no_grad():
+                vectors = packed_vectors(self.encoder, pack.to(device))
+            self._memory.update(zip(new, map(torch.clone, vectors), strict=True))
+        return torch.stack([self._memory[key] for key in keys])
 
     def classify(self, task: Task, vectors: Tensor) -> Tensor:
         """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
@@ -109,6 +138,7 @@ class MultitaskModel(nn.Module):
     def freeze(self) -> None:
         """Train the heads alone: the encoder and its pooler stay as they are, in eval mode."""
         self.frozen = True
+        self._memory.clear()
         self.encoder.requires_grad_(False)
         self.encoder.eval()
 
@@ -130,6 +160,11 @@ class MultitaskModel(nn.Module):
         (directory / "heads.json").write_text(json.dumps(heads, indent=2) + "\n")
         tokenizer.save(str(directory / "tokenizer.json"))
         os.replace(written, directory / "model.safetensors")  # last: a folder with it is whole
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 matrix products on a GPU, nothing on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.evaluation import headline, metrics, predict
-from mtl_lib.gradients import TaskGradients
-from mtl_lib.model import MultitaskModel
+from mtl_lib.joint import JointGradients
+from mtl_lib.model import MultitaskModel, autocast
 from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
 from mtl_lib.weighting import cosines
 
@@ -45,9 +45,9 @@ class Trainer:
     """Trains a `MultitaskModel` on several tasks at once.
 
     A step takes one batch of each task, and an epoch is one pass over the shortest training set
-    (our reading: the paper does not say). Each task's loss has its own graph and its own
-    backward pass, so the gradients of the shared parameters stay apart; `weighting` says how
-    they are summed. The heads belong to one task each and take their own gradient as it is.
+    (our reading: the paper does not say). The gradients of the shared parameters are formed task
+    by task (`joint.py`); `weighting` says how they are summed. The heads belong to one task each
+    and take their own gradient as it is.
 
     Args:
         model: the model; its tasks are those of `train`.
@@ -93,45 +93,61 @@ class Trainer:
             for number, (name, split) in enumerate(train.items())
         }
         self.generator = torch.Generator().manual_seed(seed)
-        self.gradients = TaskGradients(model.shared_parameters())
+        self.gradients = None if model.frozen else JointGradients(model.encoder, len(train))
         self.steps = 0
 
     def step(self) -> tuple[dict[str, float], Tensor]:
         """One optimizer step on one batch of each task.
 
         Returns:
-            The loss of each task, and the Gram matrix `[T, T]` of the shared gradients.
+            The loss of each task, and the Gram matrix `[T, T]` of the shared gradients (zero for
+            a frozen encoder).
 
         Raises:
             RunError: if a loss is not finite, naming step, task and examples.
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = {}
-        for name, stream in self.streams.items():
-            batch = next(stream)
-            loss = self.loss(batch.to(self.device))
-            losses[name] = loss.item()
-            if not np.isfinite(losses[name]):
+        batches = [next(stream) for stream in self.streams.values()]
+        losses = self._backward(batches)  # [T]
+        gram = torch.zeros(len(batches), len(batches), dtype=torch.float64)
+        if self.gradients is not None:
+            gram = self.gradients.gram()
+            self.gradients.combine(self.weighting(gram, self.generator))
+        values = losses.tolist()  # the one time in a step that the host waits for a GPU
+        for batch, value in zip(batches, values, strict=True):
+            if not np.isfinite(value):
                 raise RunError(
-                    f"step {self.steps + 1}: the {name} loss is {losses[name]} on examples "
+                    f"step {self.steps + 1}: the {batch.task.name} loss is {value} on examples "
                     f"{', '.join(batch.ids)}; lower the learning rate"
                 )
-            loss.backward()
-            self.gradients.collect()
-        gram = self.gradients.gram()
-        self.gradients.combine(self.weighting(gram, self.generator))
         self.optimizer.step()
         self.steps += 1
-        return losses, gram
+        return dict(zip(self.streams, values, strict=True)), gram.cpu()
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The loss of one task's batch with its extra terms: a scalar."""
-        name = batch.task.name
-        loss = batch.task.loss(self.model(batch), batch.labels, self.class_weights.get(name))
-        for term in self.terms.get(name, []):
-            loss = loss + term(self.model, batch)
-        return loss
+    def _backward(self, batches: list[Batch]) -> Tensor:
+        """Fill in the gradients; returns the loss of each task, its terms included, `[T]`."""
+        with autocast(self.device):
+            vectors = self.model.vectors(batches, self.gradients)  # T tensors [n*B, H]
+            losses = torch.stack(
+                [self._loss(batch, v) for batch, v in zip(batches, vectors, strict=True)]
+            )
+        losses.sum().backward()
+        losses = losses.detach()
+        for task, batch in enumerate(batches):
+            for term in self.terms.get(batch.task.name, []):
+                value = term(self.model, batch.to(self.device))
+                value.backward()  # a graph of its own, so that it reaches this task's gradient only
+                if self.gradients is not None:
+                    self.gradients.add(task)
+                losses[task] += value.detach()
+        return losses
+
+    def _loss(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """The loss of one task from its sentence vectors `[n*B, H]`, without its terms."""
+        task = batch.task
+        logits = self.model.classify(task, vectors)
+        return task.loss(logits, batch.labels.to(self.device), self.class_weights.get(task.name))
 
     def fit(
         self,

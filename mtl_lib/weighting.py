@@ -36,13 +36,14 @@ def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
         ValueError: if `gram` is not square.
     """
     tasks = _tasks(gram)
-    gram = gram.detach().to("cpu", torch.float64)
-    coefficients = torch.eye(tasks, dtype=torch.float64)  # [T, T]
+    gram = gram.detach().double()
+    # A gradient of zero has inner products of zero: any divisor will do.
+    squared_norms = torch.where(gram.diagonal() > 0, gram.diagonal(), 1.0)  # [T]
+    coefficients = torch.eye(tasks, dtype=torch.float64, device=gram.device)  # [T, T]
     for i, others in enumerate(_orders(tasks, generator)):
         for j in others:
             inner = coefficients[i] @ gram[:, j]
-            if inner < 0 and gram[j, j] > 0:
-                coefficients[i, j] -= inner / gram[j, j]
+            coefficients[i, j] -= inner.clamp(max=0) / squared_norms[j]  # only where they conflict
     return coefficients.sum(dim=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from mtl_lib.optim import AdamW, linear_warmup
+from mtl_lib.optim import AdamW, FusedAdamW, linear_warmup
 
 SHAPES = [(4, 3), (7,), (2, 2, 2), ()]
 
@@ -88,6 +88,60 @@ def test_the_two_forms_part_where_the_gradient_is_as_small_as_epsilon():
     assert textbook == pytest.approx(1e-3 / (1 + 0.1))  # eps / |g| = 0.1
     assert efficient == pytest.approx(1e-3 / (1 + 0.1 / math.sqrt(1 - 0.999)))
     assert textbook > 3 * efficient
+
+
+@pytest.mark.parametrize("form", ["efficient", "textbook"])
+def test_the_fused_step_equals_the_plain_one(form):
+    """Tiny gradients show the place of epsilon; a gradient missing now and then, the counts."""
+    plain, fused = parameters(), parameters()
+    options = dict(lr=3e-3, eps=1e-6, weight_decay=0.05, form=form)
+    optimizers = AdamW(plain, **options), FusedAdamW(fused, **options)
+    for number, step in enumerate(gradients(200, scale=1e-5)):
+        for k, gradient in enumerate(step):
+            plain[k].grad = None if k == 1 and number % 3 else gradient.clone()
+            fused[k].grad = None if k == 1 and number % 3 else gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(plain, fused, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
+
+
+def test_a_fused_optimizer_goes_on_from_its_stored_state():
+    ours, restored = parameters(), parameters()
+    first, second = FusedAdamW(ours), FusedAdamW(restored)
+    for number, step in enumerate(gradients(6)):
+        for p, gradient in zip(ours, step, strict=True):
+            p.grad = gradient.clone()
+        first.step()
+        if number == 3:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+            for p, q in zip(ours, restored, strict=True):
+                q.data.copy_(p.data)
+        if number > 3:
+            for p, gradient in zip(restored, step, strict=True):
+                p.grad = gradient.clone()
+            second.step()
+    for p, q in zip(ours, restored, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_the_fused_step_cannot_leave_out_the_bias_correction():
+    with pytest.raises(ValueError, match="correct_bias is False; FusedAdamW always corrects"):
+        FusedAdamW(parameters(), correct_bias=False)
+
+
+def test_the_fused_step_evaluates_a_closure():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = FusedAdamW([parameter])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 2.0
+    assert (parameter < 1).all()
 
 
 @pytest.mark.parametrize("form", ["efficient", "textbook"])

@@ -7,9 +7,10 @@ import torch
 from small import small_model, small_splits
 
 from mtl_lib.errors import ConfigError, RunError
-from mtl_lib.optim import AdamW
+from mtl_lib.gradients import TaskGradients
+from mtl_lib.optim import AdamW, FusedAdamW
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
-from mtl_lib.weighting import WEIGHTINGS, project_conflicting
+from mtl_lib.weighting import WEIGHTINGS, pcgrad_weights, project_conflicting
 
 
 def make_trainer(model, splits=None, weighting="sum", lr=1e-3, batch_size=4, **options) -> Trainer:
@@ -172,6 +173,75 @@ def test_a_frozen_encoder_does_not_move_while_the_heads_do():
     assert moved == {"heads"}
 
 
+def test_a_frozen_encoder_encodes_every_sentence_once():
+    model, splits = small_model(), small_splits()
+    model.freeze()
+    seen = []
+    embed = model.encoder.embeddings.word_embeddings
+    embed.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    trainer = make_trainer(model, splits, batch_size=4)
+    trainer.fit(splits, splits, epochs=3)
+    texts = {tuple(t.tolist()) for s in splits.values() for column in s.sentences for t in column}
+    assert sum(seen) == sum(map(len, texts))
+
+
+def test_remembered_vectors_give_the_same_logits():
+    model = small_model()
+    batch = small_splits()["paraphrase"].batch([0, 3, 5])
+    expected = model.eval()(batch)
+    model.freeze()
+    torch.testing.assert_close(model(batch), expected)
+    torch.testing.assert_close(model(batch), expected)
+
+
+def teaching_losses(steps):
+    """The losses of the padded path, one backward a task, the literal surgery and AdamW loop."""
+    model = small_model(dropout=0.0, dtype=torch.float64)
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    streams = make_trainer(model).streams.values()
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        collected = TaskGradients(model.shared_parameters())
+        for batch in map(next, streams):
+            vectors = model.encoder(batch.input_ids, batch.attention_mask).pooler_output
+            loss = batch.task.loss(model.classify(batch.task, vectors), batch.labels)
+            losses.append(loss.item())
+            loss.backward()
+            collected.collect()
+        collected.combine(pcgrad_weights(collected.gram(), generator))
+        optimizer.step()
+    return losses
+
+
+def test_twenty_steps_have_the_losses_of_the_teaching_path():
+    model = small_model(dropout=0.0, dtype=torch.float64)
+    fused = FusedAdamW(model.parameters(), lr=1e-2)
+    trainer = make_trainer(model, weighting="pcgrad", optimizer=fused)
+    losses = [loss for _ in range(20) for loss in trainer.step()[0].values()]
+    assert losses == pytest.approx(teaching_losses(20), rel=1e-8)
+
+
+def test_a_term_with_a_graph_of_its_own_reaches_the_gradient_of_its_task():
+    splits = small_splits()
+    model = small_model(dropout=0.0, dtype=torch.float64)
+
+    def term(model, batch):
+        return model.encoder(batch.input_ids, batch.attention_mask).pooler_output.square().sum()
+
+    trainer = make_trainer(model, splits, terms={"paraphrase": [term]}, optimizer=NoStep(model))
+    _, gram = trainer.step()
+    rows = []
+    for batch in same_batches(splits):
+        model.zero_grad()
+        loss = batch.task.loss(model(batch), batch.labels)
+        (loss + (term(model, batch) if batch.task.name == "paraphrase" else 0)).backward()
+        rows.append(shared_gradient(model))
+    rows = torch.stack(rows)
+    torch.testing.assert_close(gram, rows @ rows.T, rtol=1e-9, atol=1e-12)
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_task_and_examples():
     model = small_model()
     with torch.no_grad():
@@ -188,12 +258,12 @@ def test_a_training_set_smaller_than_a_batch_is_refused():
 @pytest.mark.parametrize("p", [1.0, float("inf")])
 def test_a_penalty_adds_its_share_of_the_norm_of_the_similarity_matrices(p):
     model = small_model(dropout=0.0)
-    batch = small_splits()["similarity"].batch([0, 1])
-    plain = make_trainer(model).loss(batch)
-    terms = {"similarity": [penalty_term("similarity", p, 0.05)]}
-    penalised = make_trainer(model, terms=terms).loss(batch)
     norm = torch.linalg.vector_norm(model.heads["similarity"].linears[0].weight.flatten(), ord=p)
-    torch.testing.assert_close(penalised - plain, 0.05 * norm, rtol=1e-4, atol=1e-6)
+    terms = {"similarity": [penalty_term("similarity", p, 0.05)]}
+    plain, _ = make_trainer(model, optimizer=NoStep(model)).step()
+    penalised, _ = make_trainer(model, terms=terms, optimizer=NoStep(model)).step()
+    assert penalised["similarity"] - plain["similarity"] == pytest.approx(0.05 * norm.item(), 1e-4)
+    assert penalised["sentiment"] == plain["sentiment"]
 
 
 def test_a_penalty_gives_no_gradient_to_encoder_or_biases():
