@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures notebooks clean
+.PHONY: help setup reproduce test lint lab figures notebooks student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -113,6 +113,12 @@ figures: $(STAMP) ## 10 s | Draw figures/figure_N.* from the best stored study
 
 notebooks: $(STAMP) ## 3 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
+
+student: $(STAMP) ## 3 s | Build the student notebooks, without solutions, in build/student/
+	"$(BIN)/mtl" student
+
+instructor: $(STAMP) ## 3 s | Build the notebooks with solutions, points and notes in build/instructor/
+	"$(BIN)/mtl" student --instructor
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
 	rm -rf build/notebooks build/test figures/*/ .pytest_cache .ruff_cache .coverage*

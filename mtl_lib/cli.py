@@ -15,6 +15,7 @@ from mtl_lib.model import load_model
 from mtl_lib.paths import BUILD, DATA, RESULTS
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.results import RunStore
+from mtl_lib.student import build_instructor, build_student
 from mtl_lib.tasks import BY_NAME
 
 
@@ -77,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     submit.set_defaults(run=_predict)
 
+    student = commands.add_parser("student", help="build the student notebooks: build/student/")
+    student.add_argument(
+        "--instructor",
+        action="store_true",
+        help="the version with solutions, points and notes in their place: build/instructor/",
+    )
+    student.set_defaults(run=_student)
+
     handbook.add_reproduce_command(commands)
     return parser
 
@@ -132,6 +141,11 @@ def draw_figures(profile: str) -> None:
     runs = [run for folder in folders for run in RunStore(folder).runs()]
     for path in figures.save_all(runs, figures.folder(profile)):
         print(path)
+
+
+def _student(options: argparse.Namespace) -> None:
+    paths = build_instructor() if options.instructor else build_student()
+    print(f"{len(paths)} notebooks in {paths[0].parent}")
 
 
 def _predict(options: argparse.Namespace) -> None:
