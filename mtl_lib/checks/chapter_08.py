@@ -1,0 +1,712 @@
+"""Exercises of chapter 08: smoothness."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtl_lib import regularizers
+from mtl_lib.checks.framework import Case, Detached, Exercise, Mistake, draw, with_gradient
+from mtl_lib.checks.precise import precisely, question
+
+
+def _normal(*shape: int, seed: int) -> Tensor:
+    return draw(*shape, seed=seed, dtype=torch.float64)
+
+
+# clip_to_ball
+
+
+def _scaled_to(norm: Callable[[Tensor], Tensor]) -> Callable:
+    """A variant: the whole change is made shorter, direction kept, until `norm` fits."""
+
+    def variant(delta: Tensor, radius: float) -> Tensor:
+        size = norm(delta)
+        return delta * radius / size if size > radius else delta.clone()
+
+    return variant
+
+
+_DELTA = _normal(2, 3, 4, seed=1)
+
+CLIP_TO_BALL = Exercise(
+    name="clip_to_ball",
+    chapter=8,
+    title="back into the ball",
+    difficulty=1,
+    importance=4,
+    minutes=5,
+    task="""
+Write `clip_to_ball(delta, radius)`: a change of the embeddings, a tensor of any shape, to the
+nearest point of the ball $||\\delta||_\\infty \\le$ `radius`. Same shape. A change inside the ball
+stays as it is.
+""",
+    hint="For this norm the ball is a cube. What is the nearest point of an interval to a number "
+    "outside it?",
+    reference=regularizers.clip_to_ball,
+    cases=(
+        question("some entries outside", _DELTA, 0.5),
+        question("all entries outside", _DELTA + _DELTA.sign(), 0.5),
+        question("all entries inside", 0.01 * _DELTA, 0.5),
+        question("one sentence outside", _DELTA * torch.tensor([0.01, 3.0])[:, None, None], 1.0),
+        question("radius 1e-5", 2e-5 * _DELTA, 1e-5, atol=1e-9),
+        question("zero", torch.zeros(2, 3).double(), 0.1),
+    ),
+    mistakes=(
+        Mistake(
+            _scaled_to(lambda delta: delta.norm()),
+            "It rescales by the Euclidean norm, which projects on another ball, a round one.",
+        ),
+        Mistake(
+            _scaled_to(lambda delta: delta.abs().max()),
+            "It makes the whole change smaller; only the entries outside have to move.",
+        ),
+        Mistake(
+            lambda delta, radius: delta * radius / delta.abs().max().clamp(min=1e-300),
+            "It rescales the whole change, also where it lies inside the ball.",
+        ),
+        Mistake(
+            lambda delta, radius: delta.clamp(max=radius),
+            "Entries below -radius stay outside: the ball has two sides.",
+        ),
+        Mistake(
+            lambda delta, radius: delta.clamp(0, radius),
+            "Negative entries are cut to zero: the ball has two sides.",
+        ),
+        Mistake(
+            lambda delta, radius: radius * delta.sign(),
+            "It puts every entry on the wall; entries inside stay as they are.",
+        ),
+        Mistake(
+            lambda delta, radius: torch.where(delta.abs() > radius, 0.0, delta),
+            "Entries outside are set to zero; the nearest point of the ball is its wall.",
+        ),
+        Mistake(
+            lambda delta, radius: radius * torch.tanh(delta / radius),
+            "It squeezes with a smooth function, which also moves what lies inside.",
+        ),
+        Mistake(lambda delta, radius: delta.clone(), "Nothing is clipped."),
+    ),
+    notes="Rescaling keeps the direction and looks more natural; it is the projection of no norm "
+    "for the maximum, and of another norm for the Euclidean length. 1 point.",
+)
+
+
+# symmetric_kl
+
+
+def _log_odds(p: Tensor) -> Tensor:
+    return (p / (1 - p)).log()
+
+
+def _symmetric_kl_of_log_odds(a: Tensor, b: Tensor) -> Tensor:
+    p, q = a.softmax(dim=1), b.softmax(dim=1)
+    return 2 * (p * (_log_odds(p) - _log_odds(q)).detach()).sum(dim=1).mean()
+
+
+def _kl(a: Tensor, b: Tensor) -> Tensor:
+    """KL(P||Q) for each row: `[B]`."""
+    log_p, log_q = a.log_softmax(dim=1), b.log_softmax(dim=1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
+def _both(a: Tensor, b: Tensor) -> Tensor:
+    return _kl(a, b) + _kl(b, a)
+
+
+def _jensen_shannon(a: Tensor, b: Tensor) -> Tensor:
+    p, q = a.softmax(dim=1), b.softmax(dim=1)
+    middle = (p + q) / 2
+    return sum((x * (x / middle).log()).sum(dim=1) / 2 for x in (p, q)).mean()
+
+
+def _over_the_batch(a: Tensor, b: Tensor) -> Tensor:
+    p, q = a.softmax(dim=0), b.softmax(dim=0)
+    return ((p - q) * (p.log() - q.log())).sum(dim=1).mean()
+
+
+_A, _B = _normal(3, 4, seed=2), _normal(3, 4, seed=3)
+
+
+def _ask_with_gradients(a: Tensor, b: Tensor, *more: str) -> Callable:
+    return precisely(
+        lambda answer: with_gradient(lambda a, b: answer(a, b, *more), a=a, b=b),
+    )
+
+
+_DETACHED_TARGETS = (
+    "The value is right, but each divergence treats its target as fixed, so half of the gradient "
+    "is missing: f(x) and f(x~) both depend on the weights."
+)
+_SYMMETRIC_KL_MISTAKES = (
+    (lambda a, b: _kl(a, b).mean(), "That is KL(P||Q) alone; asked is its sum with KL(Q||P)."),
+    (lambda a, b: _kl(b, a).mean(), "That is KL(Q||P) alone; asked is its sum with KL(P||Q)."),
+    (lambda a, b: _both(a, b).mean() / 2, "That is the mean of the two divergences, not the sum."),
+    (lambda a, b: (_kl(a, b.detach()) + _kl(b, a.detach())).mean(), _DETACHED_TARGETS),
+    (lambda a, b: (_kl(a.detach(), b) + _kl(b.detach(), a)).mean(), _DETACHED_TARGETS),
+    (
+        lambda a, b: _both(a, b.detach()).mean(),
+        "The value is right, but no gradient flows into b: f(x) and f(x~) both depend on the "
+        "weights.",
+    ),
+    (
+        lambda a, b: _both(a.detach(), b).mean(),
+        "The value is right, but no gradient flows into a: f(x) and f(x~) both depend on the "
+        "weights.",
+    ),
+    (
+        lambda a, b: _both(a, b).mean() / a.shape[1],
+        "It takes the mean over classes too; a divergence is a sum over classes.",
+    ),
+    (
+        lambda a, b: _both(a, b).sum(),
+        "It adds up the batch; the mean over the batch does not grow with its size.",
+    ),
+    (
+        _over_the_batch,
+        "The softmax runs over the batch; the probabilities of one example's classes add up to 1.",
+    ),
+    (
+        lambda a, b: ((a.softmax(dim=1) - b.softmax(dim=1)) ** 2).sum(dim=1).mean(),
+        "That is a squared difference of probabilities, without logarithms.",
+    ),
+    (
+        _jensen_shannon,
+        "That is the Jensen-Shannon divergence, which compares with the mean of P, Q.",
+    ),
+    (
+        lambda a, b: -_both(a, b).mean(),
+        "The sign is wrong: a divergence is never negative.",
+    ),
+    (
+        _symmetric_kl_of_log_odds,
+        "It compares log-odds, log p - log(1 - p), not logarithms of probabilities; that can even "
+        "be negative.",
+    ),
+)
+
+SYMMETRIC_KL = Exercise(
+    name="symmetric_kl",
+    chapter=8,
+    title="how far two predictions lie apart",
+    difficulty=2,
+    importance=4,
+    minutes=10,
+    task="""
+Write `symmetric_kl(a, b)`: logits `[B, C]` twice to a scalar in nats,
+$KL(P||Q) + KL(Q||P)$ with $P = softmax(a)$, $Q = softmax(b)$ over the C classes, the mean over the
+batch.
+
+Gradients have to flow into both arguments, by every way the value depends on them.
+""",
+    hint="Written out, the two divergences share their logarithms; added, they become one short "
+    "sum over classes. Is any of its terms ever negative?",
+    reference=regularizers.symmetric_kl,
+    cases=(
+        question("three examples, four classes", _A, _B),
+        Case("three examples, with gradients", _ask_with_gradients(_A, _B)),
+        question("two classes, seven examples", _normal(7, 2, seed=4), _normal(7, 2, seed=5)),
+        question("one example", _A[:1], _B[:1]),
+        question("equal predictions", _A, _A + 1),
+        Case("sure predictions, with gradients", _ask_with_gradients(4 * _A, 3 * _B)),
+    ),
+    mistakes=tuple(Mistake(wrong, says) for wrong, says in _SYMMETRIC_KL_MISTAKES),
+    notes="`F.kl_div` takes a logarithm first, a probability second, and means over *everything* "
+    "unless told otherwise: most wrong answers come from there. Detached targets are copied from "
+    "public code; the value is right and the gradient is half. 2 points.",
+)
+
+
+# divergence
+
+
+def _divergence(classes: Callable, binary: Callable, score: Callable) -> Callable:
+    """A variant: what it does with `[B, C]`, `[B, 1]` and `[B, 1]` for each kind of loss."""
+    by_loss = {"classes": classes, "binary": binary, "score": score}
+    return lambda a, b, loss: by_loss[loss](a, b)
+
+
+def _bernoulli(a: Tensor, b: Tensor) -> Tensor:
+    return regularizers.divergence(a, b, "binary")
+
+
+def _half_of_bernoulli(a: Tensor, b: Tensor) -> Tensor:
+    p, q = a.sigmoid(), b.sigmoid()
+    return ((p - q) * (p.log() - q.log())).mean()
+
+
+def _squared(a: Tensor, b: Tensor) -> Tensor:
+    return ((a - b) ** 2).mean()
+
+
+_KL = regularizers.symmetric_kl
+_U, _V = _normal(5, 1, seed=6), _normal(5, 1, seed=7)
+
+DIVERGENCE = Exercise(
+    name="divergence",
+    chapter=8,
+    title="the same for every kind of head",
+    difficulty=3,
+    importance=3,
+    minutes=15,
+    task="""
+Write `divergence(a, b, loss)`: two outputs of a head, `[B, C]` each, to a scalar, the mean over the
+batch, with gradients into both:
+
+- `loss == "classes"` (C of 2 or more): the symmetric KL divergence of the softmaxes;
+- `loss == "binary"` (C = 1): the symmetric KL divergence of the two coins whose probabilities of
+  heads are the sigmoids of the logits;
+- `loss == "score"` (C = 1): the squared difference.
+
+`symmetric_kl` is at hand in `mtl_lib.regularizers`.
+""",
+    hint="A softmax over one logit says 1 whatever the logit. A coin has two sides: a logit z is a "
+    "softmax over (z, 0).",
+    reference=regularizers.divergence,
+    cases=(
+        question("classes", _A, _B, "classes"),
+        question("binary", _U, _V, "binary"),
+        question("score", _U, _V, "score"),
+        *(
+            Case(f"{loss}, with gradients", _ask_with_gradients(a, b, loss))
+            for loss, a, b in (("classes", _A, _B), ("binary", _U, _V), ("score", _U, _V))
+        ),
+        question("binary, two examples", 2 * _V[:2], _U[:2], "binary"),
+        question("score, one example", _V[:1], _U[:1], "score"),
+    ),
+    mistakes=(
+        Mistake(
+            _divergence(_KL, _KL, _squared),
+            "For `binary` it takes a softmax over one logit, which is always 1: the divergence is "
+            "always 0.",
+        ),
+        Mistake(
+            lambda a, b, loss: _KL(a, b),
+            "It takes softmaxes whatever the loss; over a single output a softmax is always 1.",
+        ),
+        Mistake(
+            _divergence(_KL, _half_of_bernoulli, _squared),
+            "For `binary` it counts the probability of heads only; a coin has two sides.",
+        ),
+        Mistake(
+            _divergence(_KL, _squared, _squared),
+            "For `binary` it compares the logits themselves; the predictions are the coins.",
+        ),
+        Mistake(
+            _divergence(_KL, lambda a, b: _squared(a.sigmoid(), b.sigmoid()), _squared),
+            "For `binary` it squares the difference of the probabilities; asked is a divergence.",
+        ),
+        Mistake(
+            _divergence(
+                _KL, lambda a, b: F.binary_cross_entropy_with_logits(a, b.sigmoid()), _squared
+            ),
+            "For `binary` it gives a cross-entropy, which is not 0 for equal predictions.",
+        ),
+        Mistake(
+            _divergence(_KL, _bernoulli, lambda a, b: ((a.squeeze(1) - b) ** 2).mean()),
+            "For `score` it subtracts `[B]` and `[B, 1]`, which compares every example with every "
+            "other: keep the shapes equal.",
+        ),
+        Mistake(
+            _divergence(_KL, _bernoulli, lambda a, b: ((a - b) ** 2).sum()),
+            "For `score` it adds up the batch; the mean does not grow with its size.",
+        ),
+        Mistake(
+            _divergence(_KL, _bernoulli, lambda a, b: (a - b).abs().mean()),
+            "For `score` it takes absolute differences; asked are squares.",
+        ),
+        Mistake(
+            _divergence(_KL, _bernoulli, _KL),
+            "For `score` it takes a softmax over one number, which is always 1.",
+        ),
+        Mistake(
+            lambda a, b, loss: regularizers.divergence(a, b.detach(), loss),
+            "The value is right, but no gradient flows into b: f(x) and f(x~) both depend on the "
+            "weights.",
+        ),
+        Mistake(
+            lambda a, b, loss: regularizers.divergence(a.detach(), b, loss),
+            "The value is right, but no gradient flows into a: f(x) and f(x~) both depend on the "
+            "weights.",
+        ),
+    ),
+    notes="The softmax over one logit is found in public code: the paraphrase term is then always "
+    "0 and nobody notices, since it only ever makes training easier. 3 points.",
+)
+
+
+# smart_step
+
+
+def smart_step(
+    x_tilde: Tensor, x: Tensor, gradient: Tensor, step_size: float, radius: float
+) -> Tensor:
+    """One ascent of SMART (Jiang et al., 2020, section 3.1), all `[B, L, H]` -> `[B, L, H]`.
+
+    `regularizers.SmoothnessRegularizer.perturbation` does the same to x~ - x.
+    """
+    return _step(_largest_of_sentence)(x_tilde, x, gradient, step_size, radius)
+
+
+def _largest_of_sentence(gradient: Tensor) -> Tensor:
+    return gradient.abs().amax(dim=(1, 2), keepdim=True)
+
+
+def _step(size: Callable, uphill: int = 1, project: Callable | None = None) -> Callable:
+    """A variant: the gradient divided by `size`, then `project(stepped, x, x_tilde, radius)`."""
+
+    def variant(x_tilde, x, gradient, step_size, radius):
+        divisor = size(gradient)
+        unit = torch.where(divisor > 0, gradient / divisor, 0.0)
+        stepped = x_tilde + uphill * step_size * unit
+        if project is None:
+            return x + regularizers.clip_to_ball(stepped - x, radius)
+        return project(stepped, x, x_tilde, radius)
+
+    return variant
+
+
+def _not_guarded(x_tilde, x, gradient, step_size, radius):
+    stepped = x_tilde + step_size * gradient / _largest_of_sentence(gradient)
+    return x + regularizers.clip_to_ball(stepped - x, radius)
+
+
+def _signs(x_tilde, x, gradient, step_size, radius):
+    return x + regularizers.clip_to_ball(x_tilde + step_size * gradient.sign() - x, radius)
+
+
+def _onto_round_ball(stepped, x, x_tilde, radius):
+    delta = stepped - x
+    norms = delta.flatten(1).norm(dim=1)[:, None, None]  # [B, 1, 1]
+    return x + delta * (radius / norms).clamp(max=1)
+
+
+def _ask_step(step_size: float, radius: float, scale: Tensor | float = 1.0, seed: int = 8) -> tuple:
+    x = _normal(2, 3, 4, seed=seed)
+    x_tilde = x + 0.5 * radius * _normal(2, 3, 4, seed=seed + 1).clamp(-2, 2)
+    return x_tilde, x, scale * _normal(2, 3, 4, seed=seed + 2), step_size, radius
+
+
+_UNEQUAL = torch.tensor([1.0, 100.0]).double()[:, None, None]
+_ONE_ZERO = torch.tensor([1.0, 0.0]).double()[:, None, None]
+
+SMART_STEP = Exercise(
+    name="smart_step",
+    chapter=8,
+    title="one step of ascent, kept in its ball",
+    difficulty=3,
+    importance=5,
+    minutes=15,
+    task="""
+Write `smart_step(x_tilde, x, gradient, step_size, radius)`. `x`: embeddings `[B, L, H]`; `x_tilde`:
+the point near x that the search has reached; `gradient`: that of the difference to be made large,
+at `x_tilde`. Return the next `x_tilde`, `[B, L, H]`:
+
+1. divide each sentence's gradient by its largest size (over that sentence's L * H entries); a
+   gradient of zero stays zero;
+2. go `step_size` times that uphill;
+3. go back to the nearest point with $||\\tilde x - x||_\\infty \\le$ `radius`.
+""",
+    hint="The ball stands around x, and the cube's wall is a limit on the difference to x. Which "
+    "axes belong to one sentence?",
+    reference=smart_step,
+    cases=(
+        question("a short step, most entries stay inside", *_ask_step(0.05, 0.5)),
+        question("a long step, onto the wall", *_ask_step(5.0, 0.1)),
+        question("one sentence's gradient 100 times as long", *_ask_step(0.3, 0.5, _UNEQUAL)),
+        question("a gradient near 1e-9", *_ask_step(0.2, 0.3, 1e-9)),
+        question("one sentence's gradient is zero", *_ask_step(0.2, 0.3, _ONE_ZERO)),
+        question("another batch", *_ask_step(0.1, 0.05, seed=11)),
+    ),
+    mistakes=(
+        Mistake(
+            _step(_largest_of_sentence, uphill=-1),
+            "It goes downhill, to where the prediction changes least; asked is the worst point.",
+        ),
+        Mistake(
+            _step(lambda gradient: torch.ones(1).double()),
+            "The gradient is not divided by its size, so the length of the step is left to chance.",
+        ),
+        *(
+            Mistake(
+                _step(size),
+                "It divides by the largest size in the whole batch, so that a sentence's step "
+                "depends on its neighbours in the batch.",
+            )
+            for size in (lambda gradient: gradient.abs().max(),)
+        ),
+        Mistake(
+            _step(lambda gradient: gradient.flatten(1).norm(dim=1)[:, None, None]),
+            "It divides by the Euclidean length; for this ball a gradient's size is its largest "
+            "entry.",
+        ),
+        Mistake(
+            _step(lambda gradient: gradient.norm()),
+            "It divides by the Euclidean length of the whole batch's gradient.",
+        ),
+        Mistake(
+            _step(lambda gradient: gradient.abs().amax(dim=2, keepdim=True)),
+            "It divides token by token; one number belongs to each sentence.",
+        ),
+        Mistake(
+            _step(lambda gradient: gradient.amax(dim=(1, 2), keepdim=True)),
+            "It divides by the largest entry; the largest *size* may belong to a negative one.",
+        ),
+        Mistake(
+            _signs,
+            "It takes the signs of the gradient, full steps for every entry; here entries keep "
+            "their proportions.",
+        ),
+        Mistake(
+            _not_guarded,
+            "A sentence whose gradient is zero becomes NaN: zero divided by zero.",
+        ),
+        Mistake(
+            _step(_largest_of_sentence, project=lambda stepped, x, x_tilde, radius: stepped),
+            "Nothing brings it back into the ball: a long step ends far away from x.",
+        ),
+        Mistake(
+            _step(
+                _largest_of_sentence,
+                project=lambda stepped, x, x_tilde, radius: stepped.clamp(-radius, radius),
+            ),
+            "It clips the embeddings themselves; the ball limits their difference to x.",
+        ),
+        Mistake(
+            _step(
+                _largest_of_sentence,
+                project=lambda stepped, x, x_tilde, radius: (
+                    x_tilde + (stepped - x_tilde).clamp(-radius, radius)
+                ),
+            ),
+            "It clips the step, a ball around the old x_tilde; the ball stands around x.",
+        ),
+        Mistake(
+            _step(
+                _largest_of_sentence,
+                project=lambda stepped, x, x_tilde, radius: (stepped - x).clamp(-radius, radius),
+            ),
+            "It returns the difference to x; asked is the point itself.",
+        ),
+        Mistake(
+            _step(_largest_of_sentence, project=_onto_round_ball),
+            "It goes back into a round ball (Euclidean norm); this one is a cube.",
+        ),
+    ),
+    notes="A popular port ends with a largest entry of 0.97 where epsilon is 1e-5: no projection, "
+    "and a cosine of 0.99 to the initial noise, so it is neither small nor adversarial. Long "
+    "steps hide the wrong normalisation, since everything ends on the wall. 3 points.",
+)
+
+
+# smart_penalty
+
+
+def _without_dropout(model: nn.Module, penalty: Callable[[], Tensor]) -> Tensor:
+    was_training = model.training
+    model.eval()
+    value = penalty()
+    model.train(was_training)
+    return value
+
+
+def smart_penalty(
+    model: nn.Module, x: Tensor, start: Tensor, step_size: float, radius: float
+) -> Tensor:
+    """SMART's R with one ascent from a given start and symmetric KL; a scalar.
+
+    What `regularizers.SmoothnessRegularizer` computes, which draws `start` itself.
+    """
+    return _without_dropout(model, lambda: _penalty(model, x, start, step_size, radius))
+
+
+def _penalty(model, x, start, step_size, radius, step=smart_step, detach=False, difference=_KL):
+    outputs = model(x)
+    x_tilde = (x + start).detach().requires_grad_()
+    found = _KL(model(x_tilde), outputs.detach())
+    (gradient,) = torch.autograd.grad(found, x_tilde)
+    change = step(x_tilde.detach(), x.detach(), gradient, step_size, radius) - x.detach()
+    return difference(model(x + change), outputs.detach() if detach else outputs)
+
+
+def _smart_variant(**changes) -> Callable:
+    def variant(model, x, start, step_size, radius):
+        return _without_dropout(
+            model, lambda: _penalty(model, x, start, step_size, radius, **changes)
+        )
+
+    return variant
+
+
+def _random_only(model, x, start, step_size, radius):
+    moved = x + regularizers.clip_to_ball(start, radius)
+    return _without_dropout(model, lambda: _KL(model(moved), model(x)))
+
+
+def _start_only(model, x, start, step_size, radius):
+    return _without_dropout(model, lambda: _KL(model(x + start), model(x)))
+
+
+def _from_x_itself(model, x, start, step_size, radius):
+    return smart_penalty(model, x, torch.zeros_like(start), step_size, radius)
+
+
+def _left_in_eval(model, x, start, step_size, radius):
+    model.eval()
+    return _penalty(model, x, start, step_size, radius)
+
+
+def _left_in_train(model, x, start, step_size, radius):
+    model.eval()
+    value = _penalty(model, x, start, step_size, radius)
+    model.train()
+    return value
+
+
+def _filled_grads(model, x, start, step_size, radius):
+    def penalty() -> Tensor:
+        x_tilde = (x + start).detach().requires_grad_()
+        _KL(model(x_tilde), model(x).detach()).backward()
+        moved = smart_step(x_tilde.detach(), x.detach(), x_tilde.grad, step_size, radius)
+        return _KL(model(moved), model(x))
+
+    return _without_dropout(model, penalty)
+
+
+class _Network(nn.Module):
+    """Mean over tokens, dropout, a hidden layer, three classes: `[B, L, H]` -> `[B, 3]`."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.inner, self.outer = nn.Linear(hidden, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(torch.tanh(self.inner(self.dropout(2 * x).mean(dim=1))))
+
+
+def _ask_penalty(
+    step_size: float, radius: float, training: bool, noise: float = 0.1, seed: int = 20
+) -> Callable:
+    """Value, its gradients in the weights, and whether the model is as it was."""
+
+    def ask(answer: Callable) -> dict:
+        torch.manual_seed(seed)
+        model = _Network(4).train(training)
+        x, start = _normal(3, 2, 4, seed=seed), noise * radius * _normal(3, 2, 4, seed=seed + 1)
+        torch.manual_seed(0)
+        value = answer(model, x, start, step_size, radius)
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            raise Detached
+        filled = any(p.grad is not None for p in model.parameters())
+        model.zero_grad()
+        value.backward()
+        gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+        modes = {"train" if module.training else "eval" for module in model.modules()}
+        return {
+            "value": value.detach(),
+            **{k: torch.zeros(1) if g is None else g for k, g in gradients.items()},
+            "mode of the model afterwards": " and ".join(sorted(modes)),
+            "weights' .grad touched by the search": filled,
+        }
+
+    return precisely(ask)
+
+
+SMART_PENALTY = Exercise(
+    name="smart_penalty",
+    chapter=8,
+    title="the whole of SMART",
+    difficulty=4,
+    importance=4,
+    minutes=25,
+    task="""
+Write `smart_penalty(model, x, start, step_size, radius)`: SMART's R for a batch with one step of
+ascent, a scalar tensor.
+
+`model` is a module that maps embeddings `[B, L, H]` to logits `[B, C]` and has dropout inside;
+`x`: the embeddings; `start`: a small random change of the same shape, drawn already. From
+`x + start` take one `smart_step` along the gradient of the symmetric KL divergence between the two
+predictions; return the divergence between the prediction at the point reached and that at x.
+`smart_step` and `symmetric_kl` are yours to call.
+
+- No dropout in any of the passes: it is smoothness that is measured, not the masks. Leave the model
+  in the mode in which it came.
+- The change found is a constant. Weights receive gradients through *both* predictions.
+- The search leaves no trace in the weights' `.grad`.
+""",
+    hint="`torch.autograd.grad(value, point)` gives one gradient and writes into no `.grad`. In "
+    "which of the two divergences may the prediction at x be a constant: in the one that finds the "
+    "point, or in the one that is returned?",
+    reference=smart_penalty,
+    cases=(
+        Case("in train mode", _ask_penalty(0.05, 0.5, training=True)),
+        Case("in eval mode", _ask_penalty(0.05, 0.5, training=False)),
+        Case("a step far beyond the ball", _ask_penalty(10.0, 0.2, training=True, seed=30)),
+        Case("a start outside the ball", _ask_penalty(0.1, 0.2, True, noise=3.0, seed=40)),
+    ),
+    mistakes=(
+        Mistake(
+            _penalty,
+            "Dropout is on, and each pass draws other masks: the term measures dropout, and is not "
+            "0 even where nothing is changed.",
+        ),
+        Mistake(
+            _random_only,
+            "It takes the random start for the answer: nobody has looked for the worst point.",
+        ),
+        Mistake(
+            _start_only,
+            "It takes the random start for the answer: nobody has looked for the worst point.",
+        ),
+        Mistake(
+            _from_x_itself,
+            "It starts at x itself, where the divergence is 0 and so is its gradient: the search "
+            "cannot leave.",
+        ),
+        Mistake(
+            _smart_variant(
+                step=_step(_largest_of_sentence, project=lambda stepped, x, _, radius: stepped)
+            ),
+            "Nothing brings the point back into the ball.",
+        ),
+        Mistake(
+            _smart_variant(step=_step(_largest_of_sentence, uphill=-1)),
+            "It goes downhill, to where the prediction changes least; asked is the worst point.",
+        ),
+        Mistake(
+            _smart_variant(detach=True),
+            "The value is right, but the prediction at x is taken for a constant in what is "
+            "returned, so part of the gradient is missing.",
+        ),
+        *(
+            Mistake(_smart_variant(difference=wrong), says)
+            for wrong, says in (
+                (lambda a, b: _kl(b, a).mean(), "It returns one divergence, from x to the point."),
+                (lambda a, b: _kl(a, b).mean(), "It returns one divergence, from the point to x."),
+                (lambda a, b: (_kl(a, b.detach()) + _kl(b, a.detach())).mean(), _DETACHED_TARGETS),
+                (lambda a, b: (_kl(a.detach(), b) + _kl(b.detach(), a)).mean(), _DETACHED_TARGETS),
+            )
+        ),
+        Mistake(
+            _left_in_eval,
+            "It leaves the model in eval mode: the rest of the training would run without dropout.",
+        ),
+        Mistake(
+            _left_in_train,
+            "It leaves the model in train mode, also where it came in eval mode.",
+        ),
+        Mistake(
+            _filled_grads,
+            "The value is right, but the search has left gradients in the weights' `.grad`, and "
+            "the optimizer will use them.",
+        ),
+    ),
+    notes="Unshared dropout is the trap: .50 against 6e-6 at no change at all, and training "
+    "collapses to one class. Then `backward` in the search, which pollutes `.grad`, and the target "
+    "detached in the returned term. 5 points.",
+)
+
+
+EXERCISES = (CLIP_TO_BALL, SYMMETRIC_KL, DIVERGENCE, SMART_STEP, SMART_PENALTY)
