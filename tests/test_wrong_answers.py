@@ -9,12 +9,14 @@
 Functions may keep no state from one call to the next, unless that is the mistake.
 """
 
+import copy
 import importlib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mtl_lib import checks
 from mtl_lib.checks import EXERCISES
 from mtl_lib.checks.framework import judge
 
@@ -63,9 +65,16 @@ def test_an_exercise_tells_its_reference_and_its_mistakes_apart(exercise):
     assert judge(exercise, exercise.reference).passed
     assert len(exercise.mistakes) >= 2 or exercise.chapter == 0
     for mistake in exercise.mistakes:
-        assert judge(exercise, mistake.wrong).mistake == mistake.says
+        assert judge(exercise, copy.deepcopy(mistake.wrong)).mistake == mistake.says
 
 
 @pytest.mark.parametrize("chapter", range(1, 11))
 def test_every_chapter_has_two_exercises_or_more(chapter):
     assert sum(exercise.chapter == chapter for exercise in EXERCISES.values()) >= 2
+
+
+def test_no_two_exercises_share_a_name_and_each_stands_in_its_chapter():
+    chapters = [getattr(checks, f"chapter_{number:02}") for number in range(11)]
+    assert sum(len(chapter.EXERCISES) for chapter in chapters) == len(EXERCISES)
+    for number, chapter in enumerate(chapters):
+        assert all(exercise.chapter == number for exercise in chapter.EXERCISES)

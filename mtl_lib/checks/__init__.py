@@ -7,8 +7,6 @@ through with every exercise still empty. Exercises are formative.
 """
 
 import difflib
-import importlib
-import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -16,15 +14,38 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mtl_lib.checks import (
+    chapter_00,
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_09,
+    chapter_10,
+)
 from mtl_lib.checks.framework import Exercise, Verdict, judge
 from mtl_lib.errors import ConfigError
 
-EXERCISES: dict[str, Exercise] = {}
-for _number in range(11):
-    _module = f"mtl_lib.checks.chapter_{_number:02}"
-    if importlib.util.find_spec(_module):
-        for _exercise in importlib.import_module(_module).EXERCISES:
-            EXERCISES[_exercise.name] = _exercise
+_CHAPTERS = (
+    chapter_00,
+    chapter_01,
+    chapter_02,
+    chapter_03,
+    chapter_04,
+    chapter_05,
+    chapter_06,
+    chapter_07,
+    chapter_08,
+    chapter_09,
+    chapter_10,
+)
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
+}
 
 # What the checks of this session found, by exercise.
 RESULTS: dict[str, Verdict] = {}
