@@ -252,7 +252,7 @@ def _finding(exercise: Exercise, answer: Any) -> tuple[str | None, str | None]:
         if not changed:
             return None, None
         says = (
-            f"It gives the right values but changes its input {_argument(exercise, changed[0])} "
+            f"It gives the right values but changes its input {_argument(answer, changed[0])} "
             "in place, which whoever called it still needs: work on a copy."
         )
         return f"not yet. {says}", says
@@ -399,10 +399,13 @@ def _unchanged(before: Any, after: Any) -> bool:
     return True  # modules, functions and the like have to be looked at by the case itself
 
 
-def _argument(exercise: Exercise, place: int | str) -> str:
+def _argument(answer: Callable, place: int | str) -> str:
+    """An input as the reader calls it."""
     if isinstance(place, int):
-        names = list(inspect.signature(exercise.reference).parameters)
-        place = names[place] if place < len(names) else f"number {place + 1}"
+        try:
+            place = list(inspect.signature(answer).parameters)[place]
+        except (TypeError, ValueError, IndexError):  # built in, or taken as *arguments
+            return f"number {place + 1}"
     return f"`{place}`"
 
 
