@@ -275,7 +275,10 @@ def test_tensor_reads_arrays_and_lists_and_refuses_the_rest():
         (Case("sum", lambda answer: tensor(answer(X, Y)).sum()),), (), "",
     )  # fmt: skip
     assert judge(toy, lambda x, y: (x + 2 * y).tolist()).passed
-    assert "returns None; a tensor is expected" in judge(toy, lambda x, y: None).message
+    assert (
+        "got None, expected a tensor (is a return missing?)"
+        in judge(toy, lambda x, y: None).message
+    )
 
 
 def test_refusal_counts_only_errors_raised_on_purpose():

@@ -204,11 +204,12 @@ IDS = torch.tensor([[2, 7, 7, 3, 10], [2, 4, 3, 0, 0]])
 TYPES = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 0, 1, 0]])
 
 
-def _embed_asks(ids: Tensor, types: Tensor):
-    return lambda answer: call(answer, STATE, ids, types)
+def _embed_asks(ids: Tensor, types: Tensor, scale: float = 1.0):
+    tables = {name: scale * STATE[name] for name in (WORD, POSITION, TYPE)}
+    return lambda answer: call(answer, STATE | tables, ids, types)
 
 
-def _with_word_table(answer: Callable) -> dict:
+def _with_tables(answer: Callable) -> dict:
     def of_tables(words: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
         return answer(STATE | {WORD: words, POSITION: positions, TYPE: segments}, IDS, TYPES)
 
@@ -253,7 +254,8 @@ sentences: the first L rows of their table.
         Case(
             "one token", _embed_asks(torch.tensor([[4], [5], [6]]), torch.tensor([[1], [0], [1]]))
         ),
-        Case("gradients of the tables", _with_word_table),
+        Case("numbers as small as in a new encoder", _embed_asks(IDS, TYPES, scale=0.02)),
+        Case("gradients of the tables", _with_tables),
     ),
     mistakes=(
         Mistake(
@@ -310,11 +312,19 @@ sentences: the first L rows of their table.
             "The segments are exchanged: 0 is the first one.",
         ),
         Mistake(
-            lambda state, ids, types: F.layer_norm(
-                state[WORD][ids] + _positions(state, ids) + state[TYPE][types],
-                (state[WORD].shape[1],),
+            lambda state, ids, types: _normalised(
+                state[WORD][ids] + _positions(state, ids) + state[TYPE][types], 1, 0
             ),
             "LayerNorm's own weight and bias are not used.",
+        ),
+        Mistake(
+            lambda state, ids, types: F.layer_norm(
+                state[WORD][ids] + _positions(state, ids) + state[TYPE][types],
+                state[f"{NORM}.weight"].shape,
+                state[f"{NORM}.weight"],
+                state[f"{NORM}.bias"],
+            ),
+            "The epsilon is torch's 1e-5: BERT's is 1e-12.",
         ),
     ),
     notes="""
@@ -507,10 +517,13 @@ def _loads(change: Callable[[dict], dict]):
 
 
 def _refuses(change: Callable[[dict], dict]):
-    """Whether a checkpoint that is not right is refused."""
+    """Whether a checkpoint that is not right is refused, and what was loaded if not."""
 
-    def ask(answer: Callable) -> str:
-        return refusal(lambda: answer(BertModel(CONFIG), change(_public())))
+    def ask(answer: Callable) -> dict:
+        model = BertModel(CONFIG)
+        given = refusal(lambda: answer(model, change(_public())))
+        loaded = None if given == "an error" else dict(model.state_dict())
+        return {"value": given, "parameters": loaded}
 
     return ask
 

@@ -189,7 +189,8 @@ def tensor(result: Any) -> Tensor:
         return result
     array = _array(result)
     if array is None:
-        raise WrongKind(f"returns {_kind(result)}; a tensor is expected")
+        hint = " (is a return missing?)" if result is None else ""
+        raise WrongKind(f"got {_kind(result)}, expected a tensor{hint}")
     return torch.from_numpy(np.array(array))
 
 

@@ -286,7 +286,7 @@ def inverted_by_tilde(s, mask):
     return s + ~mask[:, None, None, :] * -10000.0
 
 
-@wrong("mask_scores", "a tensor is expected")
+@wrong("mask_scores", "got a dict, expected a tensor")
 def returns_both(s, mask):
     return {"scores": s.masked_fill(mask[:, None, None, :] == 0, -1e9)}
 
