@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
 from mtl_lib.data import TokenizedSplit, sorted_batches
-from mtl_lib.model import MultitaskModel, autocast
+from mtl_lib.model import MultitaskModel
 from mtl_lib.tasks import BY_NAME, Task
 
 
@@ -25,9 +25,9 @@ def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 32) 
     was_training = model.training
     logits = np.empty((len(split), split.task.outputs), dtype=np.float32)
     model.eval()
-    with torch.inference_mode(), autocast(next(model.parameters()).device):
+    with torch.inference_mode():
         for indices, batch in sorted_batches(split, batch_size):
-            logits[indices] = model(batch).float().cpu().numpy()
+            logits[indices] = model(batch).cpu().numpy()
     model.train(was_training)
     return logits
 

@@ -22,7 +22,7 @@ import torch
 
 from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
 from mtl_lib.errors import ConfigError, HandbookError, RunError
-from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.model import HeadConfig, MultitaskModel, has_fast_bfloat16
 from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import BUILD, DATA, RESULTS
 from mtl_lib.pretrained import encoder_hash, load_encoder
@@ -72,6 +72,7 @@ class ExperimentConfig:
         frozen: train the heads alone.
         epochs, max_steps, max_length, train_sample: the protocol, set by the profile: passes,
             cap on the steps, tokens per sentence, training examples evaluated per task.
+        bfloat16: the encoder's products in bfloat16, where the hardware is faster at them.
     """
 
     row: str
@@ -94,6 +95,7 @@ class ExperimentConfig:
     max_steps: int | None = None
     max_length: int = 512
     train_sample: int | None = None
+    bfloat16: bool = False
 
     def __post_init__(self):
         if self.weighting not in WEIGHTINGS:
@@ -195,7 +197,7 @@ class Profile:
     Attributes:
         encoder: name of an encoder.
         corpus: "handbook", or "cs224n" for the real corpora in data/cs224n where present.
-        epochs, max_steps, max_length, train_sample: see `ExperimentConfig`.
+        epochs, max_steps, max_length, train_sample, bfloat16: see `ExperimentConfig`.
         lr_factor: multiplies every row's rate: shorter training needs larger steps.
         threads: CPU threads of one run; fixed, since it decides the last bits.
         seconds: measured time of a run on 2 cores, for the estimate before a study.
@@ -208,6 +210,7 @@ class Profile:
     max_steps: int | None = None
     max_length: int = 512
     train_sample: int | None = None
+    bfloat16: bool = False
     threads: int = 2
     seconds: float = 0.0
 
@@ -224,6 +227,7 @@ class Profile:
             max_steps=self.max_steps,
             max_length=self.max_length,
             train_sample=self.train_sample,
+            bfloat16=self.bfloat16,
         )
 
 
@@ -234,9 +238,9 @@ PROFILES = {
     ),
     "laptop": Profile(
         "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
-        train_sample=2000, threads=1, seconds=960,
+        train_sample=2000, bfloat16=True, threads=1, seconds=600,
     ),
-    "full": Profile("bert-base-uncased", "cs224n", epochs=10),
+    "full": Profile("bert-base-uncased", "cs224n", epochs=10, bfloat16=True),
 }  # fmt: skip
 
 
@@ -281,7 +285,9 @@ def run_experiment(
     model = MultitaskModel(encoder, dict(config.heads))
     if config.frozen:
         model.freeze()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
     trainer = Trainer(
         model,
         train,
@@ -294,7 +300,7 @@ def run_experiment(
         batch_size=config.batch_size,
         seed=config.seed,
         terms=_loss_terms(config),
-        class_weights=_class_weights(config, train, next(model.parameters()).device),
+        class_weights=_class_weights(config, train, device),
     )
     fit = trainer.fit(
         dev,
@@ -326,6 +332,7 @@ def run_experiment(
             "seconds": round(time.perf_counter() - started, 1),
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "threads": torch.get_num_threads(),
+            "precision": "bfloat16" if model.bfloat16 else "float32",
             "hardware": hardware(),
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("torch", "numpy", "tokenizers")},

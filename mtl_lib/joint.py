@@ -50,7 +50,8 @@ class JointGradients(Layers):
         self._views, self._totals, start = {}, [], 0
         for parameter in self._dense:
             stop = start + parameter.numel()
-            self._views[parameter] = self._rows[:, start:stop].view(tasks, *parameter.shape)
+            of_tasks = self._rows[:, start:stop].view(tasks, *parameter.shape)
+            self._views[parameter] = of_tasks.unbind()  # T tensors
             self._totals.append(self._total[start:stop].view(parameter.shape))
             start = stop
         self._table_total = torch.zeros_like(self._table.weight)  # [V, H]
@@ -94,7 +95,7 @@ class JointGradients(Layers):
         """
         for parameter in self._dense:
             if parameter.grad is not None:
-                self._views[parameter][task] += parameter.grad
+                self._views[parameter][task].add_(parameter.grad)
                 parameter.grad = None
         if self._table.weight.grad is not None:
             self._word_rows[task] += self._table.weight.grad[self._words]
@@ -130,12 +131,11 @@ class _Embed(Function):
     @staticmethod
     def backward(ctx, dy):
         pack, (words, positions, segments) = ctx.pack, ctx.into
-        positions.zero_()
         pieces = (rows.split(pack.tokens) for rows in (dy, pack.spelled, pack.positions))
         for t, (dy_t, spelled, position) in enumerate(zip(*pieces, strict=True)):
             words[t].index_add_(0, spelled, dy_t)
-            positions[t].index_add_(0, position, dy_t)
-            torch.sum(dy_t, dim=0, out=segments[t, 0])
+            positions[t].zero_().index_add_(0, position, dy_t)
+            torch.sum(dy_t, dim=0, out=segments[t][0])
         if ctx.padding is not None:  # as in nn.Embedding: the padding word is not trained
             words[:, pack.words == ctx.padding] = 0
         return (None,) * 8
@@ -158,11 +158,11 @@ class _Linear(Function):
         for t, (x_t, dy_t) in enumerate(
             zip(x_low.split(ctx.rows), dy.split(ctx.rows), strict=True)
         ):
-            if dy.dtype == of_weight.dtype:
+            if dy.dtype == of_weight[t].dtype:
                 torch.mm(dy_t.T, x_t, out=of_weight[t])
             else:
-                of_weight[t] = dy_t.T @ x_t
-            of_bias[t] = dy_t.sum(dim=0)
+                of_weight[t].copy_(dy_t.T @ x_t)
+            torch.sum(dy_t, dim=0, out=of_bias[t])
         return (dy @ weight).to(x.dtype), *(None,) * 5
 
 
@@ -183,9 +183,11 @@ class _LayerNorm(Function):
         dx = []
         pieces = zip(*(rows.split(ctx.rows) for rows in (dy, *of_rows)), strict=True)
         for t, (dy_t, x_t, mean, rstd) in enumerate(pieces):
-            dx_t, of_weight[t], of_bias[t] = torch.ops.aten.native_layer_norm_backward(
+            dx_t, dw, db = torch.ops.aten.native_layer_norm_backward(
                 dy_t, x_t, weight.shape, mean, rstd, weight, bias, [True, True, True]
             )
+            of_weight[t].copy_(dw)
+            of_bias[t].copy_(db)
             dx.append(dx_t)
         return torch.cat(dx), *(None,) * 6
 

@@ -74,7 +74,13 @@ class Head(nn.Module):
 
 
 class MultitaskModel(nn.Module):
-    """A shared `BertModel` and one `Head` per task; the sentence vector is the pooler's output."""
+    """A shared `BertModel` and one `Head` per task; the sentence vector is the pooler's output.
+
+    Attributes:
+        frozen: whether `freeze` was called.
+        bfloat16: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
+            gradients, sums and heads stay as they are.
+    """
 
     def __init__(self, encoder: BertModel, heads: dict[str, HeadConfig]):
         super().__init__()
@@ -86,6 +92,7 @@ class MultitaskModel(nn.Module):
             }
         )
         self.frozen = False
+        self.bfloat16 = False
         self._memory: dict[bytes, Tensor] = {}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -104,8 +111,13 @@ class MultitaskModel(nn.Module):
         if self.frozen:
             return [self._remembered(batch) for batch in batches]
         pack = Pack.of([(batch.input_ids, batch.attention_mask) for batch in batches])
-        device = self.encoder.pooler.dense.weight.device
-        return packed_vectors(self.encoder, pack.to(device), layers).split(pack.sentences)
+        return self._encode(pack, layers).split(pack.sentences)
+
+    def _encode(self, pack: Pack, layers: Layers | None = None) -> Tensor:
+        weight = self.encoder.pooler.dense.weight
+        with torch.autocast(weight.device.type, torch.bfloat16, enabled=self.bfloat16):
+            vectors = packed_vectors(self.encoder, pack.to(weight.device), layers)  # [S, H]
+        return vectors.to(weight.dtype)
 
     def _remembered(self, batch: Batch) -> Tensor:
         """Vectors `[n*B, H]` of a frozen encoder, by a sentence's token ids."""
@@ -115,9 +127,8 @@ class MultitaskModel(nn.Module):
         if new := {key: i for i, key in enumerate(keys) if key not in self._memory}:
             rows = list(new.values())
             pack = Pack.of([(batch.input_ids[rows], batch.attention_mask[rows])])
-            device = self.encoder.pooler.dense.weight.device
             with torch.no_grad():
-                vectors = packed_vectors(self.encoder, pack.to(device))
+                vectors = self._encode(pack)
             self._memory.update(zip(new, map(torch.clone, vectors), strict=True))
         return torch.stack([self._memory[key] for key in keys])
 
@@ -162,9 +173,11 @@ class MultitaskModel(nn.Module):
         os.replace(written, directory / "model.safetensors")  # last: a folder with it is whole
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 matrix products on a GPU, nothing on a CPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are faster than in float32: GPUs and recent server CPUs."""
+    if device.type != "cpu":
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:

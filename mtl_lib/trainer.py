@@ -16,7 +16,8 @@ from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.evaluation import headline, metrics, predict
 from mtl_lib.joint import JointGradients
-from mtl_lib.model import MultitaskModel, autocast
+from mtl_lib.model import MultitaskModel
+from mtl_lib.packed import Pack, encode_packed
 from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
 from mtl_lib.weighting import cosines
 
@@ -127,11 +128,10 @@ class Trainer:
 
     def _backward(self, batches: list[Batch]) -> Tensor:
         """Fill in the gradients; returns the loss of each task, its terms included, `[T]`."""
-        with autocast(self.device):
-            vectors = self.model.vectors(batches, self.gradients)  # T tensors [n*B, H]
-            losses = torch.stack(
-                [self._loss(batch, v) for batch, v in zip(batches, vectors, strict=True)]
-            )
+        vectors = self.model.vectors(batches, self.gradients)  # T tensors [n*B, H]
+        losses = torch.stack(
+            [self._loss(batch, v) for batch, v in zip(batches, vectors, strict=True)]
+        )
         losses.sum().backward()
         losses = losses.detach()
         for task, batch in enumerate(batches):
@@ -233,9 +233,12 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
     regularizer = SmoothnessRegularizer()
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
+        pack = Pack.of([(batch.input_ids, batch.attention_mask)])
+        (places,) = pack.places  # of the real tokens among all
+
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
-            vectors = model.encoder.encode(embeddings, batch.attention_mask).pooler_output
-            return model.classify(batch.task, vectors)
+            tokens = embeddings.flatten(0, 1)[places]  # [N, H]
+            return model.classify(batch.task, encode_packed(model.encoder, tokens, pack))
 
         model.eval()
         embeddings = model.encoder.embed(batch.input_ids)

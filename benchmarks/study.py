@@ -1,0 +1,132 @@
+"""What the study gains: segments of four rows against the padded teaching path, and one quick run.
+
+The teaching path is `bert.py` on padded batches, one backward pass per task, `TaskGradients` and
+the AdamW loop: the code of the chapters. Segments of steps alternate; both paths train.
+"""
+
+import tempfile
+import time
+from collections import Counter
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from common import DEVICE, encoder_config, options, print_table, random_splits, store, timed
+from common import summary as summarise
+
+from mtl_lib import trainer as trainer_module
+from mtl_lib.bert import BertModel
+from mtl_lib.data import load_corpus
+from mtl_lib.experiments import PROFILES, ROWS, _loss_terms, run_experiment
+from mtl_lib.gradients import TaskGradients
+from mtl_lib.joint import JointGradients
+from mtl_lib.model import MultitaskModel
+from mtl_lib.optim import AdamW, FusedAdamW
+from mtl_lib.results import RunStore
+from mtl_lib.trainer import Trainer
+from mtl_lib.weighting import WEIGHTINGS
+
+STUDY_ROWS = ("3.1", "3.2", "3.7", "3.10")
+SEGMENT = 50
+
+
+def make_trainer(row: str, splits: dict, optimizer: type) -> Trainer:
+    config = PROFILES["laptop"].apply(ROWS[row], "laptop")
+    model = MultitaskModel(BertModel(encoder_config("minilm-l6")), dict(config.heads)).to(DEVICE)
+    return Trainer(
+        model,
+        splits,
+        optimizer=optimizer(model.parameters(), lr=config.lr, weight_decay=config.weight_decay),
+        weighting=WEIGHTINGS[config.weighting],
+        batch_size=config.batch_size,
+        seed=0,
+        terms=_loss_terms(config),
+    )
+
+
+def teaching_step(trainer: Trainer) -> None:
+    """A step as the chapters write it: padded, one backward pass per task."""
+    model = trainer.model
+    trainer.optimizer.zero_grad(set_to_none=True)
+    collected = TaskGradients(model.shared_parameters())
+    for stream in trainer.streams.values():
+        batch = next(stream).to(DEVICE)
+        vectors = model.encoder(batch.input_ids, batch.attention_mask).pooler_output
+        loss = batch.task.loss(model.classify(batch.task, vectors), batch.labels)
+        for term in trainer.terms.get(batch.task.name, []):
+            loss = loss + term(model, batch)
+        loss.backward()
+        collected.collect()
+    collected.combine(trainer.weighting(collected.gram(), trainer.generator))
+    trainer.optimizer.step()
+
+
+def segments(rounds: int) -> list[dict]:
+    """Milliseconds of `SEGMENT` steps, path by path, row by row."""
+    splits = random_splits(2000)
+    rows = []
+    for row in STUDY_ROWS:
+        slow, fast = (make_trainer(row, splits, kind) for kind in (AdamW, FusedAdamW))
+        slow.model.train()
+        paths = {
+            f"{row}, teaching path": partial(teaching_step, slow),
+            f"{row}, this library": fast.step,
+        }
+        times = {name: [] for name in paths}
+        for _ in range(rounds):
+            for name, step in paths.items():
+                times[name].append(timed(lambda step=step: [step() for _ in range(SEGMENT)]))
+        rows += summarise(times)
+        print_table(rows[-2:], f"{SEGMENT} steps of row {row}, minilm-l6")
+    return rows
+
+
+def quick_run() -> list[dict]:
+    """A whole run of the quick profile and where its time goes."""
+    spent = Counter()
+
+    def watched(name: str, function):
+        def timed_call(*arguments, **options):
+            started = time.perf_counter()
+            result = function(*arguments, **options)
+            spent[name] += time.perf_counter() - started
+            return result
+
+        return timed_call
+
+    parts = (
+        (Trainer, "_backward", "forward and backward"),
+        (JointGradients, "gram", "inner products"),
+        (JointGradients, "combine", "combination"),
+        (FusedAdamW, "step", "AdamW"),
+        (trainer_module, "predict", "evaluation: encoder"),
+        (trainer_module, "metrics", "evaluation: metrics"),
+    )
+    config = PROFILES["quick"].apply(ROWS["3.2"], "quick")
+    corpus = load_corpus("handbook")
+    patches = [patch.object(o, n, watched(label, getattr(o, n))) for o, n, label in parts]
+    with tempfile.TemporaryDirectory() as folder:
+        for each in patches:
+            each.start()
+        total = timed(lambda: run_experiment(config, corpus, RunStore(folder))) / 1e3
+        for each in patches:
+            each.stop()
+    spent["everything else"] = total - sum(spent.values())
+    return [
+        {"part": name, "seconds": round(seconds, 1), "share": round(seconds / total, 2)}
+        for name, seconds in spent.most_common()
+    ] + [{"part": "whole run", "seconds": round(total, 1), "share": 1.0}]
+
+
+def main() -> None:
+    chosen = options(__doc__, rounds=3)
+    tables = {f"{SEGMENT} steps": segments(chosen.rounds)}
+    store("study", tables)
+    torch.set_num_threads(PROFILES["quick"].threads)
+    tables["one quick run, row 3.2, one thread"] = quick_run()
+    print_table(tables["one quick run, row 3.2, one thread"], "one quick run, row 3.2, one thread")
+    store("study", tables)
+
+
+if __name__ == "__main__":
+    main()
