@@ -9,8 +9,8 @@ drift. A cell tagged `exercise` marks what the reader writes as nbgrader does:
         ### END SOLUTION
 
 The student version has a stub in its place, neither outputs nor cells tagged `solution`, and folded
-hints. A cell tagged `prefilled` as well gets no stub: what stands around the solution is an answer to
-be mended. The instructor version has everything, and a note below every cell tagged `check`.
+hints. A cell tagged `prefilled` as well gets no stub: what stands around the solution is an answer
+to be mended. The instructor version has everything, and a note below every cell tagged `check`.
 """
 
 import ast

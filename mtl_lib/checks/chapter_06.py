@@ -28,11 +28,12 @@ def project(g_i: Tensor, g_j: Tensor) -> Tensor:
     return g_i - inner / (g_j @ g_j) * g_j
 
 
-_EPSILONS = (1e-6, 1e-8, 1e-10, 1e-12)
+_EPSILONS = [10.0**-n for n in range(5, 17)]
 _NO_EPSILON = (
     "A small number in the denominator changes the answer for short gradients; where there is a "
     "conflict the length cannot be zero."
 )
+_LENGTHS = [10.0**-n for n in range(2, 9)]
 
 
 def _project(conflict: Callable, part: Callable) -> Callable:
@@ -63,6 +64,12 @@ def _always(g_i: Tensor, g_j: Tensor) -> Tensor:
 _CONFLICT = torch.tensor([3.0, 1.0]).double(), torch.tensor([-1.0, 2.0]).double()
 _RANDOM = _normal(7, seed=1), -2 * _normal(7, seed=1) + 3 * _normal(7, seed=2)
 
+
+def _ask_short(answer: Callable) -> list[Tensor]:
+    """The same pair at every length, in units of the length."""
+    return [tensor(call(answer, *(s * g for g in _RANDOM))) / s for s in _LENGTHS]
+
+
 PROJECT = Exercise(
     name="project",
     chapter=6,
@@ -86,7 +93,7 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
         question("seven numbers, in conflict", *_RANDOM),
         question("the same, roles exchanged", *reversed(_RANDOM)),
         question("a right angle", *(torch.tensor(g) for g in ([2.0, 0.0], [0.0, 3.0]))),
-        question("lengths near 1e-8", *(1e-8 * g for g in _RANDOM), atol=1e-13),
+        Case("lengths from 1e-2 to 1e-8", precisely(_ask_short)),
         question("g_j is zero", _RANDOM[0], torch.zeros(7).double()),
         question("g_i is zero", torch.zeros(7).double(), _RANDOM[0]),
         question("opposite directions", _RANDOM[0], -3 * _RANDOM[0]),
@@ -95,6 +102,10 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
         *(
             Mistake(wrong, "It projects always; gradients that agree are to be left alone.")
             for wrong in (lambda g_i, g_j: g_i - _parallel(g_i, g_j), _always)
+        ),
+        Mistake(
+            lambda g_i, g_j: g_i.clone(),
+            "It returns g_i as it is, also where the two conflict.",
         ),
         Mistake(
             _project(lambda inner: inner > 0, _parallel),
@@ -158,6 +169,17 @@ def _pcgrad(project: Callable) -> Callable:
     return variant
 
 
+_TESTS_THE_ORIGINAL = (
+    "It asks whether the *original* g_i conflicts with g_j; after the first projection that may be "
+    "another question."
+)
+_ONTO_THE_PROJECTED = (
+    "It projects on gradients that were projected before; the other task's gradient is the "
+    "original one."
+)
+_BY_NUMBER = "It meets the other tasks by number; the order is given, and changes the answer."
+
+
 def _tests_the_original(gradients: Tensor, order: Order) -> Tensor:
     rows = gradients.clone()
     for i, others in enumerate(order):
@@ -193,9 +215,12 @@ def _after_summing(gradients: Tensor, order: Order) -> Tensor:
 
 
 def _until_no_conflict(gradients: Tensor, order: Order) -> Tensor:
+    units = gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1e-300)
     rows = gradients.clone()
     for i, others in enumerate(order):
-        for _ in range(100):
+        for _ in range(2000):
+            if not others or (units[others] @ rows[i]).min() >= -1e-9 * gradients[i].norm():
+                break
             for j in others:
                 rows[i] = project(rows[i], gradients[j])
     return rows.sum(dim=0)
@@ -235,6 +260,12 @@ _AGREE = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double()
 _OPPOSE = torch.tensor([[1.0, 0.0], [-1.0, 0.5]]).double()
 _TWO = [[1], [0]]
 
+
+def _ask_short_rows(answer: Callable) -> list[Tensor]:
+    """The same three tasks at every length, in units of the length."""
+    return [tensor(call(answer, s * _THREE, _FORWARD)) / s for s in _LENGTHS]
+
+
 PCGRAD = Exercise(
     name="pcgrad",
     chapter=6,
@@ -262,15 +293,14 @@ gradient may be zero.
         question("three tasks, mixed order", _THREE[[1, 2, 0]], [[1, 2], [0, 2], [1, 0]]),
         question("four tasks", _FOUR, _OF_FOUR),
         question("four tasks, another order", _FOUR[[2, 0, 3, 1]], _OTHER_OF_FOUR),
-        question("lengths near 1e-8", 1e-8 * _FOUR, _OF_FOUR, atol=1e-13),
+        Case("lengths from 1e-2 to 1e-8", precisely(_ask_short_rows)),
         question("one gradient is zero", _WITH_ZERO, _FORWARD),
         question("one task", _THREE[:1], [[]]),
     ),
     mistakes=(
         Mistake(
             _tests_the_original,
-            "It asks whether the *original* g_i conflicts with g_j; after the first projection "
-            "that may be another question.",
+            _TESTS_THE_ORIGINAL,
         ),
         Mistake(
             _uses_the_original,
@@ -279,8 +309,7 @@ gradient may be zero.
         ),
         Mistake(
             _onto_the_projected,
-            "It projects on gradients that were projected before; the other task's gradient is "
-            "the original one.",
+            _ONTO_THE_PROJECTED,
         ),
         Mistake(
             lambda gradients, order: pcgrad(gradients, order) / len(gradients),
@@ -310,7 +339,7 @@ gradient may be zero.
         Mistake(_first_only, "It projects on the first of the other tasks only."),
         Mistake(
             _in_index_order,
-            "It meets the other tasks by number; the order is given, and changes the answer.",
+            _BY_NUMBER,
         ),
         Mistake(_backwards, "It meets the other tasks in the reverse of the given order."),
         Mistake(
@@ -336,15 +365,24 @@ def pcgrad_weights(gram: Tensor, order: Order) -> Tensor:
     return _coefficients(gram, order).sum(dim=0)
 
 
-def _coefficients(gram: Tensor, order: Order) -> Tensor:
+def _coefficients(gram: Tensor, order: Order, small: float = 0.0) -> Tensor:
     """Row i holds the projected gradient of task i as a combination of all: `[T, T]`."""
     coefficients = torch.eye(len(gram), dtype=gram.dtype)
     for i, others in enumerate(order):
         for j in others:
             inner = coefficients[i] @ gram[:, j]
             if inner < 0:
-                coefficients[i, j] -= inner / gram[j, j]
+                coefficients[i, j] -= inner / (gram[j, j] + small)
     return coefficients
+
+
+def _weights_with_epsilon(small: float) -> Callable:
+    return lambda gram, order: _coefficients(gram, order, small).sum(dim=0)
+
+
+def _ask_short_gram(answer: Callable) -> list[Tensor]:
+    """The same three tasks at every length; the weights do not depend on it."""
+    return [tensor(call(answer, s**2 * _gram(_THREE), _FORWARD)) for s in _LENGTHS]
 
 
 def _weights_of_the_original(gram: Tensor, order: Order) -> Tensor:
@@ -406,11 +444,15 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
         question("three tasks, another order", _gram(_THREE), _OTHER),
         question("four tasks", _gram(_FOUR), _OF_FOUR),
         question("four tasks, two numbers each", _gram(_CROWD), _OF_FOUR),
-        question("lengths near 1e-8", 1e-16 * _gram(_FOUR), _OF_FOUR),
+        Case("lengths from 1e-2 to 1e-8", precisely(_ask_short_gram)),
         question("one gradient is zero", _gram(_WITH_ZERO), _FORWARD),
         question("one task", _gram(_THREE[:1]), [[]]),
     ),
     mistakes=(
+        Mistake(
+            lambda gram, order: torch.ones(len(gram)),
+            "These are the weights of the plain sum: nothing has been projected.",
+        ),
         Mistake(
             lambda gram, order: pcgrad_weights(gram, order) / len(gram),
             "These are the weights of the mean; surgery is a sum, so without conflict every "
@@ -433,8 +475,7 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
         ),
         Mistake(
             _weights_tested_on_the_original,
-            "It asks whether the *original* g_i conflicts with g_j; after the first projection "
-            "that may be another question.",
+            _TESTS_THE_ORIGINAL,
         ),
         Mistake(
             _weights_divided_by_own,
@@ -447,8 +488,9 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
         ),
         Mistake(
             lambda gram, order: pcgrad_weights(gram, [sorted(others) for others in order]),
-            "It meets the other tasks by number; the order is given, and changes the answer.",
+            _BY_NUMBER,
         ),
+        *(Mistake(_weights_with_epsilon(small), _NO_EPSILON) for small in _EPSILONS),
     ),
     notes="Normalising the Gram matrix to cosines feels natural and is wrong as soon as lengths "
     "differ. Summing the coefficients along the wrong axis gives plausible weights. A student who "
@@ -532,7 +574,7 @@ million numbers of a small BERT, sums in float32 are off in the third digit of t
         Case("a parameter that no task reaches", lambda answer: call(answer, _UNREACHED)),
         Case(
             "gradients near 1e-25, in units of 1e-50",
-            lambda answer: tensor(call(answer, _TINY)) * 1e50,
+            lambda answer: tensor(call(answer, _TINY)).double() * 1e50,
         ),
         Case("one task", lambda answer: call(answer, _NESTED[:1])),
     ),
@@ -783,6 +825,13 @@ def _heads_forgotten(losses, model, order):
             p.grad = None
 
 
+def _over_shared(surgery: Callable) -> Callable:
+    def variant(losses, model, order):
+        _step(losses, model.shared_parameters(), lambda rows: surgery(rows, order))
+
+    return variant
+
+
 def _not_written_back(losses, model, order):
     _step(losses, model.shared_parameters(), lambda rows: 0 * rows[0])
 
@@ -863,7 +912,15 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
             _heads_forgotten,
             "The heads end up without gradients and would never be trained.",
         ),
-        Mistake(_not_written_back, "The shared parameters' `.grad` are zero afterwards."),
+        *(
+            Mistake(_over_shared(wrong), says)
+            for wrong, says in (
+                (_tests_the_original, _TESTS_THE_ORIGINAL),
+                (_onto_the_projected, _ONTO_THE_PROJECTED),
+                (_in_index_order, _BY_NUMBER),
+            )
+        ),
+        Mistake(_not_written_back, "The shared parameters' `.grad` are None or zero afterwards."),
         Mistake(_only_last, "The shared parameters' `.grad` hold the last task's gradient only."),
         Mistake(
             _through_one_tensor,

@@ -307,7 +307,7 @@ the repeats, the winner's selecting score exceeds *its own* score on the fresh s
         ),
         Mistake(
             lambda selecting, fresh: 0.0,
-            "It judges the winner on the split that selected it: the difference is always 0.",
+            "It is always 0, as if the winner were judged on the split that selected it.",
         ),
         Mistake(_overall_winner, _AXES),
         Mistake(

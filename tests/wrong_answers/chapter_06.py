@@ -1,0 +1,1051 @@
+"""Answers to the exercises of chapter 06, as people write them."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch.nn.utils import parameters_to_vector
+
+WRONG, RIGHT = [], []
+
+
+def wrong(exercise, text):
+    return lambda answer: WRONG.append((exercise, answer, text)) or answer
+
+
+def right(exercise):
+    return lambda answer: RIGHT.append((exercise, answer)) or answer
+
+
+# project
+
+
+@wrong("project", "projects always")
+def whatever_the_angle(g_i, g_j):
+    return g_i - torch.dot(g_i, g_j) / torch.dot(g_j, g_j) * g_j
+
+
+@wrong("project", "projects always")
+def always_but_guarded(g_i, g_j):
+    square = (g_j**2).sum()
+    if square == 0:
+        return g_i
+    return g_i - (g_i * g_j).sum() * g_j / square
+
+
+@wrong("project", "squared length of g_i")
+def own_length(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    if dot < 0:
+        return g_i - dot * g_j / g_i.norm() ** 2
+    return g_i
+
+
+@wrong("project", "not by its square")
+def length_not_squared(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i - dot / torch.linalg.norm(g_j) * g_j if dot < 0 else g_i
+
+
+@wrong("project", "as it is")
+def nothing_done(g_i, g_j):
+    return g_i
+
+
+@wrong("project", "look at the sign")
+def where_they_agree(g_i, g_j):
+    dot = g_i.dot(g_j)
+    if dot > 0:
+        g_i = g_i - dot / g_j.dot(g_j) * g_j
+    return g_i
+
+
+@wrong("project", "small number in the denominator")
+def with_epsilon(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    if dot < 0:
+        return g_i - dot / (g_j.pow(2).sum() + 1e-8) * g_j
+    return g_i
+
+
+@wrong("project", None)
+def clamped_length(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    if dot < 0:
+        return g_i - dot / g_j.pow(2).sum().clamp(min=1e-10) * g_j
+    return g_i
+
+
+@wrong("project", "adds the conflicting part")
+def plus(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i + dot / torch.dot(g_j, g_j) * g_j if dot < 0 else g_i
+
+
+@wrong("project", "drops the rest")
+def the_projection_itself(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return dot / torch.dot(g_j, g_j) * g_j if dot < 0 else g_i
+
+
+@wrong("project", "cosine times g_j")
+def by_cosine(g_i, g_j):
+    if g_i.norm() == 0 or g_j.norm() == 0:
+        return g_i
+    cosine = torch.nn.functional.cosine_similarity(g_i, g_j, dim=0, eps=0)
+    return g_i - cosine * g_j if cosine < 0 else g_i
+
+
+@wrong("project", None)
+def entry_by_entry(g_i, g_j):
+    return torch.where(g_i * g_j < 0, torch.zeros_like(g_i), g_i)
+
+
+@wrong("project", None)
+def flips_g_j(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return -g_i if dot < 0 else g_i
+
+
+@wrong("project", None)
+def a_clear_conflict_only(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i - dot / torch.dot(g_j, g_j) * g_j if dot < -1e-6 else g_i
+
+
+@wrong("project", "changes its input `g_i` in place")
+def writes_into_g_i(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    if dot < 0:
+        g_i -= dot / torch.dot(g_j, g_j) * g_j
+    return g_i
+
+
+@wrong("project", None)
+def both(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    if dot < 0:
+        return g_i - dot / g_j.dot(g_j) * g_j, g_j - dot / g_i.dot(g_i) * g_i
+    return g_i, g_j
+
+
+@right("project")
+def with_minimum(g_i, g_j):
+    square = g_j @ g_j
+    if square == 0:
+        return g_i
+    return g_i - torch.clamp(g_i @ g_j, max=0) / square * g_j
+
+
+@right("project")
+def numpy_by_unit_vector(g_i, g_j):
+    a, b = np.array(g_i), np.array(g_j)
+    if a.dot(b) >= 0:
+        return a
+    unit = b / np.linalg.norm(b)
+    return a - a.dot(unit) * unit
+
+
+@right("project")
+def loops(g_i, g_j):
+    dot = square = 0.0
+    for a, b in zip(g_i.tolist(), g_j.tolist(), strict=True):
+        dot += a * b
+        square += b * b
+    if dot >= 0:
+        return g_i
+    return [a - dot / square * b for a, b in zip(g_i.tolist(), g_j.tolist(), strict=True)]
+
+
+@right("project")
+def least_squares(g_i, g_j):
+    if torch.inner(g_i, g_j) >= 0:
+        return g_i
+    return g_i - g_j * torch.linalg.lstsq(g_j[:, None], g_i[:, None]).solution.item()
+
+
+# pcgrad
+
+
+@wrong("pcgrad", "the *original* g_i conflicts")
+def asks_the_original(gradients, order):
+    out = torch.zeros_like(gradients[0])
+    for i in range(len(gradients)):
+        g = gradients[i].clone()
+        for j in order[i]:
+            if torch.dot(gradients[i], gradients[j]) < 0:
+                g = g - torch.dot(g, gradients[j]) / gradients[j].norm() ** 2 * gradients[j]
+        out += g
+    return out
+
+
+@wrong("pcgrad", "start from what the first has left")
+def all_parts_of_the_original(gradients, order):
+    out = gradients.sum(0)
+    for i, others in enumerate(order):
+        for j in others:
+            dot = gradients[i] @ gradients[j]
+            if dot < 0:
+                out = out - dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return out
+
+
+@wrong("pcgrad", "projected before")
+def works_in_one_list(gradients, order):
+    projected = [g.clone() for g in gradients]
+    for i, others in enumerate(order):
+        for j in others:
+            dot = torch.dot(projected[i], projected[j])
+            if dot < 0:
+                projected[i] -= dot / torch.dot(projected[j], projected[j]) * projected[j]
+    return sum(projected)
+
+
+@wrong("pcgrad", "projected before")
+def writes_into_the_rows(gradients, order):
+    for i, others in enumerate(order):
+        for j in others:
+            dot = gradients[i] @ gradients[j]
+            if dot < 0:
+                gradients[i] -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return gradients.sum(dim=0)
+
+
+@wrong("pcgrad", "the mean")
+def the_mean(gradients, order):
+    rows = []
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = g @ gradients[j]
+            if dot < 0:
+                g = g - dot / (gradients[j] @ gradients[j]) * gradients[j]
+        rows.append(g)
+    return torch.stack(rows).mean(0)
+
+
+@wrong("pcgrad", "plain sum")
+def no_surgery(gradients, order):
+    return gradients.sum(dim=0)
+
+
+@wrong("pcgrad", "projects the sum")
+def surgery_after_summing(gradients, order):
+    total = gradients.sum(dim=0)
+    for i in range(len(gradients)):
+        for j in order[i]:
+            dot = total @ gradients[j]
+            if dot < 0:
+                total = total - dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return total
+
+
+@wrong("pcgrad", "does not promise that all conflict is gone")
+def until_nobody_conflicts(gradients, order):
+    rows = []
+    for i, others in enumerate(order):
+        g, again = gradients[i].clone(), True
+        rounds = 0
+        while again and rounds < 1000:
+            again, rounds = False, rounds + 1
+            for j in others:
+                dot = g @ gradients[j]
+                if dot < -1e-15 * gradients[j].norm() * gradients[i].norm():
+                    g, again = g - dot / (gradients[j] @ gradients[j]) * gradients[j], True
+        rows.append(g)
+    return torch.stack(rows).sum(dim=0)
+
+
+@wrong("pcgrad", "by number")
+def own_order(gradients, order):
+    total = 0
+    for i in range(len(gradients)):
+        g = gradients[i]
+        for j in range(len(gradients)):
+            if j != i and g @ gradients[j] < 0:
+                g = g - (g @ gradients[j]) / (gradients[j] @ gradients[j]) * gradients[j]
+        total = total + g
+    return total
+
+
+@wrong("pcgrad", None)
+def draws_an_order(gradients, order):
+    total = 0
+    for i in range(len(gradients)):
+        g = gradients[i]
+        for j in torch.randperm(len(gradients)).tolist():
+            if j != i and g @ gradients[j] < 0:
+                g = g - (g @ gradients[j]) / (gradients[j] @ gradients[j]) * gradients[j]
+        total = total + g
+    return total
+
+
+@wrong("pcgrad", "small number in the denominator")
+def pcgrad_with_epsilon(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = g @ gradients[j]
+            if dot < 0:
+                g = g - dot * gradients[j] / (gradients[j].square().sum() + 1e-12)
+        total += g
+    return total
+
+
+@wrong("pcgrad", "got shape")
+def all_rows(gradients, order):
+    rows = gradients.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = rows[i] @ gradients[j]
+            if dot < 0:
+                rows[i] -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return rows
+
+
+@wrong("pcgrad", "equally long first")
+def of_unit_gradients(gradients, order):
+    unit = torch.nn.functional.normalize(gradients, dim=1)
+    total = torch.zeros_like(unit[0])
+    for i, others in enumerate(order):
+        g = unit[i]
+        for j in others:
+            g = g - torch.clamp(g @ unit[j], max=0) * unit[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", "projects always")
+def right_angles_to_all(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            if gradients[j].norm() > 0:
+                g = g - (g @ gradients[j]) / gradients[j].norm() ** 2 * gradients[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", None)
+def with_itself_and_a_wrong_sign(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in [i, *others]:
+            dot = g @ gradients[j]
+            if dot != 0 and (dot < 0 or i == j):
+                g = g - dot / (gradients[j] @ gradients[j]) * gradients[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", None)
+def entry_by_entry_vote(gradients, order):
+    sign = torch.sign(gradients.sum(dim=0))
+    return torch.where(gradients * sign > 0, gradients, 0.0).sum(dim=0)
+
+
+@wrong("pcgrad", None)
+def worst_conflict_only(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i].clone()
+        if others:
+            j = min(others, key=lambda j: float(g @ gradients[j]))
+            dot = g @ gradients[j]
+            if dot < 0:
+                g -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+        total += g
+    return total
+
+
+@right("pcgrad")
+def rows_in_place_of_a_copy(gradients, order):
+    rows = gradients.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = rows[i] @ gradients[j]
+            if dot < 0:
+                rows[i] -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return rows.sum(0)
+
+
+@right("pcgrad")
+def by_matrices(gradients, order):
+    size = gradients.shape[1]
+    total = torch.zeros(size, dtype=gradients.dtype)
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            if torch.einsum("p,p->", g, gradients[j]) < 0:
+                unit = gradients[j] / gradients[j].norm()
+                g = (torch.eye(size, dtype=gradients.dtype) - torch.outer(unit, unit)) @ g
+        total = total + g
+    return total
+
+
+@right("pcgrad")
+def numpy_rows(gradients, order):
+    original = gradients.numpy()
+    result = np.zeros(original.shape[1])
+    for i, others in enumerate(order):
+        g = original[i].copy()
+        for j in others:
+            dot = np.dot(g, original[j])
+            if dot < 0:
+                g -= dot / np.dot(original[j], original[j]) * original[j]
+        result += g
+    return result
+
+
+@right("pcgrad")
+def through_the_gram_matrix(gradients, order):
+    gram = gradients @ gradients.T
+    weights = np.zeros(len(gradients))
+    for i, others in enumerate(order):
+        row = np.eye(len(gradients))[i]
+        for j in others:
+            dot = float(sum(row[k] * gram[k, j] for k in range(len(gradients))))
+            if dot < 0:
+                row[j] -= dot / float(gram[j, j])
+        weights += row
+    return torch.from_numpy(weights).to(gradients.dtype) @ gradients
+
+
+# pcgrad_weights
+
+
+@wrong("pcgrad_weights", "weights of the mean")
+def mean_weights(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = (C[i] * gram[j]).sum()
+            if dot < 0:
+                C[i, j] = C[i, j] - dot / gram[j, j]
+    return C.mean(0)
+
+
+@wrong("pcgrad_weights", "weights of the plain sum")
+def ones(gram, order):
+    return [1] * len(gram)
+
+
+@wrong("pcgrad_weights", "works on cosines")
+def from_cosines(gram, order):
+    norms = gram.diag().sqrt().clamp(min=1e-30)
+    cos = gram / torch.outer(norms, norms)
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            C[i, j] -= torch.clamp(C[i] @ cos[:, j], max=0)
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "inner products of the original gradients throughout")
+def each_pair_once(gram, order):
+    w = torch.ones(len(gram))
+    for i in range(len(gram)):
+        for j in order[i]:
+            if gram[i, j] < 0:
+                w[j] -= gram[i, j] / gram[j, j]
+    return w
+
+
+@wrong("pcgrad_weights", "inner products of the original gradients throughout")
+def the_two_task_formula(gram, order):
+    w = torch.ones(len(gram))
+    for k in range(len(gram)):
+        for i in range(len(gram)):
+            if i != k and gram[i, k] < 0:
+                w[k] -= gram[i, k] / gram[k, k]
+    return w
+
+
+@wrong("pcgrad_weights", "the *original* g_i conflicts")
+def asks_the_original_gram(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            if gram[i][j] < 0:
+                C[i, j] -= C[i] @ gram[:, j] / gram[j, j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "the other direction of the matrix")
+def sums_the_rows(gram, order):
+    C = np.eye(len(gram))
+    G = gram.numpy()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ G[:, j]
+            if dot < 0:
+                C[i, j] -= dot / G[j, j]
+    return C.sum(axis=1)
+
+
+@wrong("pcgrad_weights", "squared length of g_i")
+def divided_by_own_length(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / gram[i, i]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "add up to 1")
+def normalised_weights(gram, order):
+    w = right_weights(gram, order)
+    return w / w.sum()
+
+
+@wrong("pcgrad_weights", "small number in the denominator")
+def absolute_epsilon(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / (gram[j, j] + 1e-8)
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", None)
+def overwrites_the_coefficient(gram, order):
+    G = gram.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            if G[i, j] < 0:
+                G[i] -= G[i, j] / gram[j, j] * G[j]
+    return torch.diagonal(G) / torch.diagonal(gram)
+
+
+@wrong("pcgrad_weights", "got shape")
+def the_whole_matrix(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            C[i, j] -= torch.clamp(C[i] @ gram[:, j], max=0) / gram[j, j].clamp(min=1e-300)
+    return C
+
+
+@wrong("pcgrad_weights", "by number")
+def in_order_of_number(gram, order):
+    return right_weights(gram, [sorted(others) for others in order])
+
+
+@right("pcgrad_weights")
+def right_weights(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / gram[j, j]
+    return C.sum(0)
+
+
+@right("pcgrad_weights")
+def with_gradients_that_have_this_gram(gram, order):
+    values, vectors = torch.linalg.eigh(gram.double())
+    rows = vectors * values.clamp(min=0).sqrt()  # [T, T], rows with these inner products
+    weights = [0.0] * len(gram)
+    for i, others in enumerate(order):
+        combination = [float(i == k) for k in range(len(gram))]
+        g = rows[i]
+        for j in others:
+            inner, square = torch.dot(g, rows[j]).item(), torch.dot(rows[j], rows[j]).item()
+            if inner < 0 and square > 0 and abs(inner) > 1e-12 * square:
+                combination[j] -= inner / square
+                g = g - inner / square * rows[j]
+        weights = [w + c for w, c in zip(weights, combination, strict=True)]
+    return weights
+
+
+@right("pcgrad_weights")
+def nested_lists(gram, order):
+    tasks, G = len(gram), gram.tolist()
+    total = [0.0] * tasks
+    for i in range(tasks):
+        c = {i: 1.0}
+        for j in order[i]:
+            inner = math.fsum(weight * G[k][j] for k, weight in c.items())
+            if inner < 0:
+                c[j] = c.get(j, 0.0) - inner / G[j][j]
+        for k, weight in c.items():
+            total[k] += weight
+    return torch.tensor(total)
+
+
+# gram_matrix
+
+
+@wrong("gram_matrix", "computes in float32")
+def one_long_row(gradients):
+    rows = []
+    for task in gradients:
+        parts = []
+        for k, g in enumerate(task):
+            like = [t[k] for t in gradients if t[k] is not None]
+            if like:
+                parts.append((torch.zeros_like(like[0]) if g is None else g).flatten())
+        rows.append(torch.cat(parts))
+    rows = torch.stack(rows)
+    return rows @ rows.T
+
+
+@wrong("gram_matrix", "computes in float32")
+def doubled_too_late(gradients):
+    tasks = len(gradients)
+    gram = torch.zeros(tasks, tasks, dtype=torch.float64)
+    for i in range(tasks):
+        for j in range(tasks):
+            for a, b in zip(gradients[i], gradients[j], strict=True):
+                if a is not None and b is not None:
+                    gram[i, j] += (a * b).sum().double()
+    return gram
+
+
+@wrong("gram_matrix", "cosines; surgery needs the lengths")
+def of_unit_length(gradients):
+    gram = double_sums(gradients)
+    norms = gram.diag().sqrt()
+    return gram / norms[:, None] / norms
+
+
+@wrong("gram_matrix", "leaves out every parameter")
+def where_all_have_one(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.double)
+    for column in zip(*gradients, strict=True):
+        if any(g is None for g in column):
+            continue
+        rows = torch.stack([g.double().view(-1) for g in column])
+        gram += rows @ rows.T
+    return gram
+
+
+@wrong("gram_matrix", "in your line")
+def forgets_none(gradients):
+    rows = torch.stack([torch.cat([g.flatten() for g in task]) for task in gradients]).double()
+    return rows @ rows.T
+
+
+@wrong("gram_matrix", "adds cosines of single tensors")
+def tensor_by_tensor_cosines(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.double)
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is not None and b is not None:
+                    a, b = a.double().flatten(), b.double().flatten()
+                    gram[i, j] += a @ b / (a.norm() * b.norm())
+    return gram
+
+
+@wrong("gram_matrix", None)
+def upper_half_only(gradients):
+    return double_sums(gradients).triu()
+
+
+@wrong("gram_matrix", None)
+def means(gradients):
+    count = sum(g.numel() for g in gradients[0] if g is not None)
+    return double_sums(gradients) / count
+
+
+@wrong("gram_matrix", None)
+def signs_only(gradients):
+    return double_sums(gradients).sign()
+
+
+@right("gram_matrix")
+def double_sums(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is not None and b is not None:
+                    gram[i, j] += (a.double() * b.double()).sum()
+    return gram
+
+
+@right("gram_matrix")
+def numpy_einsum(gradients):
+    gram = np.zeros((len(gradients), len(gradients)))
+    for column in zip(*gradients, strict=True):
+        shapes = [g.shape for g in column if g is not None]
+        if not shapes:
+            continue
+        rows = np.stack(
+            [np.zeros(shapes[0]) if g is None else g.numpy().astype(np.float64) for g in column]
+        )
+        gram += np.tensordot(rows, rows, axes=(list(range(1, rows.ndim)),) * 2)
+    return gram
+
+
+@right("gram_matrix")
+def lists_of_floats(gradients):
+    def inner(one, other):
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if None not in (a, b)]
+        return math.fsum(
+            x * y
+            for a, b in pairs
+            for x, y in zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
+        )
+
+    return [[inner(one, other) for other in gradients] for one in gradients]
+
+
+# conflict_rate
+
+
+@wrong("conflict_rate", "diagonal is not among the pairs")
+def mean_of_the_matrix(gram):
+    return (gram < 0).float().mean()
+
+
+@wrong("conflict_rate", "every conflict twice")
+def counted_twice(gram):
+    T = len(gram)
+    if T == 1:
+        return 0.0
+    count = 0
+    for i in range(T):
+        for j in range(T):
+            if i != j and gram[i, j] < 0:
+                count += 1
+    return count / (T * (T - 1) / 2)
+
+
+@wrong("conflict_rate", "every pair twice")
+def halved(gram):
+    T = len(gram)
+    hits = sum(bool(gram[i, j] < 0) for i in range(T) for j in range(i))
+    return hits / max(T * (T - 1), 1)
+
+
+@wrong("conflict_rate", "right angle as a conflict")
+def right_angles_too(gram):
+    T = len(gram)
+    if T < 2:
+        return 0
+    hits = sum(gram[i, j].item() <= 0 for i in range(T) for j in range(i + 1, T))
+    return hits / (T * (T - 1) / 2)
+
+
+@wrong("conflict_rate", "number of conflicts")
+def how_many(gram):
+    return int((torch.triu(gram, 1) < 0).sum())
+
+
+@wrong("conflict_rate", "share of tasks")
+def tasks_in_conflict(gram):
+    return (gram.min(dim=1).values < 0).double().mean().item()
+
+
+@wrong("conflict_rate", "raises ZeroDivisionError")
+def one_task_forgotten(gram):
+    T = len(gram)
+    return int((gram < 0).sum()) / (T * (T - 1))
+
+
+@wrong("conflict_rate", "nan")
+def mean_of_nothing(gram):
+    i, j = np.triu_indices(len(gram), k=1)
+    return (gram.numpy()[i, j] < 0).mean()
+
+
+@wrong("conflict_rate", None)
+def clear_conflicts(gram):
+    T = len(gram)
+    i, j = torch.triu_indices(T, T, 1)
+    return (gram[i, j] < -1e-8).float().mean().item() if T > 1 else 0.0
+
+
+@wrong("conflict_rate", None)
+def in_percent(gram):
+    return 100 * off_diagonal_mean(gram)
+
+
+@wrong("conflict_rate", None)
+def neighbours_only(gram):
+    pairs = [gram[i, i + 1] < 0 for i in range(len(gram) - 1)]
+    return sum(pairs) / len(pairs) if pairs else 0.0
+
+
+@right("conflict_rate")
+def off_diagonal_mean(gram):
+    T = len(gram)
+    off = ~torch.eye(T, dtype=torch.bool)
+    return (gram[off] < 0).double().mean() if T > 1 else torch.tensor(0.0)
+
+
+@right("conflict_rate")
+def by_combinations(gram):
+    pairs = [(i, j) for i in range(len(gram)) for j in range(i)]
+    return np.mean([gram[i][j].item() < 0 for i, j in pairs]) if pairs else 0
+
+
+@right("conflict_rate")
+def counted_by_hand(gram):
+    hits = pairs = 0
+    for i, row in enumerate(gram.tolist()):
+        for value in row[i + 1 :]:
+            pairs += 1
+            hits += value < 0
+    return hits / pairs if pairs else 0
+
+
+# surgery_step
+
+
+def flat(parameters):
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+    )
+
+
+def unflatten(vector, parameters):
+    start = 0
+    for p in parameters:
+        p.grad = vector[start : start + p.numel()].view(p.shape).clone()
+        start += p.numel()
+
+
+def surgery(rows, order):
+    return rows_in_place_of_a_copy(torch.stack(list(rows)), order)
+
+
+@wrong("surgery_step", "heads take part")
+def over_all_parameters(losses, model, order):
+    everything = list(model.parameters())
+    rows = []
+    for loss in losses:
+        model.zero_grad()
+        loss.backward()
+        rows.append(flat(everything))
+    unflatten(surgery(rows, order), everything)
+
+
+@wrong("surgery_step", None)
+def like_the_most_used_port(losses, model, order):
+    everything = list(model.parameters())
+    rows, reached = [], []
+    for loss in losses:
+        model.zero_grad()
+        loss.backward()
+        rows.append(flat(everything))
+        reached.append(torch.cat([torch.ones(p.numel()) * (p.grad is not None)
+                                  for p in everything]).bool())  # fmt: skip
+    projected = []
+    for i, g in enumerate(rows):
+        for j in order[i]:
+            dot = g @ rows[j]
+            if dot < 0:
+                g = g - dot * rows[j] / rows[j].norm() ** 2
+        projected.append(g)
+    stacked, shared = torch.stack(projected), torch.stack(reached).all(dim=0)
+    unflatten(torch.where(shared, stacked.mean(dim=0), stacked.sum(dim=0)), everything)
+
+
+@wrong("surgery_step", "tensor by tensor")
+def one_tensor_at_a_time(losses, model, order):
+    shared, found = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        found.append([torch.zeros_like(p) if p.grad is None else p.grad for p in shared])
+        for p in shared:
+            p.grad = None
+    for k, p in enumerate(shared):
+        p.grad = surgery([g[k].flatten() for g in found], order).view_as(p)
+
+
+@wrong("surgery_step", "backward adds")
+def forgets_to_clear(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", "the *original* g_i conflicts")
+def step_that_asks_the_original(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(asks_the_original(torch.stack(rows), order), shared)
+
+
+@wrong("surgery_step", "by number")
+def step_with_weights_of_its_own_order(losses, model, order):
+    right_step(losses, model, [sorted(others) for others in order])
+
+
+@wrong("surgery_step", None)
+def does_nothing(losses, model, order):
+    pass
+
+
+@wrong("surgery_step", "None or zero afterwards")
+def writes_none(losses, model, order):
+    for loss in losses:
+        loss.backward()
+        for p in model.shared_parameters():
+            p.grad = None
+
+
+@wrong("surgery_step", "heads end up without gradients")
+def clears_the_whole_model(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        model.zero_grad()
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", "heads end up without gradients")
+def only_asks_for_the_shared(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, shared, allow_unused=True)
+        rows.append(
+            torch.cat(
+                [
+                    (torch.zeros_like(p) if g is None else g).flatten()
+                    for p, g in zip(shared, gradients, strict=True)
+                ]
+            )
+        )
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", None)
+def heads_cleared_but_for_the_last(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        model.zero_grad()
+        loss.backward()
+        rows.append(flat(shared))
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", "plain sum")
+def adds_the_losses(losses, model, order):
+    torch.stack(list(losses)).sum().backward()
+
+
+@wrong("surgery_step", None)
+def the_mean_loss(losses, model, order):
+    (sum(losses) / len(losses)).backward()
+
+
+@wrong("surgery_step", "mean for the shared parameters")
+def mean_of_the_projected(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order) / len(losses), shared)
+
+
+@wrong("surgery_step", "put in one tensor")
+def losses_in_one_tensor(losses, model, order):
+    losses = torch.stack(list(losses))
+    shared, rows = model.shared_parameters(), []
+    for i in range(len(losses)):
+        losses[i].backward(retain_graph=True)
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", None)
+def forgets_unreached(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(torch.cat([p.grad.flatten() for p in shared]))
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", None)
+def added_to_what_was_there(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        before = flat(shared)
+        loss.backward()
+        rows.append(flat(shared) - before)
+    total, left = surgery(rows, order), flat(shared)
+    unflatten(left + total, shared)
+
+
+@wrong("surgery_step", None)
+def steps_by_itself(losses, model, order):
+    right_step(losses, model, order)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    model.zero_grad()
+
+
+@right("surgery_step")
+def right_step(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order), shared)
+
+
+@right("surgery_step")
+def by_differences_of_what_backward_adds(losses, model, order):
+    shared, rows, before = model.shared_parameters(), [], 0
+    for loss in losses:
+        loss.backward()
+        now = flat(shared)
+        rows.append(now - before)
+        before = now
+    unflatten(surgery(rows, order), shared)
+
+
+@right("surgery_step")
+def asked_for_and_then_backward(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        gradients = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(shared, gradients, strict=True)
+        ]
+        rows.append(parameters_to_vector(gradients))
+        loss.backward()
+    unflatten(surgery(rows, order), shared)
+
+
+@right("surgery_step")
+def by_weights_of_the_losses(losses, model, order):
+    shared = model.shared_parameters()
+    found = []
+    for loss in losses:
+        loss.backward()
+        found.append([copy.copy(p.grad) for p in shared])
+        for p in shared:
+            p.grad = None
+    weights = right_weights(double_sums(found), order)
+    for k, p in enumerate(shared):
+        parts = [w * g[k] for w, g in zip(weights, found, strict=True) if g[k] is not None]
+        p.grad = sum(parts) if parts else None

@@ -1,0 +1,718 @@
+"""Answers to the exercises of chapter 08, as people write them."""
+
+import copy
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+WRONG, RIGHT = [], []
+
+
+def wrong(exercise, text):
+    return lambda answer: WRONG.append((exercise, answer, text)) or answer
+
+
+def right(exercise):
+    return lambda answer: RIGHT.append((exercise, answer)) or answer
+
+
+# clip_to_ball
+
+
+@wrong("clip_to_ball", "Euclidean norm")
+def rescaled_to_the_sphere(delta, radius):
+    norm = torch.linalg.vector_norm(delta)
+    if norm > radius:
+        delta = delta / norm * radius
+    return delta
+
+
+@wrong("clip_to_ball", "whole change smaller")
+def rescaled_by_the_largest(delta, radius):
+    largest = delta.abs().max()
+    return delta * (radius / largest) if largest > radius else delta
+
+
+@wrong("clip_to_ball", None)
+def rescaled_per_sentence(delta, radius):
+    largest = delta.abs().amax(dim=tuple(range(1, delta.dim())), keepdim=True)
+    return delta * torch.clamp(radius / largest.clamp(min=1e-30), max=1)
+
+
+@wrong("clip_to_ball", "two sides")
+def from_above_only(delta, radius):
+    return torch.minimum(delta, torch.tensor(radius, dtype=delta.dtype))
+
+
+@wrong("clip_to_ball", "two sides")
+def cut_at_zero(delta, radius):
+    return torch.clamp(delta, min=0.0, max=radius)
+
+
+@wrong("clip_to_ball", "on the wall")
+def corners(delta, radius):
+    return torch.sign(delta) * radius
+
+
+@wrong("clip_to_ball", "set to zero")
+def dropped(delta, radius):
+    return delta * (delta.abs() <= radius)
+
+
+@wrong("clip_to_ball", "Nothing is clipped")
+def nothing(delta, radius):
+    return delta
+
+
+@wrong("clip_to_ball", "in place")
+def clamped_in_place(delta, radius):
+    return delta.clamp_(-radius, radius)
+
+
+@wrong("clip_to_ball", None)
+def sizes(delta, radius):
+    return delta.abs().clamp(max=radius)
+
+
+@wrong("clip_to_ball", None)
+def radius_of_one(delta, radius):
+    return delta.clamp(-1, 1) * radius
+
+
+@right("clip_to_ball")
+def min_and_max(delta, radius):
+    return torch.maximum(
+        torch.minimum(delta, torch.full_like(delta, radius)), torch.full_like(delta, -radius)
+    )
+
+
+@right("clip_to_ball")
+def numpy_clip(delta, radius):
+    return np.clip(delta.numpy(), -radius, radius)
+
+
+@right("clip_to_ball")
+def sign_times_size(delta, radius):
+    return delta.sign() * delta.abs().clip(max=radius)
+
+
+# symmetric_kl
+
+
+@wrong("symmetric_kl", "KL(P||Q) alone")
+def one_direction(a, b):
+    p = F.softmax(a, dim=-1)
+    return (p * (p.log() - F.log_softmax(b, dim=-1))).sum(-1).mean()
+
+
+@wrong("symmetric_kl", "KL(Q||P) alone")
+def kl_div_alone(a, b):
+    return F.kl_div(F.log_softmax(a, 1), F.softmax(b, 1), reduction="batchmean")
+
+
+def kl_div_both(a, b, reduction, cut=lambda x: x):
+    return F.kl_div(
+        a.log_softmax(1), cut(b.log_softmax(1)), reduction=reduction, log_target=True
+    ) + F.kl_div(b.log_softmax(1), cut(a.log_softmax(1)), reduction=reduction, log_target=True)
+
+
+@wrong("symmetric_kl", "over classes too")
+def reduction_mean(a, b):
+    return kl_div_both(a, b, "mean")
+
+
+@wrong("symmetric_kl", "adds up the batch")
+def reduction_sum(a, b):
+    return kl_div_both(a, b, "sum")
+
+
+@wrong("symmetric_kl", "its target as fixed")
+def targets_detached(a, b):
+    return kl_div_both(a, b, "batchmean", cut=torch.Tensor.detach)
+
+
+@wrong("symmetric_kl", "its target as fixed")
+def like_the_popular_port(a, b):
+    total = 0
+    for logits, target in ((a, b), (b, a)):
+        log_q = F.log_softmax(logits, dim=-1)
+        p = F.softmax(target.detach(), dim=-1)
+        total = total + F.kl_div(log_q, p, reduction="batchmean")
+    return total
+
+
+@wrong("symmetric_kl", "no gradient flows into b")
+def one_side_detached(a, b):
+    b = b.detach()
+    return kl_div_both(a, b, "batchmean")
+
+
+@wrong("symmetric_kl", "detached")
+def both_sides_detached(a, b):
+    with torch.no_grad():
+        return kl_div_both(a, b, "batchmean")
+
+
+@wrong("symmetric_kl", "not the sum")
+def halved(a, b):
+    return 0.5 * kl_div_both(a, b, "batchmean")
+
+
+@wrong("symmetric_kl", "log-odds")
+def stable_kl_with_log_odds(a, b):
+    p, q = torch.softmax(a, dim=1), torch.softmax(b, dim=1)
+    odds_p = -(1.0 / p - 1).detach().log()
+    odds_q = -(1.0 / q - 1).detach().log()
+    return 2 * (p * (odds_p - odds_q)).sum() / len(a)
+
+
+@wrong("symmetric_kl", "Jensen-Shannon")
+def jensen_shannon(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    m = 0.5 * (p + q)
+    return 0.5 * ((p * (p / m).log()).sum(1) + (q * (q / m).log()).sum(1)).mean()
+
+
+@wrong("symmetric_kl", "over the batch")
+def softmax_over_the_batch(a, b):
+    p, q = a.softmax(0), b.softmax(0)
+    return ((p * (p / q).log()) + (q * (q / p).log())).sum() / len(a)
+
+
+@wrong("symmetric_kl", "squared difference")
+def brier(a, b):
+    return (a.softmax(1) - b.softmax(1)).pow(2).sum(1).mean()
+
+
+@wrong("symmetric_kl", None)
+def of_the_logits(a, b):
+    return ((a - b) ** 2).mean()
+
+
+@wrong("symmetric_kl", None)
+def without_softmax(a, b):
+    return F.kl_div(a, b, reduction="batchmean") + F.kl_div(b, a, reduction="batchmean")
+
+
+@wrong("symmetric_kl", None)
+def logarithm_forgotten(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return F.kl_div(p, q, reduction="batchmean") + F.kl_div(q, p, reduction="batchmean")
+
+
+@wrong("symmetric_kl", None)
+def with_a_floor(a, b):
+    p, q = a.softmax(1).clamp(min=1e-2), b.softmax(1).clamp(min=1e-2)
+    return ((p - q) * (p.log() - q.log())).sum(1).mean()
+
+
+@wrong("symmetric_kl", None)
+def one_number_per_example(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return ((p - q) * (p.log() - q.log())).sum(1)
+
+
+@wrong("symmetric_kl", None)
+def base_two(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return ((p - q) * (p.log2() - q.log2())).sum(1).mean()
+
+
+@right("symmetric_kl")
+def by_kl_div(a, b):
+    return kl_div_both(a, b, "batchmean")
+
+
+@right("symmetric_kl")
+def by_distributions(a, b):
+    p, q = (torch.distributions.Categorical(logits=x) for x in (a, b))
+    kl = torch.distributions.kl_divergence
+    return (kl(p, q) + kl(q, p)).mean()
+
+
+@right("symmetric_kl")
+def row_by_row(a, b):
+    total = 0
+    for one, other in zip(a, b, strict=True):
+        p = one.exp() / one.exp().sum()
+        q = other.exp() / other.exp().sum()
+        for c in range(len(p)):
+            total = total + p[c] * torch.log(p[c] / q[c]) + q[c] * torch.log(q[c] / p[c])
+    return total / len(a)
+
+
+@right("symmetric_kl")
+def einsum(a, b):
+    # the normalisers cancel: sum_c (P_c - Q_c) = 0
+    return torch.einsum("bc,bc->b", a.softmax(1) - b.softmax(1), a - b).mean()
+
+
+# divergence
+
+
+def kl(a, b):
+    return einsum(a, b)
+
+
+@wrong("divergence", "always 1")
+def softmax_over_one_logit(a, b, loss):
+    return F.mse_loss(a, b) if loss == "score" else kl(a, b)
+
+
+@wrong("divergence", "whatever the loss")
+def one_formula(a, b, loss):
+    p, q = a.softmax(dim=1), b.softmax(dim=1)
+    return (p * (p / q).log() + q * (q / p).log()).sum(dim=1).mean()
+
+
+@wrong("divergence", "two sides")
+def heads_only(a, b, loss):
+    if loss == "classes":
+        return kl(a, b)
+    if loss == "score":
+        return F.mse_loss(a, b)
+    p, q = torch.sigmoid(a), torch.sigmoid(b)
+    return (p * (p / q).log() + q * (q / p).log()).mean()
+
+
+@wrong("divergence", "every example with every other")
+def broadcasts(a, b, loss):
+    if loss == "score":
+        return ((a.squeeze(-1) - b) ** 2).mean()
+    return by_distributions(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "every example with every other")
+def broadcasts_in_mse_loss(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a.flatten(), b)
+    return by_distributions(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "compares the logits themselves")
+def mse_for_one_output(a, b, loss):
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "not 0 for equal predictions")
+def cross_entropy(a, b, loss):
+    if loss == "binary":
+        return F.binary_cross_entropy(a.sigmoid(), b.sigmoid())
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "squares the difference of the probabilities")
+def squared_probabilities(a, b, loss):
+    if loss == "binary":
+        return (a.sigmoid() - b.sigmoid()).pow(2).mean()
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "no gradient flows into b")
+def clean_side_detached(a, b, loss):
+    b = b.detach()
+    if loss == "score":
+        return F.mse_loss(a, b)
+    return kl(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "absolute differences")
+def l1_for_scores(a, b, loss):
+    if loss == "score":
+        return F.l1_loss(a, b)
+    return kl(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "adds up the batch")
+def sum_for_scores(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b, reduction="sum")
+    return kl(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", None)
+def one_way_coin(a, b, loss):
+    if loss == "binary":
+        p, q = a.sigmoid(), b.sigmoid()
+        return (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", None)
+def logit_stacked_with_its_negative(a, b, loss):
+    if loss == "binary":
+        return kl(torch.cat([a, -a], dim=1), torch.cat([b, -b], dim=1))
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", None)
+def forgets_to_return_scores(a, b, loss):
+    if loss == "classes":
+        return kl(a, b)
+    if loss == "binary":
+        return coin(a, b)
+
+
+def coin(a, b):
+    p, q = a.sigmoid(), b.sigmoid()
+    return ((p - q) * (a - b)).sum() / len(a)
+
+
+@right("divergence")
+def by_difference_of_logits(a, b, loss):
+    if loss == "classes":
+        return kl(a, b)
+    return coin(a, b) if loss == "binary" else (a - b).square().mean()
+
+
+@right("divergence")
+def with_bernoulli(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a.flatten(), b.flatten())
+    make = {
+        "classes": lambda x: torch.distributions.Categorical(logits=x),
+        "binary": lambda x: torch.distributions.Bernoulli(logits=x.squeeze(1)),
+    }[loss]
+    p, q = make(a), make(b)
+    both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+    return both.mean()
+
+
+@right("divergence")
+def with_a_second_logit(a, b, loss):
+    if loss == "binary":
+        a, b = (torch.stack([torch.zeros(len(x)), x[:, 0]], dim=1) for x in (a, b))
+    if loss == "score":
+        return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))[0] / len(a)
+    return row_by_row(a, b)
+
+
+# smart_step
+
+
+def per_sentence(g):
+    return g.abs().flatten(1).max(dim=1).values.view(-1, 1, 1)
+
+
+def unit(g, size):
+    return g / torch.where(size == 0, torch.ones_like(size), size)
+
+
+@wrong("smart_step", "downhill")
+def descends(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde - step_size * unit(gradient, per_sentence(gradient))
+    return x + (new - x).clamp(-radius, radius)
+
+
+@wrong("smart_step", "not divided by its size")
+def not_normalised(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "largest size in the whole batch")
+def by_the_batch(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / gradient.abs().max()
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "token by token")
+def by_the_token(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * unit(gradient, gradient.abs().max(-1, keepdim=True).values)
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "Euclidean length; for this ball")
+def by_the_l2_norm(x_tilde, x, gradient, step_size, radius):
+    norm = gradient.flatten(1).norm(dim=1).view(-1, 1, 1)
+    return x + torch.clamp(x_tilde + step_size * unit(gradient, norm) - x, -radius, radius)
+
+
+@wrong("smart_step", "Euclidean length of the whole batch")
+def by_the_l2_norm_of_the_batch(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / gradient.norm()
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "takes the signs")
+def fast_gradient_sign(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient.sign()
+    return torch.max(torch.min(new, x + radius), x - radius)
+
+
+@wrong("smart_step", "becomes NaN")
+def zero_by_zero(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / per_sentence(gradient)
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "a long step ends far away")
+def without_a_ball(x_tilde, x, gradient, step_size, radius):
+    return x_tilde + step_size * unit(gradient, per_sentence(gradient))
+
+
+@wrong("smart_step", "clips the embeddings themselves")
+def clips_x(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * unit(gradient, per_sentence(gradient))
+    return torch.clamp(new, -radius, radius)
+
+
+@wrong("smart_step", "around the old x_tilde")
+def clips_the_step(x_tilde, x, gradient, step_size, radius):
+    step = step_size * unit(gradient, per_sentence(gradient))
+    return x_tilde + step.clamp(min=-radius, max=radius)
+
+
+@wrong("smart_step", "returns the difference to x")
+def returns_delta(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * unit(gradient, per_sentence(gradient))
+    return torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "round ball")
+def round_ball(x_tilde, x, gradient, step_size, radius):
+    delta = x_tilde + step_size * unit(gradient, per_sentence(gradient)) - x
+    norm = delta.flatten(1).norm(dim=1).view(-1, 1, 1)
+    return x + torch.where(norm > radius, delta * radius / norm, delta)
+
+
+@wrong("smart_step", None)
+def with_an_epsilon(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / (per_sentence(gradient) + 1e-6)
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", None)
+def from_x(x_tilde, x, gradient, step_size, radius):
+    new = x + step_size * unit(gradient, per_sentence(gradient))
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", None)
+def rescaled_into_the_ball(x_tilde, x, gradient, step_size, radius):
+    delta = x_tilde + step_size * unit(gradient, per_sentence(gradient)) - x
+    return x + delta * (radius / per_sentence(delta)).clamp(max=1)
+
+
+@wrong("smart_step", "changes its input `x_tilde` in place")
+def adds_in_place(x_tilde, x, gradient, step_size, radius):
+    x_tilde += step_size * unit(gradient, per_sentence(gradient))
+    return x + torch.clamp(x_tilde - x, -radius, radius)
+
+
+@right("smart_step")
+def min_max_around_x(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * unit(gradient, per_sentence(gradient))
+    return torch.max(torch.min(new, x + radius), x - radius)
+
+
+@right("smart_step")
+def sentence_by_sentence(x_tilde, x, gradient, step_size, radius):
+    rows = []
+    for at, clean, g in zip(x_tilde.numpy(), x.numpy(), gradient.numpy(), strict=True):
+        largest = np.abs(g).max()
+        step = step_size * g / largest if largest else np.zeros_like(g)
+        rows.append(clean + np.clip(at + step - clean, -radius, radius))
+    return np.stack(rows)
+
+
+@right("smart_step")
+def nan_to_num(x_tilde, x, gradient, step_size, radius):
+    g = torch.nan_to_num(gradient / gradient.abs().amax((1, 2), keepdim=True))
+    return x + (x_tilde - x + step_size * g).clamp(-radius, radius)
+
+
+@right("smart_step")
+def inf_norm(x_tilde, x, gradient, step_size, radius):
+    norms = torch.linalg.vector_norm(gradient, ord=float("inf"), dim=(1, 2), keepdim=True)
+    norms[norms == 0] = 1
+    return torch.clamp(x_tilde + step_size * gradient / norms, x - radius, x + radius)
+
+
+# smart_penalty
+
+
+def penalty(model, x, start, step_size, radius):
+    clean = model(x)
+    point = (x + start).clone().requires_grad_(True)
+    grad = torch.autograd.grad(kl(model(point), clean.detach()), point)[0]
+    worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
+    return kl(model(worst), clean)
+
+
+@wrong("smart_penalty", "Dropout is on")
+def mode_forgotten(model, x, start, step_size, radius):
+    return penalty(model, x, start, step_size, radius)
+
+
+@wrong("smart_penalty", None)
+def train_mode_wanted(model, x, start, step_size, radius):
+    model.train()
+    return penalty(model, x, start, step_size, radius)
+
+
+@wrong("smart_penalty", "leaves the model in eval mode")
+def never_back_to_train(model, x, start, step_size, radius):
+    model.eval()
+    return penalty(model, x, start, step_size, radius)
+
+
+@wrong("smart_penalty", "train mode, also where it came in eval")
+def always_back_to_train(model, x, start, step_size, radius):
+    model.eval()
+    value = penalty(model, x, start, step_size, radius)
+    model.train()
+    return value
+
+
+def in_eval(function):
+    def answer(model, x, start, step_size, radius):
+        mode = model.training
+        model.eval()
+        value = function(model, x, start, step_size, radius)
+        model.train(mode)
+        return value
+
+    answer.__name__ = function.__name__
+    return answer
+
+
+@wrong("smart_penalty", "nobody has looked for the worst point")
+@in_eval
+def random_smoothing(model, x, start, step_size, radius):
+    return kl(model(x + start.clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", "a search which starts there")
+@in_eval
+def starts_at_x(model, x, start, step_size, radius):
+    point = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
+    worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
+    return kl(model(worst), model(x))
+
+
+@wrong("smart_penalty", "back into the ball")
+@in_eval
+def leaves_the_ball(model, x, start, step_size, radius):
+    point = (x + start).requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
+    with torch.no_grad():
+        point += step_size * unit(grad, per_sentence(grad))
+    return kl(model(point.detach()), model(x))
+
+
+@wrong("smart_penalty", "taken for a constant")
+@in_eval
+def clean_prediction_fixed(model, x, start, step_size, radius):
+    with torch.no_grad():
+        clean = model(x)
+    point = (x + start).requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), clean), point)
+    return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), clean)
+
+
+@wrong("smart_penalty", "search changes the weights")
+@in_eval
+def backward_in_the_search(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    kl(model(point), model(x).detach()).backward()
+    worst = min_max_around_x(point.detach(), x, point.grad, step_size, radius)
+    return kl(model(worst), model(x))
+
+
+@wrong("smart_penalty", "search changes the weights")
+@in_eval
+def clears_what_was_there(model, x, start, step_size, radius):
+    value = backward_in_the_search(model, x, start, step_size, radius)
+    model.zero_grad()
+    return value
+
+
+@wrong("smart_penalty", "a search which starts there")
+@in_eval
+def compares_x_with_itself(model, x, start, step_size, radius):
+    return kl(model(x), model(x))
+
+
+@wrong("smart_penalty", "detached")
+@in_eval
+def a_number(model, x, start, step_size, radius):
+    return penalty(model, x, start, step_size, radius).item()
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def point_not_constant(model, x, start, step_size, radius):
+    point = (x + start).requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x)), point, create_graph=True)
+    return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), model(x))
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def two_steps(model, x, start, step_size, radius):
+    point = x + start
+    for _ in range(2):
+        point = point.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+        point = min_max_around_x(point.detach(), x, grad, step_size, radius)
+    return kl(model(point), model(x))
+
+
+@wrong("smart_penalty", None)
+def on_a_copy(model, x, start, step_size, radius):
+    return penalty(copy.deepcopy(model).eval(), x, start, step_size, radius)
+
+
+@wrong("smart_penalty", None)
+def dropout_left_off(model, x, start, step_size, radius):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    return penalty(model, x, start, step_size, radius)
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def mean_over_classes(model, x, start, step_size, radius):
+    return penalty(model, x, start, step_size, radius) / model(x).shape[1]
+
+
+@right("smart_penalty")
+@in_eval
+def wrapped(model, x, start, step_size, radius):
+    return penalty(model, x, start, step_size, radius)
+
+
+@right("smart_penalty")
+def module_by_module(model, x, start, step_size, radius):
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = False
+    delta = start.clone().requires_grad_()
+    p, q = (F.log_softmax(model(y), dim=1) for y in (x, x + delta))
+    distance = ((p.exp() - q.exp()) * (p - q)).sum() / len(x)
+    (grad,) = torch.autograd.grad(distance, [delta])
+    moved = delta.detach() + step_size * grad / grad.abs().amax((1, 2), keepdim=True)
+    p, q = (F.log_softmax(model(y), dim=1) for y in (x, x + moved.clamp(-radius, radius)))
+    for module, mode in modes.items():
+        module.training = mode
+    return ((p.exp() - q.exp()) * (p - q)).sum(1).mean()
+
+
+@right("smart_penalty")
+def weights_frozen_in_the_search(model, x, start, step_size, radius):
+    mode, weights = model.training, list(model.parameters())
+    model.eval()
+    for weight in weights:
+        weight.requires_grad_(False)
+    point = (x + start).requires_grad_()
+    kl(model(point), model(x)).backward()
+    for weight in weights:
+        weight.requires_grad_(True)
+    worst = sentence_by_sentence(point.detach(), x, point.grad, step_size, radius)
+    value = kl(model(torch.from_numpy(worst)), model(x))
+    model.train(mode)
+    return value

@@ -1,0 +1,511 @@
+"""Answers to the exercises of chapter 10, as people write them."""
+
+import math
+import statistics
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import confusion_matrix, recall_score
+
+WRONG, RIGHT = [], []
+
+
+def wrong(exercise, text):
+    return lambda answer: WRONG.append((exercise, answer, text)) or answer
+
+
+def right(exercise):
+    return lambda answer: RIGHT.append((exercise, answer)) or answer
+
+
+# per_class_accuracy
+
+
+def label(scores, num_classes):
+    return np.clip(np.round(scores), 0, num_classes - 1).astype(int)
+
+
+def accuracies(true, predicted, num_classes):
+    result = np.full(num_classes, np.nan)
+    for k in range(num_classes):
+        if (true == k).any():
+            result[k] = (predicted[true == k] == k).mean()
+    return result
+
+
+@wrong("per_class_accuracy", "which is precision")
+def divided_by_columns(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    matrix = confusion_matrix(t, p, labels=range(num_classes))
+    return matrix.diagonal() / matrix.sum(axis=0)
+
+
+@wrong("per_class_accuracy", "cuts the decimals off")
+def truncated(true, predicted, num_classes):
+    t, p = (np.clip(x, 0, num_classes - 1).astype(int) for x in (true, predicted))
+    return accuracies(t, p, num_classes)
+
+
+@wrong("per_class_accuracy", "read as whole numbers")
+def labels_read_as_integers(true, predicted, num_classes):
+    return accuracies(true.astype(int), label(predicted, num_classes), num_classes)
+
+
+@wrong("per_class_accuracy", "cut off, not rounded")
+def predictions_truncated(true, predicted, num_classes):
+    p = np.clip(predicted.astype(int), 0, num_classes - 1)
+    return accuracies(label(true, num_classes), p, num_classes)
+
+
+@wrong("per_class_accuracy", "rounds halves up")
+def half_up(true, predicted, num_classes):
+    t, p = (
+        np.array([min(max(math.floor(s + 0.5), 0), num_classes - 1) for s in x])
+        for x in (true, predicted)
+    )
+    return accuracies(t, p, num_classes)
+
+
+@wrong("per_class_accuracy", "cut to the range")
+def out_of_range_is_wrong(true, predicted, num_classes):
+    return accuracies(np.round(true), np.round(predicted), num_classes)
+
+
+@wrong("per_class_accuracy", "gets 0, as if everything")
+def zero_division(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return recall_score(t, p, labels=range(num_classes), average=None, zero_division=0)
+
+
+@wrong("per_class_accuracy", "left out")
+def only_labels_that_occur(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return [float((p[t == k] == k).mean()) for k in np.unique(t)]
+
+
+@wrong("per_class_accuracy", "divides by all examples")
+def share_of_all(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return [((t == k) & (p == k)).mean() for k in range(num_classes)]
+
+
+@wrong("per_class_accuracy", "examples of other labels too")
+def one_against_the_rest(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return [((t == k) == (p == k)).mean() for k in range(num_classes)]
+
+
+@wrong("per_class_accuracy", "within one half")
+def near_enough(true, predicted, num_classes):
+    t = label(true, num_classes)
+    close = abs(true - predicted) <= 0.5
+    return [close[t == k].mean() if (t == k).any() else np.nan for k in range(num_classes)]
+
+
+@wrong("per_class_accuracy", None)
+def predictions_not_rounded(true, predicted, num_classes):
+    return accuracies(label(true, num_classes), predicted, num_classes)
+
+
+@wrong("per_class_accuracy", None)
+def labels_from_one(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return accuracies(t - 1, p - 1, num_classes)
+
+
+@wrong("per_class_accuracy", None)
+def overall_for_each(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return np.full(num_classes, (t == p).mean())
+
+
+@wrong("per_class_accuracy", None)
+def whole_matrix(true, predicted, num_classes):
+    t, p = label(true, num_classes), label(predicted, num_classes)
+    return confusion_matrix(t, p, labels=range(num_classes), normalize="true")
+
+
+@wrong("per_class_accuracy", None)
+def clipped_before_and_halves_down(true, predicted, num_classes):
+    t, p = (
+        np.ceil(np.clip(x, 0, num_classes - 1) - 0.5).astype(int).clip(0) for x in (true, predicted)
+    )
+    return accuracies(t, p, num_classes)
+
+
+@wrong("per_class_accuracy", "in place")
+def rounds_in_place(true, predicted, num_classes):
+    for scores in (true, predicted):
+        np.rint(scores, out=scores)
+        np.clip(scores, 0, num_classes - 1, out=scores)
+    return accuracies(true, predicted, num_classes)
+
+
+@right("per_class_accuracy")
+def class_by_class(true, predicted, num_classes):
+    return accuracies(label(true, num_classes), label(predicted, num_classes), num_classes)
+
+
+@right("per_class_accuracy")
+def with_round(true, predicted, num_classes):
+    right_ones, count = [0] * num_classes, [0] * num_classes
+    for t, p in zip(true, predicted, strict=True):
+        t, p = (min(max(round(s), 0), num_classes - 1) for s in (float(t), float(p)))
+        count[t] += 1
+        right_ones[t] += t == p
+    return [r / n if n else float("nan") for r, n in zip(right_ones, count, strict=True)]
+
+
+@right("per_class_accuracy")
+def with_pandas(true, predicted, num_classes):
+    frame = pd.DataFrame({"true": true, "predicted": predicted}).round().clip(0, num_classes - 1)
+    frame["right"] = frame["true"] == frame["predicted"]
+    return frame.groupby("true")["right"].mean().reindex(range(num_classes)).to_numpy()
+
+
+@right("per_class_accuracy")
+def with_torch(true, predicted, num_classes):
+    t, p = (torch.tensor(x).round().clamp(0, num_classes - 1).long() for x in (true, predicted))
+    matrix = torch.zeros(num_classes, num_classes)
+    matrix.index_put_((t, p), torch.tensor(1.0), accumulate=True)
+    return matrix.diagonal() / matrix.sum(dim=1)
+
+
+# overall_from_classes
+
+
+@wrong("overall_from_classes", "plain mean")
+def unweighted(accuracy, share):
+    return np.mean(accuracy)
+
+
+@wrong("overall_from_classes", "add up to 1")
+def dot_product(accuracy, share):
+    return sum(a * s for a, s in zip(accuracy, share, strict=True))
+
+
+@wrong("overall_from_classes", "for percentages")
+def shares_in_percent(accuracy, share):
+    return float(np.dot(accuracy, share / 100))
+
+
+@wrong("overall_from_classes", "divides by K")
+def mean_of_products(accuracy, share):
+    return np.mean(accuracy * share)
+
+
+@wrong("overall_from_classes", "in percent; asked is a fraction")
+def result_in_percent(accuracy, share):
+    return 100 * np.average(accuracy, weights=share)
+
+
+@wrong("overall_from_classes", "guesses the unit")
+def percent_if_large(accuracy, share):
+    if sum(share) > 2:
+        share = share / 100
+    return float(np.dot(accuracy, share))
+
+
+@wrong("overall_from_classes", "sum of the accuracies")
+def divided_by_accuracies(accuracy, share):
+    return np.average(share, weights=accuracy)
+
+
+@wrong("overall_from_classes", None)
+def largest_share(accuracy, share):
+    return accuracy[np.argmax(share)]
+
+
+@wrong("overall_from_classes", None)
+def harmonic(accuracy, share):
+    return 1 / np.average(1 / accuracy, weights=share)
+
+
+@wrong("overall_from_classes", None)
+def divided_by_the_largest(accuracy, share):
+    return np.dot(accuracy, share / share.max()) / len(share)
+
+
+@wrong("overall_from_classes", None)
+def rest_counts_as_wrong(accuracy, share):
+    total = share.sum()
+    whole = 1 if total < 2 else 100 if 90 < total < 110 else total
+    return np.dot(accuracy, share) / whole
+
+
+@right("overall_from_classes")
+def weighted_sum(accuracy, share):
+    return (accuracy * share).sum() / share.sum()
+
+
+@right("overall_from_classes")
+def loop(accuracy, share):
+    right_ones = total = 0.0
+    for a, s in zip(accuracy, share, strict=True):
+        right_ones += a * s
+        total += s
+    return right_ones / total
+
+
+@right("overall_from_classes")
+def with_softmax_of_logs(accuracy, share):
+    weights = torch.tensor(share).log().softmax(0)
+    return weights @ torch.tensor(accuracy)
+
+
+# pearson
+
+
+@wrong("pearson", "gives 0, as if that were known")
+def zero_for_constant(true, predicted):
+    return float(np.nan_to_num(np.corrcoef(true, predicted)[0, 1]))
+
+
+@wrong("pearson", "gives 0, as if that were known")
+def guarded_with_zero(true, predicted):
+    if true.std() == 0 or predicted.std() == 0:
+        return 0.0
+    return stats.pearsonr(true, predicted).statistic
+
+
+@wrong("pearson", "does not subtract the means")
+def cosine(true, predicted):
+    return true @ predicted / (np.linalg.norm(true) * np.linalg.norm(predicted))
+
+
+@wrong("pearson", "Spearman")
+def ranks(true, predicted):
+    return stats.spearmanr(true, predicted).statistic
+
+
+@wrong("pearson", "covariance")
+def covariance(true, predicted):
+    return np.cov(true, predicted)[0, 1]
+
+
+@wrong("pearson", "covariance")
+def population_covariance(true, predicted):
+    return np.mean((true - true.mean()) * (predicted - predicted.mean()))
+
+
+@wrong("pearson", "N - 1 in one place")
+def mixed_divisors(true, predicted):
+    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
+        return math.nan
+    return np.cov(true, predicted)[0, 1] / (true.std() * predicted.std())
+
+
+@wrong("pearson", "N - 1 in one place")
+def mixed_divisors_unguarded(true, predicted):
+    return np.cov(true, predicted)[0, 1] / (np.std(true) * np.std(predicted))
+
+
+@wrong("pearson", "sign is lost: predictions")
+def size(true, predicted):
+    return abs(np.corrcoef(true, predicted)[0, 1])
+
+
+@wrong("pearson", "r squared")
+def explained_variance(true, predicted):
+    return np.corrcoef(true, predicted)[0, 1] ** 2
+
+
+@wrong("pearson", "raises ZeroDivisionError")
+def by_hand_without_a_guard(true, predicted):
+    n = len(true)
+    a, b = sum(true.tolist()) / n, sum(predicted.tolist()) / n
+    top = sum((x - a) * (y - b) for x, y in zip(true.tolist(), predicted.tolist(), strict=True))
+    left = sum((x - a) ** 2 for x in true.tolist())
+    below = sum((y - b) ** 2 for y in predicted.tolist())
+    return top / math.sqrt(left * below)
+
+
+@wrong("pearson", "raises StatisticsError")
+def statistics_module(true, predicted):
+    return statistics.correlation(true.tolist(), predicted.tolist())
+
+
+@wrong("pearson", "gives 0, as if that were known")
+def with_an_epsilon(true, predicted):
+    t, p = true - true.mean(), predicted - predicted.mean()
+    return (t @ p) / (np.linalg.norm(t) * np.linalg.norm(p) + 1e-8)
+
+
+@wrong("pearson", None)
+def whole_matrix_of_r(true, predicted):
+    return np.corrcoef(true, predicted)
+
+
+@wrong("pearson", None)
+def guard_on_the_predictions_only(true, predicted):
+    if predicted.std() == 0:
+        return math.nan
+    if true.std() == 0:
+        return 1.0
+    return np.corrcoef(true, predicted)[0, 1]
+
+
+@wrong("pearson", "got None")
+def none_for_constant(true, predicted):
+    if np.ptp(true) * np.ptp(predicted) == 0:
+        return None
+    return np.corrcoef(true, predicted)[0, 1]
+
+
+@wrong("pearson", None)
+def concordance(true, predicted):
+    top = 2 * np.cov(true, predicted, ddof=0)[0, 1]
+    return top / (true.var() + predicted.var() + (true.mean() - predicted.mean()) ** 2)
+
+
+@wrong("pearson", None)
+def r_and_its_p_value(true, predicted):
+    return stats.pearsonr(true, predicted)
+
+
+@right("pearson")
+def corrcoef(true, predicted):
+    return np.corrcoef(true, predicted)[0, 1]
+
+
+@right("pearson")
+def z_scores(true, predicted):
+    def z(x):
+        return (x - x.mean()) / x.std()
+
+    return np.mean(z(true) * z(predicted))
+
+
+@right("pearson")
+def torch_corrcoef(true, predicted):
+    return torch.corrcoef(torch.tensor(np.stack([true, predicted])))[1, 0]
+
+
+@right("pearson")
+def sums_of_products(true, predicted):
+    n = len(true)
+    if len(set(true)) == 1 or len(set(predicted)) == 1:
+        return float("nan")
+    top = n * (true * predicted).sum() - true.sum() * predicted.sum()
+    left = n * (true**2).sum() - true.sum() ** 2
+    below = n * (predicted**2).sum() - predicted.sum() ** 2
+    return top / (left * below) ** 0.5
+
+
+# calibration_slope
+
+
+@wrong("calibration_slope", "backwards")
+def predicted_on_true(true, predicted):
+    return np.polyfit(true, predicted, 1)[0]
+
+
+@wrong("calibration_slope", "backwards")
+def predicted_on_true_guarded(true, predicted):
+    if np.std(predicted) == 0:
+        return np.nan
+    return np.cov(true, predicted)[0, 1] / np.var(true, ddof=1)
+
+
+@wrong("calibration_slope", "gives the correlation")
+def the_correlation(true, predicted):
+    return np.corrcoef(true, predicted)[0, 1]
+
+
+@wrong("calibration_slope", "through the origin")
+def through_the_origin(true, predicted):
+    return np.linalg.lstsq(predicted[:, None], true, rcond=None)[0][0]
+
+
+@wrong("calibration_slope", "variance by N")
+def divisors_mixed(true, predicted):
+    if np.ptp(predicted) == 0:
+        return np.nan
+    return np.cov(true, predicted)[0, 1] / np.var(predicted)
+
+
+@wrong("calibration_slope", "gives 0, as if that were known")
+def hides_the_constant(true, predicted):
+    variance = predicted.var()
+    if variance == 0:
+        return 0.0
+    return ((true - true.mean()) * (predicted - predicted.mean())).mean() / variance
+
+
+@wrong("calibration_slope", "ratio of the spreads")
+def ratio_of_spreads(true, predicted):
+    return true.std() / predicted.std() if predicted.std() else np.nan
+
+
+@wrong("calibration_slope", "intercept; `polyfit`")
+def intercept(true, predicted):
+    return np.polyfit(predicted, true, 1)[1] if np.ptp(predicted) else np.nan
+
+
+@wrong("calibration_slope", "upside down")
+def one_over_the_other(true, predicted):
+    return 1 / np.polyfit(true, predicted, 1)[0] if np.ptp(predicted) else np.nan
+
+
+@wrong("calibration_slope", None)
+def polyfit_unguarded(true, predicted):
+    return np.polyfit(predicted, true, 1)[0]
+
+
+@wrong("calibration_slope", "raises ValueError")
+def linregress_unguarded(true, predicted):
+    return stats.linregress(predicted, true).slope
+
+
+@wrong("calibration_slope", None)
+def rank_slope(true, predicted):
+    if np.ptp(predicted) == 0:
+        return np.nan
+    return stats.linregress(stats.rankdata(predicted), stats.rankdata(true)).slope
+
+
+@wrong("calibration_slope", None)
+def robust(true, predicted):
+    if np.ptp(predicted) == 0:
+        return np.nan
+    return stats.theilslopes(true, predicted).slope
+
+
+@wrong("calibration_slope", None)
+def shrunken(true, predicted):
+    t, p = true - true.mean(), predicted - predicted.mean()
+    return t @ p / (p @ p + 1e-3) if np.ptp(predicted) else np.nan
+
+
+@wrong("calibration_slope", None)
+def both_coefficients(true, predicted):
+    return np.polyfit(predicted, true, 1) if np.ptp(predicted) else np.nan
+
+
+@right("calibration_slope")
+def covariance_over_variance(true, predicted):
+    matrix = np.cov(true, predicted)
+    return matrix[0, 1] / matrix[1, 1]
+
+
+@right("calibration_slope")
+def scikit_learn(true, predicted):
+    if len(np.unique(predicted)) == 1:
+        return float("nan")
+    return LinearRegression().fit(predicted.reshape(-1, 1), true).coef_[0]
+
+
+@right("calibration_slope")
+def r_times_spreads(true, predicted):
+    return np.corrcoef(true, predicted)[0, 1] * true.std() / predicted.std()
+
+
+@right("calibration_slope")
+def normal_equations(true, predicted):
+    if predicted.min() == predicted.max():
+        return torch.tensor(torch.nan)
+    design = torch.stack([torch.ones(len(true)), torch.tensor(predicted)], dim=1)
+    return torch.linalg.solve(design.T @ design, design.T @ torch.tensor(true))[1]
