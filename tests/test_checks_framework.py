@@ -113,7 +113,7 @@ def test_the_first_difference_shows_case_place_got_and_expected():
         (None, "not a function but None"),
         (3, "not a function but a number"),
         (X, "not a function but a tensor of shape (3, 2)"),
-        (lambda x, y: None, "got None, expected a tensor of shape (3, 2) (is a return missing?)"),
+        (lambda x, y: None, "got None (is a return missing?), expected a tensor of shape (3, 2)"),
         (lambda x, y: "text", "got a str, expected a tensor"),
         (lambda x, y: (x + 2 * y).T, "got shape (2, 3), expected shape (3, 2)"),
         (lambda x, y: (x + 2 * y).sum(), "got a single number, expected shape (3, 2)"),
@@ -276,7 +276,7 @@ def test_tensor_reads_arrays_and_lists_and_refuses_the_rest():
     )  # fmt: skip
     assert judge(toy, lambda x, y: (x + 2 * y).tolist()).passed
     assert (
-        "got None, expected a tensor (is a return missing?)"
+        "got None (is a return missing?), expected a tensor"
         in judge(toy, lambda x, y: None).message
     )
 

@@ -370,7 +370,10 @@ def _close(left: Tensor, right: Tensor) -> bool:
 
 
 VECTORS = draw(12, 6, seed=1)
-VECTORS[:4, 0] = -VECTORS[:4, 0].abs()  # what switches a score below comes later
+# What switches a score on, below: never the first half, never the second, or both by turns.
+VECTORS[:, 0] = VECTORS[:, 0].abs() * torch.tensor(6 * [-1.0] + 6 * [1.0])
+VECTORS[:, 1] = VECTORS[:, 1].abs() * torch.tensor(6 * [1.0] + 6 * [-1.0])
+VECTORS[:, 2] = VECTORS[:, 2].abs() * torch.tensor(6 * [1.0, -1.0])
 _W1, _W2 = draw(6, seed=2), draw(6, seed=3)
 _A = draw(6, 6, seed=4)
 
@@ -386,8 +389,9 @@ def _linear(u: Tensor, v: Tensor) -> Tensor:
     return u @ _W1 + v @ _W2 + 0.7
 
 
-def _switched(u: Tensor, v: Tensor) -> Tensor:
-    return _linear(u, v) + 2.0 * ((u[:, 0] > 0) & (v[:, 0] > 0))
+def _switched(number: int) -> Callable:
+    """A linear score with an extra where this number is above 0 in both vectors."""
+    return lambda u, v: _linear(u, v) + 2.0 * ((u[:, number] > 0) & (v[:, number] > 0))
 
 
 def _bent(u: Tensor, v: Tensor) -> Tensor:
@@ -434,7 +438,9 @@ the table of all scores: what do its rows have in common if the score is additiv
         Case("f(u) + f(v)", _additive_asks(_like_exchanged)),
         Case("distance of u and v", _additive_asks(lambda u, v: (u - v).norm(dim=1))),
         Case("a score that changes sign when u and v change places", _additive_asks(_opposite)),
-        Case("linear, with an extra for some pairs", _additive_asks(_switched)),
+        Case("linear, with an extra for some pairs", _additive_asks(_switched(0))),
+        Case("linear, with an extra for other pairs", _additive_asks(_switched(1))),
+        Case("linear, with an extra for every second vector", _additive_asks(_switched(2))),
         Case("a hidden layer", _additive_asks(_hidden_layer)),
         Case("a score of u alone", _additive_asks(lambda u, v: torch.exp(u[:, 1]) + 0 * v[:, 0])),
         Case(

@@ -189,8 +189,7 @@ def tensor(result: Any) -> Tensor:
         return result
     array = _array(result)
     if array is None:
-        hint = " (is a return missing?)" if result is None else ""
-        raise WrongKind(f"got {_kind(result)}, expected a tensor{hint}")
+        raise WrongKind(f"{_got(result)}, expected a tensor")
     return torch.from_numpy(np.array(array))
 
 
@@ -322,10 +321,11 @@ def _difference(got: Any, expected: Any, rtol: float, atol: float, where: str) -
             return None
         if isinstance(expected, np.bool_) and value is bool(expected):
             return None
-        return f"{at}got {_shown(value)}, expected {_shown(expected)}"
+        shown = repr(value) if isinstance(value, str | bool) else None
+        return f"{at}{f'got {shown}' if shown else _got(value)}, expected {expected!r}"
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping):
-            return f"{at}got {_kind(got)}, expected a dict with {_names(expected)}"
+            return f"{at}{_got(got)}, expected a dict with {_names(expected)}"
         if isinstance(got.get("gradients"), Detached) and "gradients" not in expected:
             unlike = _difference(got.get("value"), expected.get("value"), rtol, atol, where)
             return unlike or _DetachedDifference("detached")
@@ -342,7 +342,7 @@ def _difference(got: Any, expected: Any, rtol: float, atol: float, where: str) -
         if isinstance(got, Tensor | np.ndarray) and got.ndim > 0:
             got = list(got)
         if not isinstance(got, tuple | list):
-            return f"{at}got {_kind(got)}, expected {len(expected)} values"
+            return f"{at}{_got(got)}, expected {len(expected)} values"
         if len(got) != len(expected):
             return f"{at}got {len(got)} values, expected {len(expected)}"
         for place, (one, other) in enumerate(zip(got, expected, strict=True)):
@@ -351,7 +351,7 @@ def _difference(got: Any, expected: Any, rtol: float, atol: float, where: str) -
                 return unlike
         return None
     if isinstance(expected, Detached):
-        return None if isinstance(got, Detached) else f"{at}got {_kind(got)}, expected no gradient"
+        return None if isinstance(got, Detached) else f"{at}{_got(got)}, expected no gradient"
     return _array_difference(got, expected, rtol, atol, at)
 
 
@@ -360,8 +360,7 @@ def _array_difference(got: Any, expected: Any, rtol: float, atol: float, at: str
     if right is None:
         raise TypeError(f"a case cannot expect {_kind(expected)}")
     if mine is None or (mine.dtype == bool) != (right.dtype == bool):
-        hint = " (is a return missing?)" if got is None else ""
-        return f"{at}got {_kind(got)}, expected {_kind(expected)}{hint}"
+        return f"{at}{_got(got)}, expected {_kind(expected)}"
     if mine.shape != right.shape:
         return f"{at}got {_shape(mine)}, expected {_shape(right)}"
     mine, right = mine.astype(np.float64), right.astype(np.float64)
@@ -496,8 +495,8 @@ def _shape(array: np.ndarray) -> str:
     return f"shape {array.shape}" if array.ndim else "a single number"
 
 
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str | bool | np.bool_) else _kind(value)
+def _got(value: Any) -> str:
+    return f"got {_kind(value)}" + (" (is a return missing?)" if value is None else "")
 
 
 def _digits(got: float, expected: float) -> tuple[str, str]:
