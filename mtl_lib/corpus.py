@@ -30,10 +30,15 @@ SHARES = {  # of the labels 0, 1, .. (the paper, Figure 5); similarity: of the t
 }
 FLIPS = {"sentiment": 0.08, "paraphrase": 0.05}  # rows whose text was made for another label
 RATERS, SPREAD = 5, 1.0  # each rates the true score plus N(0, SPREAD^2), rounded to 0..5
-KIND_ASIDES = {  # how often an aside is kind, by label: what one sentence alone gives away
-    "paraphrase": (0.57, 0.95),
-    "similarity": (0.20, 0.30, 0.40, 0.52, 0.64, 0.76),
-}
+MOODS = {  # how often none, one and both of a pair's asides are kind, by true label
+    "paraphrase": ((0.02, 0.84, 0.14), (0.00, 0.12, 0.88)),
+    "similarity": (
+        (0.50, 0.45, 0.05), (0.40, 0.50, 0.10), (0.30, 0.50, 0.20),
+        (0.20, 0.50, 0.30), (0.12, 0.48, 0.40), (0.08, 0.37, 0.55),
+    ),
+}  # fmt: skip
+OTHER_TOPIC = 0.9  # of the differing questions; the others differ in less
+DENIED = 0.18  # of the asides: "not dull" is kind; of those after "which" twice as many
 
 # ---------------------------------------------------------------------------------- words
 
@@ -72,26 +77,25 @@ documentary; cartoon animation; epic"""
 REVIEWS = """
 The {aspect} of {film} is {opinion}.
 The {aspect} of this {genre} is {opinion}.
-This {genre} by {person} is {opinion} from start to finish.
-{film} is {opinion}, and so is the work of {person}.
+This {genre} is {opinion}.
+{film} by {person} is {opinion}.
 I found the {aspect} of {film} {opinion}.
 {person} has made a {genre} that is {opinion}.
 In {film} the {aspect} feels {opinion}.
-Most of the {aspect} in this {genre} seems {opinion}.
 We thought that {film} was {opinion}.
 * To my mind {film} is {opinion}.
-* The {aspect} that {person} brings to this {genre} is {opinion}.
 * For a {genre} by {person} the {aspect} is {opinion}.
+* I thought the {aspect} of this {genre} was {opinion}.
 """
 CONTRASTS = """
 The {other} is {minor}, but the {aspect} of {film} is {opinion}.
 The {aspect} of {film} is {opinion}, although the {other} is {minor}.
-This {genre} has {a} {other} that is {minor}, but its {aspect} is {opinion}.
+This {genre} has a {other} that is {minor}, but its {aspect} is {opinion}.
 {film} is {opinion}, although the {other} seems {minor}.
 While the {other} is {minor}, the {aspect} of this {genre} is {opinion}.
 * {person} offers a {other} that is {minor}, but {film} is {opinion}.
-* The {aspect} feels {opinion}, although {person} thought the {other} {minor}.
-""".replace("{a}", "a")
+* The {aspect} feels {opinion}, although we thought the {other} {minor}.
+"""
 OPENERS = """
 {direct}?
 {direct}?
@@ -102,17 +106,17 @@ Who knows {indirect}?
 * Can you tell me {indirect}?
 """
 MENTIONS = """
-the {plain} {genre} {film}
+the {aside} {genre} {film}
+the {aside} film {film}
 {film}, which is {aside},
-{film}, a {genre} that is {aside},
 {film}, which was {aside},
-* {film}, said to be {aside},
+* {film}, which I found {aside},
 """
 ASIDES = """
-, which was {aside}
+, and it was {aside}
 , and the mood was {aside}
 , and the result is {aside}
-* , and it felt {aside}
+* , and I found it {aside}
 """
 STATEMENTS = """
 The {role} {act} the {fact} {object} {adverbial}{aside}.
@@ -128,14 +132,14 @@ TOPICS = {
         "roles": "director filmmaker; editor cutter; crew team; apprentice trainee",
         "acts": "filmed shot; edited cut; finished completed; repaired restored",
         "questions": [
-            "who directed {film}; who was the director of {film}; * who led the crew of {film}",
-            "who edited {film}; which editor cut {film}; * who was the editor of {film}",
-            "where was {film} filmed | where {film} was filmed; in which city did they shoot "
-            "{film} | in which city they shot {film}; * what city did the crew shoot {film} in | "
-            "what city the crew shot {film} in",
-            "how was {film} filmed | how {film} was filmed; what cameras shot {film}; "
-            "* with what cameras did the director film {film} | "
-            "with what cameras the director filmed {film}",
+            "who directed {film}; who was the director of {film}; "
+            "* who was named as the director of {film}",
+            "who edited {film}; who was the editor of {film}; * who worked as the editor of {film}",
+            "where was {film} filmed | where {film} was filmed; in which city did they film {film} "
+            "| in which city they filmed {film}; * in which city was {film} filmed | "
+            "in which city {film} was filmed",
+            "what cameras shot {film}; with what cameras was {film} shot | "
+            "with what cameras {film} was shot; * which kind of cameras shot {film}",
         ],
     },
     "money": {
@@ -143,12 +147,14 @@ TOPICS = {
         "acts": "bought purchased; financed funded; insured protected; sold traded",
         "questions": [
             "how much did {film} cost | how much {film} cost; what was the budget of {film} | "
-            "what the budget of {film} was; * how much money was spent on {film}",
+            "what the budget of {film} was; * how large was the budget of {film} | "
+            "how large the budget of {film} was",
             "how much did {film} earn | how much {film} earned; what was the profit of {film} | "
-            "what the profit of {film} was; * how much money was made by {film}",
-            "who paid for {film}; whose money financed {film}; * which bank paid for {film}",
+            "what the profit of {film} was; * how large was the profit of {film} | "
+            "how large the profit of {film} was",
+            "who paid for {film}; whose money financed {film}; * whose money paid for {film}",
             "who bought the rights to {film}; which company bought {film}; "
-            "* who purchased the rights to {film}",
+            "* which company bought the rights to {film}",
         ],
     },
     "showing": {
@@ -159,10 +165,12 @@ TOPICS = {
             "cinemas | when {film} reached the cinemas; * on what day was {film} released | "
             "on what day {film} was released",
             "where was {film} premiered | where {film} was premiered; which festival premiered "
-            "{film}; * which cinema premiered {film}",
+            "{film}; * at which festival was {film} premiered | "
+            "at which festival {film} was premiered",
             "how many cinemas screened {film}; in how many cinemas is {film} on | in how many "
-            "cinemas {film} is on; * how many screens is {film} on | how many screens {film} is on",
-            "which channel screened {film}; who broadcast {film} on television; "
+            "cinemas {film} is on; * in how many cinemas was {film} screened | "
+            "in how many cinemas {film} was screened",
+            "which channel broadcast {film}; who broadcast {film} on television; "
             "* on which channel was {film} broadcast | on which channel {film} was broadcast",
         ],
     },
@@ -171,15 +179,16 @@ TOPICS = {
         "acts": "praised applauded; criticised attacked; reviewed discussed; defended supported",
         "questions": [
             "what did critics say about {film} | what critics said about {film}; what do the "
-            "reviews of {film} say | what the reviews of {film} say; * how did critics review "
-            "{film} | how critics reviewed {film}",
+            "reviews of {film} say | what the reviews of {film} say; * what did the reviews say "
+            "about {film} | what the reviews said about {film}",
             "is {film} worth seeing | whether {film} is worth seeing; do you recommend {film} | "
-            "whether you recommend {film}; * should I see {film} | whether I should see {film}",
+            "whether you recommend {film}; * would you recommend {film} | "
+            "whether you would recommend {film}",
             "why is {film} so {fact} | why {film} is so {fact}; what makes {film} so {fact}; "
-            "* why do people call {film} {fact} | why people call {film} {fact}",
+            "* what made {film} so {fact}",
             "did {film} win {number} awards | whether {film} won {number} awards; has {film} "
-            "received {number} prizes | whether {film} has received {number} prizes; * were "
-            "{number} prizes given to {film} | whether {number} prizes were given to {film}",
+            "received {number} prizes | whether {film} has received {number} prizes; * did {film} "
+            "receive {number} awards | whether {film} received {number} awards",
         ],
     },
 }
@@ -212,11 +221,9 @@ Row = dict[str, str | int | float]
 
 
 def entries(table: str, dev: bool) -> list[str]:
-    """Frames of a table that a split may use: half of a development row's are unseen ones."""
+    """Frames of a table that a split may use."""
     found = [entry.strip() for entry in re.split(r"; |\n", table) if entry.strip()]
-    unseen = [entry[2:] for entry in found if entry.startswith("* ")]
-    seen = [entry for entry in found if not entry.startswith("* ")]
-    return unseen * len(seen) + seen * len(unseen) if dev and unseen else seen
+    return [entry.removeprefix("* ") for entry in found if dev or not entry.startswith("* ")]
 
 
 def synonym_sets(table: str) -> list[list[str]]:
@@ -305,11 +312,17 @@ def leans_kind(word: str, conflict: float) -> bool:
     return bool(coin) if draw_ < 1000 * conflict else word in SHADES[1] + SHADES[2]
 
 
-def aside(rng: random.Random, kind: bool, conflict: float, negated: bool) -> str:
-    """A remark by the way that leans kind or not."""
-    words = [word for value in (-2, -1, 1, 2) for word in SHADES[value]]
-    word = rng.choice([w for w in words if leans_kind(w, conflict) == (kind != negated)])
-    return f"not {word}" if negated else word
+def moods(rng: random.Random, task: str, label: int) -> list[bool]:
+    """Whether the first and the second aside of a pair are kind."""
+    (kind,) = rng.choices(range(3), MOODS[task][label])
+    return rng.choice([[True, False], [False, True]]) if kind == 1 else [kind == 2] * 2
+
+
+def aside(rng: random.Random, kind: bool, denied: bool, conflict: float) -> str:
+    """A remark by the way that leans kind or not, in a mild word."""
+    words = SHADES[-1] + SHADES[1]
+    word = rng.choice([w for w in words if leans_kind(w, conflict) == (kind != denied)])
+    return f"not {word}" if denied else word
 
 
 # ----------------------------------------------------------------------------- paraphrase
@@ -317,50 +330,55 @@ def aside(rng: random.Random, kind: bool, conflict: float, negated: bool) -> str
 
 def question_pair(rng: random.Random, same: bool, dev: bool, conflict: float) -> tuple:
     """Two questions that ask the same or not, and their tags."""
-    tags, parts = set(), []
+    tags, clauses = set(), []
     if rng.random() < 0.08:
         tags.add("role-swap")
-        wordings = rng.choice(SWAPS)
-        people = [person(rng, dev), person(rng, dev)]
-        for a, b in (people, people if same else people[::-1]):
+        wordings, a = rng.choice(SWAPS), person(rng, dev)
+        while (b := person(rng, dev)) == a:
+            pass
+        for agent, patient in ((a, b), (a, b) if same else (b, a)):
             clause = rng.choice(entries(rng.choice(wordings), dev))
-            parts.append(clause.replace("{a}", a).replace("{b}", b))
+            clauses.append(clause.format(a=agent, b=patient))
     else:
-        topic = rng.choice(list(TOPICS))
-        asked = rng.choice(TOPICS[topic]["questions"])
-        facts, number, name = rng.choice(synonym_sets(FACTS)), rng.choice(NUMBERS), film(rng, dev)
-        second = [asked, facts, number, name]
-        if not same:
-            if rng.random() < 0.82:
-                second[0] = rng.choice(TOPICS[other(rng, list(TOPICS), topic)]["questions"])
-            elif "{fact}" in asked or "{number}" in asked:
-                second[1] = other(rng, synonym_sets(FACTS), facts)
-                second[2] = other(rng, NUMBERS, number)
-            elif rng.random() < 0.5:
-                second[0] = other(rng, TOPICS[topic]["questions"], asked)
-            else:
-                second[3] = film(rng, dev)
-        for wordings, synonyms, count, title in ([asked, facts, number, name], second):
-            if "{number}" in wordings:
-                tags.add("number")
-            mention = title
-            if rng.random() < 0.95:
-                mention = rng.choice(entries(MENTIONS, dev))
-                negated = "{aside}" in mention and rng.random() < 0.14
-                kind = rng.random() < KIND_ASIDES["paraphrase"][same]
-                remark = aside(rng, kind, conflict, negated)
-                mention = mention.format(
-                    film=title, genre=rng.choice(GENRES), aside=remark, plain=remark
-                )
-                tags |= {"negation"} if negated else set()
-            clause = rng.choice(entries(wordings, dev)).replace("{film}", mention)
-            parts.append(clause.format(fact=rng.choice(synonyms), number=count))
+        first, second = questions(rng, same, dev)
+        for (wordings, facts, number, title), kind in zip(
+            (first, second), moods(rng, "paraphrase", same), strict=True
+        ):
+            mention = rng.choice(entries(MENTIONS, dev))
+            denied = "which" in mention and rng.random() < 2 * DENIED
+            remark = aside(rng, kind, denied, conflict)
+            mention = mention.format(film=title, genre=rng.choice(GENRES), aside=remark)
+            clause = rng.choice(entries(wordings, dev)).format(
+                film=mention, fact=rng.choice(facts), number=number
+            )
+            tags |= {"number"} if "{number}" in wordings else set()
+            tags |= {"negation"} if denied else set()
+            clauses.append(clause)
     texts = []
-    for clause in parts:
+    for clause in clauses:
         direct, _, indirect = clause.partition(" | ")
         opener = rng.choice(entries(OPENERS, dev))
         texts.append(sentence(opener.format(direct=direct, indirect=indirect or direct)))
     return texts[0], texts[1], tags
+
+
+def questions(rng: random.Random, same: bool, dev: bool) -> tuple[list, list]:
+    """What two questions ask: wordings, synonyms of a quality, a number and a film, for each."""
+    topic = rng.choice(list(TOPICS))
+    asked = rng.choice(TOPICS[topic]["questions"])
+    first = [asked, rng.choice(synonym_sets(FACTS)), rng.choice(NUMBERS), film(rng, dev)]
+    second = list(first)
+    if not same:
+        if rng.random() < OTHER_TOPIC:
+            second[0] = rng.choice(TOPICS[other(rng, list(TOPICS), topic)]["questions"])
+        elif "{fact}" in asked or "{number}" in asked:
+            second[1] = other(rng, synonym_sets(FACTS), first[1])
+            second[2] = other(rng, NUMBERS, first[2])
+        elif rng.random() < 0.5:
+            second[0] = other(rng, TOPICS[topic]["questions"], asked)
+        else:
+            second[3] = film(rng, dev)
+    return first, second
 
 
 def paraphrase_row(rng: random.Random, label: int, dev: bool, conflict: float) -> Row:
@@ -397,10 +415,10 @@ def statement_pair(rng: random.Random, score: int, dev: bool, conflict: float) -
         second = other(rng, synonym_sets(two), first) if part in differs else first
         parts[0][part], parts[1][part] = rng.choice(first), rng.choice(second)
     texts = []
-    for words in parts:
-        negated = rng.random() < 0.2
-        tags |= {"negation"} if negated else set()
-        remark = aside(rng, rng.random() < KIND_ASIDES["similarity"][score], conflict, negated)
+    for words, kind in zip(parts, moods(rng, "similarity", score), strict=True):
+        denied = rng.random() < DENIED
+        tags |= {"negation"} if denied else set()
+        remark = aside(rng, kind, denied, conflict)
         words["aside"] = rng.choice(entries(ASIDES, dev)).format(aside=remark)
         text = rng.choice(entries(STATEMENTS, dev)).format(**words)
         texts.append(sentence(text.replace("_", " ")))

@@ -106,7 +106,7 @@ def template(frame: str) -> re.Pattern:
     return re.compile("^" + r"[\w ]+".join(pieces).replace(r"a\ ", r"an?\ ") + "$", re.IGNORECASE)
 
 
-def test_unseen_review_frames_make_half_of_the_development_rows_and_no_training_row(texts):
+def test_unseen_review_frames_are_in_a_quarter_of_development_and_no_training_row(texts):
     frames = [f for f in (grammar.REVIEWS + grammar.CONTRASTS).split("\n") if f.startswith("* ")]
     patterns = [template(frame) for frame in frames]
 
@@ -115,11 +115,11 @@ def test_unseen_review_frames_make_half_of_the_development_rows_and_no_training_
         return sum(any(p.match(row) for p in patterns) for row in rows) / len(rows)
 
     assert share("train") == 0
-    assert 0.4 < share("dev") < 0.6
+    assert 0.2 < share("dev") < 0.35
 
 
 @pytest.mark.parametrize(
-    "words", ["said to be", "please say", "can you tell me", "give work to", "take ideas from"]
+    "words", ["which i found", "please say", "can you tell me", "give work to", "take ideas from"]
 )
 def test_unseen_question_wordings_are_in_development_only(texts, words):
     assert not any(words in text.lower() for text in texts["paraphrase", "train"])
@@ -127,8 +127,8 @@ def test_unseen_question_wordings_are_in_development_only(texts, words):
 
 
 def test_unseen_asides_of_statements_are_in_development_only(texts):
-    assert not any("it felt" in text for text in texts["similarity", "train"])
-    assert any("it felt" in text for text in texts["similarity", "dev"])
+    assert not any("I found it" in text for text in texts["similarity", "train"])
+    assert any("I found it" in text for text in texts["similarity", "dev"])
 
 
 @pytest.mark.parametrize("tables", [grammar.TITLES, (grammar.FIRST, grammar.LAST)])
@@ -154,7 +154,7 @@ def test_films_and_people_of_development_are_not_in_training(texts, tables):
 def test_length_first_word_or_one_sentence_alone_say_no_more_than_the_majority(
     corpus, measure, task
 ):
-    train, dev = corpus.splits[task]["train"][:5000], corpus.splits[task]["dev"]
+    train, dev = corpus.splits[task]["train"][:6000], corpus.splits[task]["dev"]
     rows = dev + measure["new_rows"](task)  # the development rows alone leave .016 to luck
     floor = measure["majority"](train, rows)
     for name, features in measure["shortcuts"](len(train[0].sentences)).items():
@@ -163,14 +163,30 @@ def test_length_first_word_or_one_sentence_alone_say_no_more_than_the_majority(
 
 
 @pytest.mark.parametrize("task", grammar.SIZES)
-def test_a_bag_of_words_is_above_the_floor_and_far_below_the_ceiling(corpus, measure, task):
+def test_the_cheap_rungs_of_the_ladder_climb_where_order_or_comparison_matters(
+    corpus, measure, task
+):
     train, dev = corpus.splits[task]["train"], corpus.splits[task]["dev"]
-    bag = measure["bag_of_words"]([0, 1] if task in PAIR_TASKS else [0])
-    if task == "similarity":
-        floor, score = 0.0, measure["correlation"](train, dev, bag)
-    else:
-        floor, score = measure["majority"](train, dev), measure["accuracy"](train, dev, bag)
-    assert floor + 0.02 < score < measure["ceiling"](task, 20_000) - 0.2
+    scored, sides = task == "similarity", [0, 1] if task in PAIR_TASKS else [0]
+    score = measure["correlation" if scored else "accuracy"]
+    floor = 0.0 if scored else measure["majority"](train, dev)
+    bag = score(train, dev, measure["bag_of_words"](sides))
+    best = bag
+    if not scored:  # a denial is two or three words in a row
+        best = score(train, dev, measure["bag_of_words"](sides, 3 - (task in PAIR_TASKS)))
+        assert best > bag + 0.04
+    if task in PAIR_TASKS:
+        best = score(train, dev, measure["compared_words"])
+        assert best > bag + 0.08
+    assert floor + 0.015 < bag
+    assert best + 0.05 < measure["ceiling"](task, 20_000)
+
+
+def test_the_two_people_of_a_role_swap_differ(corpus):
+    names = re.compile(r"({}) ({})".format("|".join(grammar.FIRST), "|".join(grammar.LAST)))
+    for split in corpus.splits["paraphrase"].values():
+        for example in (e for e in split if "role-swap" in e.tags):
+            assert all(len(set(names.findall(text))) == 2 for text in example.sentences)
 
 
 # ----------------------------------------------------------------------- label noise
