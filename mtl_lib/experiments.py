@@ -61,7 +61,7 @@ class ExperimentConfig:
         row: its id, "3.1" .. "4.10" or a name.
         name: the paper's words for the row.
         heads: head of each task; its keys are the tasks trained.
-        weighting: "sum" or "pcgrad" (gradient surgery).
+        weighting: "sum", "pcgrad" (gradient surgery), or "pcgrad-fixed" (in a fixed order).
         lr: learning rate, already multiplied by `lr_factor`.
         weight_decay: decoupled, AdamW's.
         batch_size: examples per task and step.
@@ -108,7 +108,7 @@ class ExperimentConfig:
 
     def as_dict(self) -> dict:
         """The configuration as JSON gives it back: lists for tuples, "inf" for infinity."""
-        words = asdict(self) | {"heads": {name: asdict(h) for name, h in self.heads.items()}}
+        words = asdict(self) | {"heads": {name: h.as_dict() for name, h in self.heads.items()}}
         if self.penalty is not None:
             words["penalty"] = str(self.penalty)  # JSON has no infinity
         return json.loads(json.dumps(words))
@@ -187,7 +187,27 @@ SINGLE_TASK = _by_row(
 )
 
 ROWS = FIGURE_3 | FIGURE_4 | FROZEN
-ALL_ROWS = ROWS | SINGLE_TASK
+
+# Heads that can compare a pair, each beside surgery; else as rows 3.1 and 3.2 (chapter 12).
+_COMPARING = _heads(
+    paraphrase=HeadConfig(features="compare"), similarity=HeadConfig(features="compare")
+)
+_COSINE = _heads(
+    paraphrase=HeadConfig(features="compare"), similarity=HeadConfig((0.0,), features="cosine")
+)
+COMPARE = _by_row(
+    ExperimentConfig("compare", "comparing heads", heads=_COMPARING),
+    _surgery("compare-surgery", "comparing heads, gs", heads=_COMPARING),
+    ExperimentConfig("cosine", "cosine for similarity", heads=_COSINE),
+    _surgery("cosine-surgery", "cosine for similarity, gs", heads=_COSINE),
+)
+
+# Row 3.2 with the projections in a fixed order: what drawing the order does.
+ORDER = _by_row(
+    ExperimentConfig("fixed-order", "gradient surgery, fixed order", weighting="pcgrad-fixed")
+)
+
+ALL_ROWS = ROWS | SINGLE_TASK | COMPARE | ORDER
 
 
 @dataclass(frozen=True)

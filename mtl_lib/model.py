@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from mtl_lib.packed import Layers, Pack, packed_vectors
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+# What a head sees of a pair's sentence vectors u and v.
+FEATURES = {"concat": "[u; v]", "compare": "[u; v; |u-v|; u*v]", "cosine": "cos(u, v)"}
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class HeadConfig:
     """A head as data: one linear layer per dropout rate, each behind its dropout.
 
     `(0.3,)` is the paper's default; `(0.5, 0.3)` is dropout 0.5, linear, activation, dropout
-    0.3, linear: the similarity head of its final architecture (section 5.3).
+    0.3, linear: the similarity head of its final architecture (section 5.3). `features`, a key of
+    `FEATURES`, is beyond the paper: what of a pair the first layer sees.
     """
 
     dropout: tuple[float, ...] = (0.3,)
     activation: str = "relu"
+    features: str = "concat"
 
     def __post_init__(self):
         object.__setattr__(self, "dropout", tuple(self.dropout))  # JSON gives a list back
@@ -41,27 +46,54 @@ class HeadConfig:
             raise ConfigError(f"head dropout {self.dropout}: give one rate in [0, 1) per layer")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"activation {self.activation!r}: choose from {list(ACTIVATIONS)}")
+        if self.features not in FEATURES:
+            raise ConfigError(f"features {self.features!r}: choose from {list(FEATURES)}")
+        if self.features == "cosine" and self.dropout != (0.0,):
+            raise ConfigError(
+                f"a cosine is one number: its head takes dropout (0.0,), not {self.dropout}"
+            )
+
+    def as_dict(self) -> dict:
+        """The head as JSON keeps it; without `features` where they are the paper's."""
+        return {k: v for k, v in asdict(self).items() if (k, v) != ("features", "concat")}
 
 
 class Head(nn.Module):
     """Maps the sentence vectors of one task's examples to its outputs.
 
     A pair is the concatenation [u; v] of its two sentence vectors. With a single linear layer
-    the score is then additive, `w1.u + w2.v`: it cannot compare the two.
+    the score is then additive, `w1.u + w2.v`: it cannot compare the two. Other `FEATURES` can:
+    [u; v; |u-v|; u*v], or the cosine, whose score starts as `max_label * cos(u, v)`.
+
+    Raises:
+        ConfigError: if a task of single sentences is to compare, or a cosine is to give more than
+            a score.
     """
 
     def __init__(self, task: Task, hidden_size: int, config: HeadConfig | None = None):
         super().__init__()
         self.task = task
         self.config = config or HeadConfig()
-        inputs = task.sentences * hidden_size
+        features = self.config.features
+        if (
+            features != "concat"
+            and task.sentences == 1
+            or (features == "cosine" and task.kind != "score")
+        ):
+            raise ConfigError(f"{task.name}: no head of this task can use {FEATURES[features]}")
+        whole = task.sentences * hidden_size
+        inputs = {"concat": whole, "compare": 2 * whole, "cosine": 1}[features]
         widths = [inputs] + [hidden_size] * (len(self.config.dropout) - 1) + [task.outputs]
         self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in self.config.dropout)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = ACTIVATIONS[self.config.activation]()
+        if features == "cosine":
+            nn.init.constant_(self.linears[0].weight, task.max_label)
+            nn.init.zeros_(self.linears[0].bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Sentence vectors `[B, n*H]` to logits `[B, C]`."""
+        vectors = pair_features(vectors, self.config.features)
         for depth, (dropout, linear) in enumerate(zip(self.dropouts, self.linears, strict=True)):
             if depth > 0:
                 vectors = self.activation(vectors)
@@ -71,6 +103,16 @@ class Head(nn.Module):
     def matrices(self) -> list[nn.Parameter]:
         """The weight matrices, without biases: what the penalties act on (our reading)."""
         return [linear.weight for linear in self.linears]
+
+
+def pair_features(vectors: Tensor, features: str) -> Tensor:
+    """What a head sees of its sentence vectors `[B, n*H]`: `[B, n*H]`, `[B, 4*H]` or `[B, 1]`."""
+    if features == "concat":
+        return vectors
+    u, v = vectors.chunk(2, dim=1)  # [B, H] each
+    if features == "compare":
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+    return F.cosine_similarity(u, v, dim=1)[:, None]
 
 
 class MultitaskModel(nn.Module):
@@ -163,7 +205,7 @@ class MultitaskModel(nn.Module):
         """Write weights, configuration and tokenizer to a folder: safetensors and JSON only."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        heads = {name: asdict(head.config) for name, head in self.heads.items()}
+        heads = {name: head.config.as_dict() for name, head in self.heads.items()}
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         written = directory / "model.safetensors.tmp"
         save_file(state, written)

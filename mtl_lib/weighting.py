@@ -35,12 +35,26 @@ def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     Raises:
         ValueError: if `gram` is not square.
     """
-    tasks = _tasks(gram)
+    return _projected_weights(gram, _orders(_tasks(gram), generator))
+
+
+def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """Gradient surgery that meets the other tasks in their listed order, never in a random one.
+
+    A control, not part of the paper: whatever it changes against `pcgrad_weights` is the effect of
+    drawing the order. Arguments, result and errors are the same; `generator` is not used.
+    """
+    tasks = range(_tasks(gram))
+    return _projected_weights(gram, [[j for j in tasks if j != i] for i in tasks])
+
+
+def _projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
+    """Weights `[T]` of the sum of all projected gradients, the others met in these orders."""
     gram = gram.detach().double()
     # A gradient of zero has inner products of zero: any divisor will do.
     squared_norms = torch.where(gram.diagonal() > 0, gram.diagonal(), 1.0)  # [T]
-    coefficients = torch.eye(tasks, dtype=torch.float64, device=gram.device)  # [T, T]
-    for i, others in enumerate(_orders(tasks, generator)):
+    coefficients = torch.eye(len(gram), dtype=torch.float64, device=gram.device)  # [T, T]
+    for i, others in enumerate(orders):
         for j in others:
             inner = coefficients[i] @ gram[:, j]
             coefficients[i, j] -= inner.clamp(max=0) / squared_norms[j]  # only where they conflict
@@ -113,4 +127,5 @@ def _tasks(gram: Tensor) -> int:
 WEIGHTINGS: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
     "sum": sum_weights,
     "pcgrad": pcgrad_weights,
+    "pcgrad-fixed": fixed_order_weights,
 }

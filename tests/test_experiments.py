@@ -16,9 +16,11 @@ from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.experiments import (
     ALL_ROWS,
+    COMPARE,
     FIGURE_3,
     FIGURE_4,
     FROZEN,
+    ORDER,
     PROFILES,
     ROWS,
     SINGLE_TASK,
@@ -30,6 +32,7 @@ from mtl_lib.experiments import (
     study,
 )
 from mtl_lib.model import HeadConfig, load_model
+from mtl_lib.paths import RESULTS
 from mtl_lib.pretrained import save_encoder
 from mtl_lib.results import RunStore
 from mtl_lib.tasks import BY_NAME
@@ -335,3 +338,24 @@ def test_a_killed_study_goes_on_without_repeating_a_finished_run(config, tmp_pat
     after = {run.key: run.provenance["seconds"] for run in store.runs()}
     assert len(after) == 3
     assert {key: after[key] for key in finished} == finished
+
+
+def test_comparing_rows_are_rows_3_1_and_3_2_with_other_heads():
+    for row, base in [("compare", "3.1"), ("cosine", "3.1"), ("compare-surgery", "3.2")]:
+        changed = {k for k, v in COMPARE[row].as_dict().items() if v != ROWS[base].as_dict()[k]}
+        assert changed == {"row", "name", "heads"}
+    assert COMPARE["cosine"].heads["similarity"].features == "cosine"
+
+
+def test_the_fixed_order_is_row_3_2_with_another_weighting():
+    changed = {
+        k for k, v in ORDER["fixed-order"].as_dict().items() if v != ROWS["3.2"].as_dict()[k]
+    }
+    assert changed == {"row", "name", "weighting"}
+
+
+def test_the_heads_features_leave_the_keys_of_the_papers_rows_as_they_were():
+    stored = RunStore(RESULTS / "laptop").runs() + RunStore(RESULTS / "quick").runs()
+    for run in stored:
+        now = PROFILES[run.config["profile"]].apply(ALL_ROWS[run.config["row"]], "quick").as_dict()
+        assert now["heads"] == run.config["heads"]

@@ -4,8 +4,8 @@ from small import small_encoder, small_model, small_splits, small_tokenizer
 from torch import nn
 
 from mtl_lib.errors import ConfigError, EncoderError
-from mtl_lib.model import Head, HeadConfig, MultitaskModel, load_model
-from mtl_lib.tasks import SENTIMENT, SIMILARITY
+from mtl_lib.model import Head, HeadConfig, MultitaskModel, load_model, pair_features
+from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 
 
 def test_a_head_has_one_dropout_before_each_linear_layer():
@@ -112,3 +112,54 @@ def test_weights_that_do_not_fit_the_heads_are_refused(tmp_path):
 
 def test_the_default_head_is_dropout_and_one_linear_layer():
     assert Head(SENTIMENT, 4).config == HeadConfig((0.3,), "relu")
+
+
+def test_comparing_features_are_u_v_their_distance_and_their_product():
+    u, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]])
+    features = pair_features(torch.cat([u, v], dim=1), "compare")
+    assert features.tolist() == [[1, 2, 3, -1, 2, 3, 3, -2]]
+
+
+def test_a_comparing_head_is_not_additive_and_has_four_blocks_of_weights():
+    head = Head(SIMILARITY, 4, HeadConfig((0.0,), features="compare")).double().eval()
+    assert head.matrices()[0].shape == (1, 16)
+    a, b, c, d = torch.randn(4, 1, 4, dtype=torch.float64)
+    scores = [head(torch.cat(pair, dim=1)) for pair in [(a, b), (c, d), (a, d), (c, b)]]
+    assert abs(scores[0] + scores[1] - scores[2] - scores[3]).item() > 1e-3
+
+
+def test_a_cosine_head_starts_as_five_times_the_cosine():
+    head = Head(SIMILARITY, 4, HeadConfig((0.0,), features="cosine")).train()
+    u, v = torch.randn(2, 3, 4)
+    expected = 5 * nn.functional.cosine_similarity(u, v)[:, None]
+    torch.testing.assert_close(head(torch.cat([u, v], dim=1)), expected)
+
+
+@pytest.mark.parametrize(
+    ("task", "features"),
+    [(SENTIMENT, "compare"), (SENTIMENT, "cosine"), (PARAPHRASE, "cosine")],
+)
+def test_features_that_do_not_fit_the_task_are_refused(task, features):
+    with pytest.raises(ConfigError, match=task.name):
+        Head(task, 4, HeadConfig((0.0,), features=features))
+
+
+def test_unknown_features_and_dropout_on_a_cosine_are_refused():
+    with pytest.raises(ConfigError, match="difference"):
+        HeadConfig(features="difference")
+    with pytest.raises(ConfigError, match="one number"):
+        HeadConfig((0.3,), features="cosine")
+
+
+def test_the_papers_features_leave_no_trace_in_a_stored_configuration():
+    assert HeadConfig().as_dict() == {"dropout": (0.3,), "activation": "relu"}
+    assert HeadConfig(features="compare").as_dict()["features"] == "compare"
+
+
+def test_a_comparing_model_is_saved_and_loaded(tmp_path):
+    heads = {"similarity": HeadConfig((0.2,), features="compare")}
+    model = MultitaskModel(small_encoder(), heads).eval()
+    model.save(tmp_path, small_tokenizer())
+    loaded, _ = load_model(tmp_path)
+    batch = small_splits()["similarity"].batch([0, 1, 2])
+    assert torch.equal(model(batch), loaded(batch))

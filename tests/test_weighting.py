@@ -10,6 +10,7 @@ from mtl_lib.weighting import (
     WEIGHTINGS,
     conflict_rate,
     cosines,
+    fixed_order_weights,
     pcgrad_weights,
     project_conflicting,
     sum_weights,
@@ -228,3 +229,13 @@ def test_conflict_rate_of_a_single_task_is_zero():
 def test_a_matrix_that_is_not_square_is_refused(function, shape):
     with pytest.raises(ValueError, match="square"):
         function(torch.ones(shape))
+
+
+def test_a_fixed_order_is_one_of_the_random_orders_and_draws_nothing():
+    generator = seeded()
+    gradients = random_gradients("conflicting", 3, generator)
+    gram = gradients @ gradients.T
+    drawn = {tuple(pcgrad_weights(gram, seeded(n)).tolist()) for n in range(200)}
+    before = torch.random.get_rng_state()
+    assert tuple(fixed_order_weights(gram).tolist()) in drawn
+    assert torch.equal(before, torch.random.get_rng_state())
