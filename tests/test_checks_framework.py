@@ -206,6 +206,15 @@ def test_nothing_global_is_left_changed(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_readers_default_dtype_changes_nothing():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert judge(TOY, lambda x, y: x + torch.tensor(2.0) * y).passed
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_random_answers_start_from_the_same_state_in_every_case():
     noisy = Exercise(
         "noise", 0, "", 1, 1, 1, "", "", lambda n: torch.rand(n),

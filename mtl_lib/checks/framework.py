@@ -15,6 +15,7 @@ error or none).
 
 import contextlib
 import copy
+import functools
 import inspect
 import io
 import linecache
@@ -66,7 +67,7 @@ class Mistake:
     says: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """A function for the reader to write.
 
@@ -236,8 +237,7 @@ def _finding(exercise: Exercise, answer: Any) -> tuple[str | None, str | None]:
     """What is wrong with the answer (None: nothing), and the mistake if it can be named."""
     if not callable(answer):
         return f"not a function but {_kind(answer)}.", None
-    expected = [_ask(case, exercise.reference) for case in exercise.cases]
-    got = []
+    expected, got = _outcomes(exercise), []
     for case in exercise.cases:
         got.append(_ask(case, answer))
         if len(got) == 1 and isinstance(got[0].error, NotImplementedError):
@@ -256,8 +256,8 @@ def _finding(exercise: Exercise, answer: Any) -> tuple[str | None, str | None]:
             "in place, which whoever called it still needs: work on a copy."
         )
         return f"not yet. {says}", says
-    for mistake in exercise.mistakes:
-        if _makes(mistake, exercise, got):
+    for number, mistake in enumerate(exercise.mistakes):
+        if _alike(got, _outcomes(exercise, number), exercise.cases):
             return f"not yet. {mistake.says}", mistake.says
     case, mine, unlike = wrong[0]
     if isinstance(mine.error, Detached) or isinstance(unlike, _DetachedDifference):
@@ -267,16 +267,20 @@ def _finding(exercise: Exercise, answer: Any) -> tuple[str | None, str | None]:
     return f'not yet. Case "{case.name}": {unlike}.', None
 
 
-def _makes(mistake: Mistake, exercise: Exercise, got: list[_Outcome]) -> bool:
+@functools.cache
+def _outcomes(exercise: Exercise, mistake: int | None = None) -> list[_Outcome]:
+    """What the reference, or a wrong algorithm, gives in every case."""
+    wrong = exercise.reference if mistake is None else exercise.mistakes[mistake].wrong
+    wrong = copy.deepcopy(wrong)  # a state begins afresh; functions stay what they are
+    return [_ask(case, wrong) for case in exercise.cases]
+
+
+def _alike(got: list[_Outcome], wrong: list[_Outcome], cases: tuple[Case, ...]) -> bool:
     """Whether the answer gave what the wrong algorithm gives, in every case."""
-    wrong = copy.deepcopy(mistake.wrong)
-    any_value = False
-    for case, mine in zip(exercise.cases, got, strict=True):
-        its = _ask(case, wrong)
-        if _outcome_difference(mine, its, case) is not None:
-            return False
-        any_value |= its.error is None
-    return any_value  # errors alone say nothing about the algorithm
+    if all(outcome.error is not None for outcome in wrong):
+        return False  # errors alone say nothing about the algorithm
+    triples = zip(got, wrong, cases, strict=True)
+    return all(_outcome_difference(mine, its, case) is None for mine, its, case in triples)
 
 
 def _ask(case: Case, answer: Callable) -> _Outcome:
@@ -449,6 +453,7 @@ def _undisturbed() -> Iterator[None]:
         ):
             warnings.simplefilter("ignore")
             torch.set_grad_enabled(True)
+            torch.set_default_dtype(torch.float32)
             yield
     finally:
         random.setstate(states[0])

@@ -600,8 +600,8 @@ def by_multinomial_counts(a, b, draws=2000):
 
 
 def _means(x, draws, seed):
-    g = np.random.default_rng(seed)
-    return np.array([x[g.integers(0, len(x), len(x))].mean() for _ in range(draws)])
+    chosen = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
+    return x[chosen].mean(axis=1)
 
 
 @wrong("paired_bootstrap", "resampled apart")
