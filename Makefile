@@ -111,6 +111,13 @@ lab: $(STAMP) ## 5 s | Open the handbook in JupyterLab
 figures: $(STAMP) ## 10 s | Draw figures/figure_N.* from the best stored study
 	"$(BIN)/mtl" figures
 
+# Whom the benchmarks compare with; LibMTL's own needs (torchvision) are not needed.
+PEERS := torchjd==0.18.0 LibMTL==1.1.5
+bench: $(STAMP) ## 20 min | Benchmarks against transformers, TorchJD and LibMTL; ONLY=step for one
+	$(INSTALL) --no-deps $(PEERS)
+	for name in $(if $(ONLY),$(ONLY),step surgery evaluate study precision); do \
+	  "$(BIN)/python" benchmarks/$$name.py || exit 1; done
+
 notebooks: $(STAMP) ## 3 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
 

@@ -23,7 +23,7 @@ from mtl_lib.tasks import TASKS
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-WARM_UP = 2  # rounds that are run but not counted
+WARM_UP = 1  # rounds that are run but not counted
 
 SIZES = {
     "minilm-l6": dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),

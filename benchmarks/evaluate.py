@@ -14,7 +14,7 @@ from mtl_lib.evaluation import predict
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.tasks import PARAPHRASE
 
-PAIRS = 2000
+PAIRS = 1000
 BATCH = 32
 
 

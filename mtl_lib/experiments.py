@@ -308,6 +308,8 @@ def run_experiment(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
+    # Every sentence count makes a new bfloat16 kernel; a thousand of them kept take 1 GB.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     trainer = Trainer(
         model,
         train,
