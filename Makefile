@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures notebooks student instructor clean
+.PHONY: help setup reproduce test lint lab figures notebooks bench student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
