@@ -28,12 +28,12 @@ def project(g_i: Tensor, g_j: Tensor) -> Tensor:
     return g_i - inner / (g_j @ g_j) * g_j
 
 
-_EPSILONS = [10.0**-n for n in range(5, 17)]
+_EPSILONS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
 _NO_EPSILON = (
     "A small number in the denominator changes the answer for short gradients; where there is a "
     "conflict the length cannot be zero."
 )
-_LENGTHS = [10.0**-n for n in range(2, 9)]
+_LENGTHS = (1e-2, 1e-4, 1e-6, 1e-8)
 
 
 def _project(conflict: Callable, part: Callable) -> Callable:

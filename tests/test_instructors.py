@@ -1,0 +1,28 @@
+"""INSTRUCTORS.md says what the registry of exercises says."""
+
+import re
+
+import pytest
+
+from mtl_lib.checks import EXERCISES
+from mtl_lib.paths import ROOT
+
+TEXT = (ROOT / "INSTRUCTORS.md").read_text()
+LINES = re.findall(r"^\| (\d) \| ([\d, ]+) \| (.*) \| (\d+) \|$", TEXT, re.MULTILINE)
+
+
+def test_the_number_of_exercises_is_right():
+    assert f"{len(EXERCISES)} exercises" in TEXT
+
+
+@pytest.mark.parametrize(("week", "chapters", "names", "minutes"), LINES)
+def test_a_week_has_its_chapters_exercises_and_their_minutes(week, chapters, names, minutes):
+    expected = [e for e in EXERCISES.values() if f"{e.chapter:02}" in chapters.split(", ")]
+    assert re.findall(r"`(\w+)`", names) == [exercise.name for exercise in expected]
+    assert int(minutes) == sum(exercise.minutes for exercise in expected)
+
+
+def test_there_are_four_weeks_and_eight_and_the_eight_have_every_exercise():
+    assert [int(week) for week, *_ in LINES] == [1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8]
+    chapters = ", ".join(chapters for _, chapters, *_ in LINES[4:]).split(", ")
+    assert sorted(chapters) == sorted({f"{e.chapter:02}" for e in EXERCISES.values()})
