@@ -8,11 +8,14 @@ import multiprocessing
 import os
 import platform
 import resource
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -20,8 +23,10 @@ from pathlib import Path
 
 import torch
 
+from mtl_lib.checkpoint import Checkpoint, Stopped, StopSignals
 from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
-from mtl_lib.errors import ConfigError, HandbookError, RunError
+from mtl_lib.errors import BusyError, ConfigError, HandbookError, NumericalError, RunError
+from mtl_lib.evaluation import is_constant
 from mtl_lib.model import HeadConfig, MultitaskModel, has_fast_bfloat16
 from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import BUILD, DATA, RESULTS
@@ -253,7 +258,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(
-        "tiny-pretrained", "handbook", epochs=2, lr_factor=20, max_length=64, train_sample=800,
+        "tiny-pretrained", "handbook", epochs=2, lr_factor=30, max_length=64, train_sample=800,
         threads=1, seconds=32,
     ),
     "laptop": Profile(
@@ -282,21 +287,68 @@ def run_experiment(
     store: RunStore,
     on_epoch: Callable[[dict], None] | None = None,
     save_model: str | Path | None = None,
+    wait: bool = True,
 ) -> Run:
     """Train one configuration and store the run, or return it where it is stored already.
+
+    An unfinished run goes on from its last checkpoint in the store, to the same bits on a CPU with
+    the same number of threads.
 
     Args:
         on_epoch: called with each epoch's history entry while it trains.
         save_model: folder for the best epoch's model; a stored run is then trained again.
+        wait: for another process that trains this run, and take its result.
 
     Raises:
         ConfigError: if the corpus lacks a training or development set of one of the tasks.
-        RunError: if a loss becomes infinite or NaN.
+        NumericalError: if a loss or a gradient becomes infinite or NaN.
+        RunError: if the memory does not suffice, or the store cannot be written to.
+        BusyError: if another process trains the run and `wait` is False.
+        Stopped: after Ctrl-C or SIGTERM, the state saved.
     """
     encoder_sha = encoder_hash(config.encoder)
     key = run_key(config.as_dict(), corpus.fingerprint, encoder_sha, STUDY_VERSION)
     if not save_model and (run := store.get(key)):
         return run
+    with store.lock(key, wait):
+        if not save_model and (run := store.get(key)):  # trained by another process meanwhile
+            return run
+        folder = store.checkpoint_folder(config.as_dict(), key)
+        if save_model:  # apart: this one keeps the best epoch's model as well
+            folder = folder.with_name(f"{folder.name}-model")
+        checkpoint = Checkpoint(folder)
+        try:
+            run = _train_run(
+                config, corpus, encoder_sha, key, checkpoint, on_epoch, bool(save_model)
+            )
+        except NumericalError as error:
+            kept = checkpoint.path if checkpoint.path.exists() else "none yet"
+            raise NumericalError(f"{error}. Last good checkpoint: {kept}") from None
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise RunError(
+                f"row {config.row}: out of memory with encoder {config.encoder}, batch size "
+                f"{config.batch_size} and sentences of up to {config.max_length} tokens; lower "
+                "JOBS (runs at a time) or choose a smaller ENCODER"
+            ) from error
+        if save_model:
+            _move_model(folder / "model", Path(save_model))
+        store.put(run)
+        checkpoint.remove()
+        return run
+
+
+def _train_run(
+    config: ExperimentConfig,
+    corpus: Corpus,
+    encoder_sha: str,
+    key: str,
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[dict], None] | None,
+    save_model: bool,
+) -> Run:
+    """Train from the checkpoint, or from the start, to the end."""
     started = time.perf_counter()
     torch.manual_seed(config.seed)
     encoder, tokenizer = load_encoder(config.encoder)
@@ -308,8 +360,7 @@ def run_experiment(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
-    # Every sentence count makes a new bfloat16 kernel; a thousand of them kept take 1 GB.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    noise = torch.Generator().manual_seed(config.seed)
     trainer = Trainer(
         model,
         train,
@@ -321,18 +372,52 @@ def run_experiment(
         weighting=WEIGHTINGS[config.weighting],
         batch_size=config.batch_size,
         seed=config.seed,
-        terms=_loss_terms(config),
+        terms=_loss_terms(config, noise),
         class_weights=_class_weights(config, train, device),
+        generators={"smoothness": noise},
     )
-    fit = trainer.fit(
-        dev,
-        {name: _sample(split, config.train_sample) for name, split in train.items()},
-        epochs=config.epochs,
-        max_steps=config.max_steps,
-        on_epoch=on_epoch,
-        on_best=(lambda: model.save(save_model, tokenizer)) if save_model else None,
-    )
-    run = Run(
+    before = {"seconds": 0.0, "resumes": 0}
+    if state := checkpoint.load():
+        before = {"seconds": state["seconds"], "resumes": state["resumes"] + 1}
+        trainer.load_state_dict(state)
+
+    def seconds() -> float:
+        return before["seconds"] + time.perf_counter() - started
+
+    def save() -> None:
+        checkpoint.save(trainer.state_dict() | before | {"seconds": seconds()})
+
+    def after_step() -> None:
+        if signals.asked:
+            raise Stopped
+        if checkpoint.due():
+            save()
+
+    def after_epoch(entry: dict) -> None:
+        save()
+        if on_epoch:
+            on_epoch(entry)
+
+    with StopSignals(now=lambda: trainer.evaluating) as signals:
+        try:
+            fit = trainer.fit(
+                dev,
+                {name: _sample(split, config.train_sample) for name, split in train.items()},
+                epochs=config.epochs,
+                max_steps=config.max_steps,
+                on_step=after_step,
+                on_epoch=after_epoch,
+                on_best=(lambda: model.save(checkpoint.folder / "model", tokenizer))
+                if save_model
+                else None,
+            )
+        except Stopped:
+            save()
+            raise Stopped(
+                f"row {config.row}, seed {config.seed}: stopped after step {trainer.steps}, "
+                f"kept in {checkpoint.folder}"
+            ) from None
+    return Run(
         config=config.as_dict(),
         metrics={"best": fit.best, "last": fit.last},
         history=fit.history,
@@ -350,8 +435,13 @@ def run_experiment(
             },
             "encoder": {"name": config.encoder, "sha256": encoder_sha},
             "steps": trainer.steps,
+            # Tasks whose best epoch predicts the same for every development example.
+            "constant_predictions": [
+                name for name, logits in fit.logits.items() if is_constant(BY_NAME[name], logits)
+            ],
             "parameters": sum(p.numel() for p in model.parameters()),
-            "seconds": round(time.perf_counter() - started, 1),
+            "seconds": round(seconds(), 1),
+            "resumes": before["resumes"],
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "threads": torch.get_num_threads(),
             "precision": "bfloat16" if model.bfloat16 else "float32",
@@ -361,8 +451,22 @@ def run_experiment(
         },
         key=key,
     )
-    store.put(run)
-    return run
+
+
+def _out_of_memory(error: Exception) -> bool:
+    words = ("can't allocate memory", "not enough memory")  # of torch's allocator on the CPU
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        word in str(error) for word in words
+    )
+
+
+def _move_model(source: Path, target: Path) -> None:
+    """Put a finished model in its place, its weights last: a folder with weights is whole."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+        unfinished = target / f"{path.name}.tmp"
+        shutil.copyfile(path, unfinished)  # not a rename: the disk may be another
+        os.replace(unfinished, target / path.name)
 
 
 def tokenized(
@@ -401,12 +505,11 @@ def _sample(split: TokenizedSplit, size: int | None) -> TokenizedSplit:
     return split.take(order[:size])
 
 
-def _loss_terms(config: ExperimentConfig) -> dict:
+def _loss_terms(config: ExperimentConfig, noise: torch.Generator) -> dict:
     terms = {}
     if config.penalty is not None:
         terms["similarity"] = [penalty_term("similarity", config.penalty, config.penalty_strength)]
     if config.smoothness:
-        noise = torch.Generator().manual_seed(config.seed)
         terms["sentiment"] = [smoothness_term(config.smoothness, noise)]
     return terms
 
@@ -557,24 +660,36 @@ def run_all(
 
 
 def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -> None:
-    """Train in worker processes; after Ctrl-C or a fault the finished runs are stored."""
-    done = 0
+    """Train in worker processes; after Ctrl-C or a fault the finished runs are stored, and of
+    those under way the last state."""
+    done, total = 0, len(configs)
     # Spawned, not forked: a forked child would inherit torch's thread pool in an unknown state.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        min(jobs, len(configs)), context, initializer=_start_worker, initargs=(threads,)
+        min(jobs, total), context, initializer=_start_worker, initargs=(threads,)
     )
     try:
-        futures = [pool.submit(_train_one, config, data, store) for config in configs]
-        for future in as_completed(futures):
-            done += 1
-            print(f"[{done}/{len(configs)}] {future.result()}", flush=True)
+        # What another process trains is left for the end: it may then be there.
+        for wait in (False, True):
+            futures = {pool.submit(_train_one, c, data, store, wait): c for c in configs}
+            configs = []
+            for future in as_completed(futures):
+                if (line := future.result()) is None:
+                    configs.append(futures[future])
+                    continue
+                done += 1
+                print(f"[{done}/{total}] {line}", flush=True)
+    except BrokenProcessPool as error:
+        _stop(pool)
+        raise RunError(
+            f"a training process was killed, perhaps for want of memory; lower JOBS. {done} of "
+            f"{total} runs are finished and stored in {store.directory}; the same command goes on "
+            "from the last checkpoints"
+        ) from error
     except KeyboardInterrupt:
         _stop(pool)
-        print(
-            f"\nStopped: {done} of {len(configs)} runs are finished and stored in", store.directory
-        )
-        print("The same command goes on from there.")
+        print(f"\nStopped: {done} of {total} runs are finished and stored in {store.directory};")
+        print("those under way are kept there as well. The same command goes on.", flush=True)
         raise
     except BaseException:
         _stop(pool)
@@ -594,20 +709,32 @@ def _start_worker(threads: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+STOP_SECONDS = 60.0  # for the workers to save the state of their runs
+
+
 def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once: an unfinished run leaves nothing behind."""
-    for process in (pool._processes or {}).values():
-        process.terminate()
+    """End the workers, which save the state of their runs first."""
+    workers = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        worker.kill()
 
 
-def _train_one(config: ExperimentConfig, data: str, store: RunStore) -> str:
-    """One run in a worker process; returns the line that reports it."""
+def _train_one(config: ExperimentConfig, data: str, store: RunStore, wait: bool) -> str | None:
+    """One run in a worker process; returns the line that reports it, None where it is busy."""
     try:
-        run = run_experiment(config, _corpus(data), store)
+        return summary(run_experiment(config, _corpus(data), store, wait=wait))
+    except BusyError:
+        return None
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        os._exit(1)  # at once: the pool may have handed the next run to this process already
     except HandbookError as error:
         raise type(error)(f"row {config.row}, seed {config.seed}: {error}") from None
-    return summary(run)
 
 
 @lru_cache(maxsize=1)
@@ -622,7 +749,9 @@ def summary(run: Run) -> str:
         for name, values in run.metrics["best"]["dev"].items()
     )
     config = run.config
+    constant = run.provenance.get("constant_predictions")
+    warning = f"; constant predictions: {', '.join(constant)}" if constant else ""
     return (
         f"{config['row']} {config['name']}, seed {config['seed']}: dev {scores} "
-        f"({run.provenance['steps']} steps, {run.provenance['seconds']:.0f} s)"
+        f"({run.provenance['steps']} steps, {run.provenance['seconds']:.0f} s){warning}"
     )
