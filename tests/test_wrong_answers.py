@@ -18,7 +18,7 @@ import pytest
 
 from mtl_lib import checks
 from mtl_lib.checks import EXERCISES
-from mtl_lib.checks.framework import judge
+from mtl_lib.checks.framework import _outcomes, judge
 
 CHAPTERS = sorted(p.stem for p in (Path(__file__).parent / "wrong_answers").glob("chapter_*.py"))
 BANKS = {name: importlib.import_module(f"wrong_answers.{name}") for name in CHAPTERS}
@@ -63,6 +63,7 @@ def test_the_bank_is_large_enough(capsys):
 @pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
 def test_an_exercise_tells_its_reference_and_its_mistakes_apart(exercise):
     assert judge(exercise, exercise.reference).passed
+    assert all(outcome.error is None for outcome in _outcomes(exercise))
     assert len(exercise.mistakes) >= 2 or exercise.chapter == 0
     for mistake in exercise.mistakes:
         assert judge(exercise, copy.deepcopy(mistake.wrong)).mistake == mistake.says

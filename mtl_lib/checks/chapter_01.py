@@ -48,6 +48,7 @@ number is it in the code?
     cases=(
         Case("5 tokens, D = 4", _scores_asks(5, 4, seed=1)),
         Case("two sentences, three heads", _scores_asks(2, 3, 5, 4, seed=3)),
+        Case("three sentences, no heads", _scores_asks(3, 5, 4, seed=13)),
         Case("D = 1", _scores_asks(2, 3, 4, 1, seed=5)),
         Case("D = 64", _scores_asks(2, 2, 3, 64, seed=7)),
         Case("one token", _scores_asks(3, 2, 1, 8, seed=9)),

@@ -86,6 +86,7 @@ documentation. `keepdim=True` saves you the broadcasting.
         Case("as many tokens as numbers", _norm_asks(draw(2, 5, 5, seed=3), 0.1)),
         Case("one vector", _norm_asks(draw(6, seed=4), 0.1)),
         Case("one token", _norm_asks(draw(1, 1, 4, seed=5))),
+        Case("small numbers, epsilon not given", _norm_asks(1e-3 * draw(2, 3, 8, seed=10))),
         Case("all numbers equal", _norm_asks(torch.full((2, 3, 8), 3.0))),
         Case(
             "gradients",
@@ -144,6 +145,10 @@ documentation. `keepdim=True` saves you the broadcasting.
         Mistake(
             lambda x, weight, bias, eps=1e-12: _normalised(x, weight, bias, eps, dims=(0,)),
             "Mean and variance are taken over the first dimension: take them over the last.",
+        ),
+        Mistake(
+            lambda x, weight, bias, eps=1e-5: layer_norm(x, weight, bias, eps),
+            "The epsilon is torch's 1e-5 where none is given: BERT's is 1e-12.",
         ),
         Mistake(
             lambda x, weight, bias, eps=1e-12: F.layer_norm(x, weight.shape, eps=eps),

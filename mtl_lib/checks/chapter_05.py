@@ -28,13 +28,15 @@ LABELS = {
 }
 
 
-def _loss_asks(task: Task, size: int, seed: int, scale: float = 2.0):
-    """Value and gradient of one task's loss."""
+def _loss_asks(
+    task: Task, size: int, seed: int, scale: float = 2.0, given: list[float] | None = None
+):
+    """Value and gradient of one task's loss, with the labels given or those above."""
     outputs = scale * draw(size, task.outputs, seed=seed)
 
     def ask(answer: Callable) -> dict:
         mask = torch.ones(task.sentences * size, 3).long()
-        labels = LABELS[task][:size].clone()
+        labels = LABELS[task][:size].clone() if given is None else torch.tensor(given)
         batch = Batch(task, [f"e{n}" for n in range(size)], mask.clone(), mask, labels)
         return with_gradient(lambda outputs: answer(outputs, batch), outputs=outputs)
 
@@ -119,6 +121,7 @@ like? `torch.nn.functional` has losses that take logits.
         Case("score, one example", _loss_asks(SIMILARITY, 1, 7)),
         Case("binary, four examples", _loss_asks(PARAPHRASE, 4, 8)),
         Case("score, four examples", _loss_asks(SIMILARITY, 4, 9)),
+        Case("score, labels from 0 to 1", _loss_asks(SIMILARITY, 3, 12, given=[0.0, 1.0, 0.0])),
         Case("classes, large outputs", _loss_asks(SENTIMENT, 6, 10, scale=200)),
         Case("binary, large outputs", _loss_asks(PARAPHRASE, 6, 11, scale=200)),
     ),

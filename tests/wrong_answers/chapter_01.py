@@ -95,6 +95,11 @@ def transposed_1_2(q, k):
     return q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
 
 
+@wrong("scores", "three sentences, no heads")
+def right_with_two_or_four_dimensions(q, k):
+    return q @ (k.T if k.dim() == 2 else k.transpose(2, 3)) / q.shape[-1] ** 0.5
+
+
 @wrong("scores", None)
 def elementwise(q, k):
     return q * k / math.sqrt(q.shape[-1])

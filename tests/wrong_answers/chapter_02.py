@@ -88,6 +88,11 @@ def rms(x, weight, bias, eps=1e-12):
     return x / (x.pow(2).mean(-1, True) + eps).sqrt() * weight + bias
 
 
+@wrong("layer_norm", "torch's 1e-5")
+def torchs_default(x, weight, bias, eps=1e-5):
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
 @wrong("layer_norm", None)
 def eps_ignored(x, weight, bias, eps=1e-12):
     return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
@@ -254,6 +259,13 @@ def padding_zeroed(state, ids, types):
 def norm_without_weights(state, ids, types):
     x = state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types]
     return (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) + 1e-12).sqrt()
+
+
+@wrong("embed", "torch's 1e-5")
+def torchs_epsilon(state, ids, types):
+    norm = torch.nn.LayerNorm(state[WORD].shape[1])
+    norm.weight.data, norm.bias.data = state[LN + ".weight"], state[LN + ".bias"]
+    return norm(state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types])
 
 
 @wrong("embed", None)

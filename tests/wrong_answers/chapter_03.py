@@ -266,6 +266,19 @@ def no_eps(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
 
 
 @wrong("adamw_step", None)
+def default_eps_1e_8(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, decay=0.0):
+    return literal(p, g, state, lr, betas, eps, decay)
+
+
+SEEN = {}
+
+
+@wrong("adamw_step", None)
+def states_by_shape(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    return literal(p, g, SEEN.setdefault(p.shape, {}), lr, betas, eps, decay)
+
+
+@wrong("adamw_step", None)
 def eps_1e_8(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         return p
