@@ -163,3 +163,16 @@ def test_a_comparing_model_is_saved_and_loaded(tmp_path):
     loaded, _ = load_model(tmp_path)
     batch = small_splits()["similarity"].batch([0, 1, 2])
     assert torch.equal(model(batch), loaded(batch))
+
+
+def test_bfloat16_products_stay_close_and_leave_weights_and_vectors_in_float32():
+    model = small_model().eval()
+    batch = small_splits()["paraphrase"].batch([0, 1, 2])
+    (exact,) = model.vectors([batch])
+    model.bfloat16 = True
+    (rounded,) = model.vectors([batch])
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
+    model(batch).sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
