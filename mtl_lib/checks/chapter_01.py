@@ -146,7 +146,8 @@ Write `mask_scores(s, mask)`: give padding such low scores that the softmax make
   padding tokens may go on asking.
 - Return the masked scores, `[B, A, L, L]`, still before the softmax. The check looks at
   `mask_scores(s, mask).softmax(dim=-1)`, so any number that is low enough will do.
-- A sentence of padding only must not become NaN. Leave `s` itself as it is.
+- A sentence of padding only must not become NaN. Leave `s` itself as it is. Gradients flow back
+  to it.
 """,
     hint="""
 Bring the mask to a shape that broadcasts over heads and queries, `[B, 1, 1, L]`. `torch.finfo`

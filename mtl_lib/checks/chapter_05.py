@@ -180,6 +180,10 @@ like? `torch.nn.functional` has losses that take logits.
             "The binary loss is a squared error: cross-entropy is asked for.",
         ),
         Mistake(
+            _loss(binary=lambda z, y: F.binary_cross_entropy(z.softmax(dim=1).squeeze(1), y)),
+            "A softmax over one output is always 1: one output takes a sigmoid.",
+        ),
+        Mistake(
             _loss(classes=lambda z, y: -z.softmax(dim=1)[range(len(y)), y].mean()),
             "The logarithm is missing from the cross-entropy.",
         ),

@@ -164,6 +164,19 @@ def in_place_moments(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0
     return new
 
 
+@right("adamw_step")
+def count_in_float32(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    if not state:
+        state.update(t=torch.tensor(0.0), m=torch.zeros(p.shape), v=torch.zeros(p.shape))
+    state["t"] += 1
+    state["m"] = torch.lerp(state["m"].to(g), g, 1 - betas[0])
+    state["v"] = state["v"] * betas[1] + (1 - betas[1]) * g.square()
+    m, v = state["m"] / (1 - betas[0] ** state["t"]), state["v"] / (1 - betas[1] ** state["t"])
+    return p - lr * (decay * p + m / (eps + v.sqrt()))
+
+
 def _moments(g, state, betas):
     state["t"] = state.get("t", 0) + 1
     state["m"] = betas[0] * state.get("m", 0) + (1 - betas[0]) * g
@@ -205,7 +218,7 @@ def decay_after(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     return p - lr * decay * p
 
 
-@wrong("adamw_step", None)
+@wrong("adamw_step", "bias-corrected rate")
 def decay_times_corrected_rate(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         return p

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import torch
+from scipy import stats
 from sklearn import metrics
 from wrong_answers.bank import Bank
 
@@ -589,6 +590,13 @@ def sorts(a, b, draws=2000):
         gains.append(np.mean(b[i]) - np.mean(a[i]))
     gains.sort()
     return [gains[int(0.025 * draws)], gains[int(0.975 * draws)]]
+
+
+@right("paired_bootstrap")
+def by_scipy(a, b, draws=2000):
+    d = b.astype(float) - a.astype(float)
+    found = stats.bootstrap((d,), np.mean, n_resamples=draws, method="percentile", batch=1000)
+    return found.confidence_interval
 
 
 @right("paired_bootstrap")
