@@ -66,8 +66,9 @@ _RANDOM = _normal(7, seed=1), -2 * _normal(7, seed=1) + 3 * _normal(7, seed=2)
 
 
 def _ask_short(answer: Callable) -> list[Tensor]:
-    """The same pair at every length, in units of the length."""
-    return [tensor(call(answer, *(s * g for g in _RANDOM))) / s for s in _LENGTHS]
+    """A pair in conflict and one that agrees, at every length, in units of the length."""
+    pairs = [(sign * s * _RANDOM[0], s * _RANDOM[1]) for s in _LENGTHS for sign in (1, -1)]
+    return [tensor(call(answer, *pair)) / pair[1].norm() for pair in pairs]
 
 
 PROJECT = Exercise(
@@ -262,8 +263,9 @@ _TWO = [[1], [0]]
 
 
 def _ask_short_rows(answer: Callable) -> list[Tensor]:
-    """The same three tasks at every length, in units of the length."""
-    return [tensor(call(answer, s * _THREE, _FORWARD)) / s for s in _LENGTHS]
+    """Three tasks, and three of which two agree, at every length, in units of the length."""
+    triples = (_THREE, torch.cat([_THREE[:2], -_THREE[1:2] + 0.1 * _THREE[2:]]))
+    return [tensor(call(answer, s * g, _FORWARD)) / s for s in _LENGTHS for g in triples]
 
 
 PCGRAD = Exercise(
@@ -381,8 +383,9 @@ def _weights_with_epsilon(small: float) -> Callable:
 
 
 def _ask_short_gram(answer: Callable) -> list[Tensor]:
-    """The same three tasks at every length; the weights do not depend on it."""
-    return [tensor(call(answer, s**2 * _gram(_THREE), _FORWARD)) for s in _LENGTHS]
+    """Three tasks, and three of which two agree; the weights do not depend on the length."""
+    triples = (_THREE, torch.cat([_THREE[:2], -_THREE[1:2] + 0.1 * _THREE[2:]]))
+    return [tensor(call(answer, s**2 * _gram(g), _FORWARD)) for s in _LENGTHS for g in triples]
 
 
 def _weights_of_the_original(gram: Tensor, order: Order) -> Tensor:

@@ -583,7 +583,7 @@ class _Network(nn.Module):
         self.inner, self.outer = nn.Linear(hidden, 6), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.outer(torch.tanh(self.inner(self.dropout(2 * x).mean(dim=1))))
+        return 5 * self.outer(torch.tanh(self.inner(self.dropout(2 * x).mean(dim=1))))
 
 
 def _ask_penalty(
@@ -594,7 +594,7 @@ def _ask_penalty(
     def ask(answer: Callable) -> dict:
         torch.manual_seed(seed)
         model = _Network(4).train(training)
-        x, start = _normal(3, 2, 4, seed=seed), noise * radius * _normal(3, 2, 4, seed=seed + 1)
+        x, start = _normal(5, 2, 4, seed=seed), noise * radius * _normal(5, 2, 4, seed=seed + 1)
         for p in model.parameters():
             p.grad = torch.ones_like(p)  # of another loss
         torch.manual_seed(0)
@@ -669,14 +669,18 @@ predictions; return the divergence between the prediction at the point reached a
         ),
         Mistake(
             _from_x_itself,
-            "It comes out as 0: at x itself the divergence and its gradient vanish, so that a "
-            "search which starts there cannot leave.",
+            "It comes out as 0, as for a search that starts at x itself, where the divergence and "
+            "its gradient vanish.",
         ),
         Mistake(
             _smart_variant(
                 step=_step(_largest_of_sentence, project=lambda stepped, x, _, radius: stepped)
             ),
             "Nothing brings the point back into the ball.",
+        ),
+        Mistake(
+            _smart_variant(step=_step(lambda gradient: torch.ones(1).double())),
+            "The gradient is not divided by its size, so the length of the step is left to chance.",
         ),
         Mistake(
             _smart_variant(step=_step(_largest_of_sentence, uphill=-1)),

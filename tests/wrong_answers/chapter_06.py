@@ -114,6 +114,12 @@ def a_clear_conflict_only(g_i, g_j):
     return g_i - dot / torch.dot(g_j, g_j) * g_j if dot < -1e-6 else g_i
 
 
+@wrong("project", None)
+def unless_they_clearly_agree(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i if dot >= 1 or not g_j.any() else g_i - dot / torch.dot(g_j, g_j) * g_j
+
+
 @wrong("project", "changes its input `g_i` in place")
 def writes_into_g_i(g_i, g_j):
     dot = torch.dot(g_i, g_j)

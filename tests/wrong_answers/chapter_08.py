@@ -584,13 +584,36 @@ def random_smoothing(model, x, start, step_size, radius):
     return kl(model(x + start.clamp(-radius, radius)), model(x))
 
 
-@wrong("smart_penalty", "a search which starts there")
+@wrong("smart_penalty", "a search that starts at x itself")
 @in_eval
 def starts_at_x(model, x, start, step_size, radius):
     point = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
     worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
     return kl(model(worst), model(x))
+
+
+@wrong("smart_penalty", "not divided by its size")
+@in_eval
+def gradient_as_it_is(model, x, start, step_size, radius):
+    point = (x + start).requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
+    return kl(model(x + (start + step_size * grad).clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def multiplied_by_its_size(model, x, start, step_size, radius):
+    point = (x + start).requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
+    change = start + step_size * grad * per_sentence(grad)
+    return kl(model(x + change.clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def mean_of_the_wrong_axis(model, x, start, step_size, radius):
+    return penalty(model, x, start, step_size, radius) * len(x) / model(x).shape[1]
 
 
 @wrong("smart_penalty", "back into the ball")
@@ -630,7 +653,7 @@ def clears_what_was_there(model, x, start, step_size, radius):
     return value
 
 
-@wrong("smart_penalty", "a search which starts there")
+@wrong("smart_penalty", "a search that starts at x itself")
 @in_eval
 def compares_x_with_itself(model, x, start, step_size, radius):
     return kl(model(x), model(x))
