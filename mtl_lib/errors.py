@@ -3,6 +3,8 @@
 The command line prints them as one line; everything else is a bug and keeps its traceback.
 """
 
+import errno
+
 
 class HandbookError(Exception):
     """Base of every expected fault."""
@@ -22,3 +24,33 @@ class ConfigError(HandbookError):
 
 class RunError(HandbookError):
     """A stored run is missing or damaged, or a run cannot go on."""
+
+
+class NumericalError(RunError):
+    """A loss or a gradient is infinite or not a number."""
+
+
+class BusyError(RunError):
+    """Another process trains this run."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or set MTL_BUILD to a folder on another disk",
+    errno.EDQUOT: "free some of your quota, or set MTL_BUILD to a folder on another disk",
+    errno.EFBIG: "raise the limit on file sizes (`ulimit -f`)",
+    errno.EROFS: "choose a folder that can be written to; MTL_BUILD moves build/",
+    errno.EACCES: "choose a folder that you may read and write; MTL_BUILD moves build/",
+    errno.EPERM: "choose a folder that you may read and write; MTL_BUILD moves build/",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+}
+
+
+def explain(error: Exception) -> str:
+    """What the operating system refused, in words, and what to do about it."""
+    number = getattr(error, "errno", None)
+    words = getattr(error, "strerror", None) or str(error)
+    for code, remedy in _REMEDIES.items():
+        # safetensors passes the system's fault on as text: "... (os error 28)".
+        if number == code or f"(os error {code})" in words:
+            return f"{words}; {remedy}"
+    return words

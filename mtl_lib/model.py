@@ -174,6 +174,25 @@ class MultitaskModel(nn.Module):
             self._memory.update(zip(new, map(torch.clone, vectors), strict=True))
         return torch.stack([self._memory[key] for key in keys])
 
+    def remembered(self) -> dict[str, Tensor]:
+        """What a frozen encoder remembers: token ids of M sentences one after the other, their
+        lengths `[M]` and vectors `[M, H]`; empty if nothing."""
+        if not self._memory:
+            return {}
+        tokens = [torch.frombuffer(bytearray(key), dtype=torch.int64) for key in self._memory]
+        lengths = torch.tensor([len(row) for row in tokens])
+        vectors = torch.stack(list(self._memory.values()))
+        return {"tokens": torch.cat(tokens), "lengths": lengths, "vectors": vectors}
+
+    def remember(self, state: dict[str, Tensor]) -> None:
+        """Undo `remembered`."""
+        self._memory.clear()
+        if state:
+            rows = state["tokens"].split(state["lengths"].tolist())
+            vectors = state["vectors"].to(self.encoder.pooler.dense.weight.device)
+            keys = (row.numpy().tobytes() for row in rows)
+            self._memory.update(zip(keys, map(torch.clone, vectors), strict=True))
+
     def classify(self, task: Task, vectors: Tensor) -> Tensor:
         """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
 

@@ -2,18 +2,33 @@
 
 A run is found again by its key: the hash of everything that decides its numbers. No sentence
 is stored, only ids, labels and scores.
+
+    3.2-seed0-KEY/         run.json, predictions.npz
+    splits/HASH.npz        development ids and labels, equal for all runs of a corpus
+    checkpoints/           runs under way (`checkpoint.py`)
+    locks/                 who trains what; empty files
+    damaged/               what was found not to be what had been written
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import struct
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from mtl_lib.errors import RunError
+from mtl_lib.errors import BusyError, RunError, explain
 
 FIELDS = ("config", "metrics", "history", "provenance", "key")
 
@@ -57,76 +72,219 @@ def run_key(config: dict, corpus: str, encoder: str, version: int) -> str:
 
 
 class RunStore:
-    """A folder of runs; a run is there whole or not at all.
+    """A folder of runs that several processes may share; a run is there whole or not at all.
 
-    The development ids and labels, equal for all runs of a corpus, are kept once in `splits/`.
+    Every run carries its SHA-256. One that does not have it is set aside in `damaged/` with a
+    message: it is never read, and never removed.
     """
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
 
     def get(self, key: str) -> Run | None:
-        """The run with this key, or None.
+        """The whole run with this key, or None.
 
         Raises:
-            RunError: if its files are damaged.
+            RunError: if its files cannot be read, or a damaged one cannot be set aside.
         """
-        found = sorted(self.directory.glob(f"*-{key}/run.json"))
-        return self._read(found[0].parent) if found else None
+        folders = (path.parent for path in self.directory.glob(f"[!.]*-{key}/run.json"))
+        return next(filter(None, map(self._whole, sorted(folders))), None)
 
     def put(self, run: Run) -> Path:
-        """Store a finished run and return its folder; a run already there is left as it is."""
-        name = f"{run.config['row']}-seed{run.config['seed']}-{run.key}"
-        folder = self.directory / name
-        if folder.exists():
-            return folder
-        unfinished = self.directory / f".{name}.{os.getpid()}.tmp"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        splits = {task: self._put_split(run.ids[task], run.labels[task]) for task in run.ids}
-        record = {name: getattr(run, name) for name in FIELDS} | {"splits": splits}
-        (unfinished / "run.json").write_text(json.dumps(record, indent=1) + "\n")
-        np.savez_compressed(unfinished / "predictions.npz", **run.predictions)
+        """Store a finished run and return its folder; a whole run already there is left as it is.
+
+        Raises:
+            RunError: if it cannot be written; nothing is then left of it.
+        """
+        folder = self.directory / self.name(run.config, run.key)
+        unfinished = self.directory / f".{folder.name}.{os.getpid()}.tmp"
         try:
-            unfinished.rename(folder)
-        except OSError:  # another process stored the same run first
-            shutil.rmtree(unfinished)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            splits = {task: self._put_split(run.ids[task], run.labels[task]) for task in run.ids}
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            np.savez_compressed(unfinished / "predictions.npz", **run.predictions)
+            record = {name: getattr(run, name) for name in FIELDS} | {"splits": splits}
+            record["predictions_sha256"] = _sha256((unfinished / "predictions.npz").read_bytes())
+            record["sha256"] = _seal(record)
+            (unfinished / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+            for path in unfinished.iterdir():
+                _to_disk(path)
+            with self._moving():
+                if self._whole(folder) is None:
+                    unfinished.rename(folder)
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be written: {explain(error)}") from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
     def runs(self, **match) -> list[Run]:
-        """All runs whose configuration has these values, by row and seed.
+        """All whole runs whose configuration has these values, by row and seed.
 
         `store.runs(row="3.2", profile="quick")` gives every seed of that row.
         """
-        runs = [self._read(path.parent) for path in self.directory.glob("[!.]*/run.json")]
+        folders = (path.parent for path in self.directory.glob("[!.]*/run.json"))
+        runs = filter(None, map(self._whole, folders))
         chosen = [r for r in runs if all(r.config[k] == v for k, v in match.items())]
         return sorted(chosen, key=lambda r: (_row_order(r.config["row"]), r.config["seed"], r.key))
 
+    @staticmethod
+    def name(config: dict, key: str) -> str:
+        """The name of a run's folder: row, seed and key.
+
+        Raises:
+            RunError: if it would lead out of the store.
+        """
+        name = f"{config['row']}-seed{config['seed']}-{key}"
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise RunError(f"{name!r} cannot be a folder's name; give the row a plain one")
+        return name
+
+    def checkpoint_folder(self, config: dict, key: str) -> Path:
+        """Where the run keeps its state while it trains."""
+        return self.directory / "checkpoints" / self.name(config, key)
+
+    @contextmanager
+    def lock(self, key: str, wait: bool = True) -> Iterator[None]:
+        """Hold the run with this key: one process trains it. The system frees what a killed
+        process held.
+
+        Raises:
+            BusyError: if another process holds it and `wait` is False.
+        """
+        lock = self._file_lock(key)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if not wait:
+                raise BusyError(f"run {key}: another process trains it") from None
+            print(f"run {key}: another process trains it; waiting for it", file=sys.stderr)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _moving(self) -> FileLock:
+        """Held while a run's folder comes or goes."""
+        return self._file_lock("moving")
+
+    def _file_lock(self, name: str) -> FileLock:
+        folder = self.directory / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be made: {explain(error)}") from error
+        return FileLock(folder / f"{name}.lock")
+
     def _put_split(self, ids: list[str], labels: np.ndarray) -> str:
-        digest = hashlib.sha256("\n".join(ids).encode() + labels.tobytes()).hexdigest()[:16]
+        digest = _split_digest(ids, labels)
         path = self.directory / "splits" / f"{digest}.npz"
-        if not path.exists():
+        if not path.exists() or self._split(digest) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_name(f".{digest}.{os.getpid()}.tmp.npz")
-            np.savez_compressed(unfinished, ids=np.array(ids), labels=labels)
-            os.replace(unfinished, path)
+            try:
+                np.savez_compressed(unfinished, ids=np.array(ids), labels=labels)
+                _to_disk(unfinished)
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
         return digest
 
-    def _read(self, folder: Path) -> Run:
+    def _whole(self, folder: Path) -> Run | None:
+        """The run in a folder, or None where there is none that is whole."""
+        try:
+            return self._read(folder)
+        except FileNotFoundError:
+            if not folder.exists():  # set aside by another process just now
+                return None
+            fault = "a file is missing"
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be read: {explain(error)}") from error
+        except _Damaged as error:
+            fault = str(error)
+        self._set_aside(folder, fault)
+        return None
+
+    def _read(self, folder: Path) -> Run | None:
         try:
             record = json.loads((folder / "run.json").read_text())
-            splits = record.pop("splits")
-            ids, labels = {}, {}
-            for task, digest in splits.items():
-                with np.load(self.directory / "splits" / f"{digest}.npz") as split:
-                    ids[task], labels[task] = split["ids"].tolist(), split["labels"]
-            with np.load(folder / "predictions.npz") as file:
+            content = (folder / "predictions.npz").read_bytes()
+            # Runs of study version 2 and before are without.
+            if (seal := record.pop("sha256", None)) and seal != _seal(record):
+                raise _Damaged("run.json does not have its hash")
+            if record.pop("predictions_sha256", _sha256(content)) != _sha256(content):
+                raise _Damaged("predictions.npz does not have its hash")
+            with np.load(folder / "predictions.npz", allow_pickle=False) as file:
                 predictions = {task: file[task] for task in file.files}
+            splits = {task: self._split(digest) for task, digest in record.pop("splits").items()}
+            if None in splits.values():
+                print(f"{folder}: left out, its development labels are missing", file=sys.stderr)
+                return None
+            ids = {task: ids for task, (ids, _) in splits.items()}
+            labels = {task: labels for task, (_, labels) in splits.items()}
             return Run(**record, predictions=predictions, labels=labels, ids=ids)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _FAULTS as error:
+            raise _Damaged(f"{type(error).__name__}: {error}") from error
+
+    def _split(self, digest: str) -> tuple[list[str], np.ndarray] | None:
+        """Ids and labels, or None; a damaged file is set aside, and the next run writes it anew."""
+        path = self.directory / "splits" / f"{digest}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as split:
+                ids, labels = split["ids"].tolist(), split["labels"]
+            if _split_digest(ids, labels) == digest:
+                return ids, labels
+            fault = "it does not have the hash that is its name"
+        except FileNotFoundError:
+            return None
+        except _FAULTS as error:
+            fault = f"{type(error).__name__}: {error}"
+        self._set_aside(path, fault)
+        return None
+
+    def _set_aside(self, path: Path, fault: str) -> None:
+        aside = self.directory / "damaged" / f"{path.name}.{time.time_ns()}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as error:
             raise RunError(
-                f"{folder}: damaged run ({error}); move the folder away and run again"
+                f"{path}: damaged ({fault}) and cannot be set aside: {explain(error)}"
             ) from error
+        print(f"{path}: damaged ({fault}); set aside as {aside}", file=sys.stderr)
+
+
+class _Damaged(Exception):
+    """Files that are not what was written."""
+
+
+# What reading a file raises that holds something else than what was written.
+_FAULTS = (
+    AttributeError, EOFError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError,
+    ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def _split_digest(ids: list[str], labels: np.ndarray) -> str:
+    return hashlib.sha256("\n".join(ids).encode() + labels.tobytes()).hexdigest()[:16]
+
+
+def _seal(record: dict) -> str:
+    """Hash of a record's content, whatever its layout in the file."""
+    return _sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _row_order(row: str) -> tuple:

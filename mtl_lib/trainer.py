@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -13,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mtl_lib.data import Batch, BatchStream, TokenizedSplit
-from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.evaluation import headline, metrics, predict
 from mtl_lib.joint import JointGradients
 from mtl_lib.model import MultitaskModel
@@ -59,6 +58,7 @@ class Trainer:
         seed: decides the order of the examples and of the projections.
         terms: extra loss terms by task: penalties, smoothness.
         class_weights: weights `[C]` of the cross-entropy by task.
+        generators: those that the terms draw from, so that a checkpoint holds them.
 
     Raises:
         ConfigError: if a training set is smaller than one batch.
@@ -75,6 +75,7 @@ class Trainer:
         seed: int,
         terms: dict[str, list[LossTerm]] | None = None,
         class_weights: dict[str, Tensor] | None = None,
+        generators: dict[str, torch.Generator] | None = None,
     ):
         shortest = min(train, key=lambda name: len(train[name]))
         self.steps_per_epoch = len(train[shortest]) // batch_size
@@ -94,8 +95,12 @@ class Trainer:
             for number, (name, split) in enumerate(train.items())
         }
         self.generator = torch.Generator().manual_seed(seed)
+        self.generators = {"surgery": self.generator} | (generators or {})
         self.gradients = None if model.frozen else JointGradients(model.encoder, len(train))
         self.steps = 0
+        self.result = Fit()  # of the epochs so far
+        self.evaluating = False  # then a `state_dict` is whole; in a step it is not
+        self._epoch: dict | None = None  # the sums of the epoch under way
 
     def step(self) -> tuple[dict[str, float], Tensor]:
         """One optimizer step on one batch of each task.
@@ -105,7 +110,8 @@ class Trainer:
             a frozen encoder).
 
         Raises:
-            RunError: if a loss is not finite, naming step, task and examples.
+            NumericalError: if a loss or a gradient is not finite, naming step, task and examples;
+                the parameters are then those of the step before.
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -115,16 +121,27 @@ class Trainer:
         if self.gradients is not None:
             gram = self.gradients.gram()
             self.gradients.combine(self.weighting(gram, self.generator))
-        values = losses.tolist()  # the one time in a step that the host waits for a GPU
-        for batch, value in zip(batches, values, strict=True):
-            if not np.isfinite(value):
-                raise RunError(
-                    f"step {self.steps + 1}: the {batch.task.name} loss is {value} on examples "
+        # The one time in a step that the host waits for a GPU.
+        values, sizes = torch.stack([losses.double(), self._gradient_sizes(gram)]).tolist()
+        for batch, value, size in zip(batches, values, sizes, strict=True):
+            if not np.isfinite([value, size]).all():
+                fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"
+                raise NumericalError(
+                    f"step {self.steps + 1}: the {batch.task.name} {fault} is "
+                    f"{size if np.isfinite(value) else value} on examples "
                     f"{', '.join(batch.ids)}; lower the learning rate"
                 )
         self.optimizer.step()
         self.steps += 1
         return dict(zip(self.streams, values, strict=True)), gram.cpu()
+
+    def _gradient_sizes(self, gram: Tensor) -> Tensor:
+        """Squared norm of each task's gradients, `[T]`, float64; not finite where one is not."""
+        heads = [
+            sum(p.grad.square().sum() for p in self.model.heads[name].parameters())
+            for name in self.streams
+        ]
+        return torch.stack(heads).double() + gram.diagonal().to(heads[0].device)
 
     def _backward(self, batches: list[Batch]) -> Tensor:
         """Fill in the gradients; returns the loss of each task, its terms included, `[T]`."""
@@ -156,68 +173,140 @@ class Trainer:
         *,
         epochs: int,
         max_steps: int | None = None,
+        on_step: Callable[[], None] | None = None,
         on_epoch: Callable[[dict], None] | None = None,
         on_best: Callable[[], None] | None = None,
     ) -> Fit:
-        """Train for some epochs, evaluating after each.
+        """Train for some epochs, evaluating after each; go on where `load_state_dict` left off.
 
         Args:
             dev: development split of each task.
             sample: the training examples on which training metrics are measured.
             epochs: passes over the shortest training set.
             max_steps: stop after this many steps, wherever that is.
-            on_epoch: called with each epoch's history entry.
+            on_step: called after each step, when `state_dict` is whole.
+            on_epoch: called with each epoch's history entry; `state_dict` is whole.
             on_best: called when an epoch is the best so far, the model as it then is.
         """
         total = min(epochs * self.steps_per_epoch, max_steps or sys.maxsize)
-        fit, best = Fit(), -np.inf
+        result = self.result
+        best = headline(result.best["dev"]) if result.best else -np.inf
         # disable=None: a bar where a person watches a terminal, none in a notebook or a log
-        with tqdm(total=total, unit="step", disable=None, leave=False) as bar:
-            while self.steps < total:
-                entry = self._epoch(min(self.steps_per_epoch, total - self.steps), bar)
-                entry["epoch"] = len(fit.history) + 1
-                logits, entry["dev"] = self._evaluate(dev)
-                _, entry["train"] = self._evaluate(sample)
-                fit.history.append(entry)
-                fit.last = {"train": entry["train"], "dev": entry["dev"]}
+        with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
+            while self.steps < total or self._epoch:
+                if not self._epoch:
+                    self._epoch = _new_epoch(min(self.steps_per_epoch, total - self.steps))
+                while self._epoch["done"] < self._epoch["steps"]:
+                    self._count_step()
+                    bar.update()
+                    if on_step:
+                        on_step()
+                logits, dev_metrics = self._evaluate(dev)
+                _, train_metrics = self._evaluate(sample)
+                entry = self._entry() | {"dev": dev_metrics, "train": train_metrics}
+                self._epoch = None
+                result.history.append(entry)
+                result.last = {"train": entry["train"], "dev": entry["dev"]}
                 if headline(entry["dev"]) > best:
-                    best, fit.best, fit.logits = headline(entry["dev"]), fit.last, logits
+                    best = headline(entry["dev"])
+                    result.best, result.logits = result.last, logits
                     if on_best:
                         on_best()
                 if on_epoch:
                     on_epoch(entry)
-        return fit
+        return result
 
-    def _epoch(self, steps: int, bar: tqdm) -> dict:
-        """Train for some steps: mean losses and the conflict between the task gradients."""
+    def _count_step(self) -> None:
+        """One step; its losses and conflicts go into the sums of the epoch."""
         started = time.perf_counter()
-        losses = defaultdict(float)
-        pairs = list(combinations(enumerate(self.streams), 2))
-        cosine, conflicts = defaultdict(float), defaultdict(float)
-        for _ in range(steps):
-            step_losses, gram = self.step()
-            for name, loss in step_losses.items():
-                losses[name] += loss / steps
-            if not self.model.frozen:
-                cos = cosines(gram)
-                for (i, a), (j, b) in pairs:
-                    cosine[f"{a}-{b}"] += cos[i, j].item() / steps
-                    conflicts[f"{a}-{b}"] += (gram[i, j].item() < 0) / steps
-            bar.update()
+        epoch = self._epoch
+        step_losses, gram = self.step()
+        for name, loss in step_losses.items():
+            epoch["loss"][name] = epoch["loss"].get(name, 0.0) + loss / epoch["steps"]
+        if not self.model.frozen:
+            cos = cosines(gram)
+            for (i, a), (j, b) in combinations(enumerate(self.streams), 2):
+                sums = epoch["conflict"].setdefault(f"{a}-{b}", {"cosine": 0.0, "rate": 0.0})
+                sums["cosine"] += cos[i, j].item() / epoch["steps"]
+                sums["rate"] += (gram[i, j].item() < 0) / epoch["steps"]
+        epoch["done"] += 1
+        epoch["seconds"] += time.perf_counter() - started
+
+    def _entry(self) -> dict:
+        """The epoch under way as an entry of the history: mean losses, conflict, time."""
+        sums = {name: self._epoch[name] for name in ("loss", "conflict", "seconds")}
+        return {"step": self.steps} | sums | {"epoch": len(self.result.history) + 1}
+
+    def state_dict(self) -> dict:
+        """All that decides the rest of the run, as dicts, tensors and what JSON can hold.
+
+        It is whole after a step and during an evaluation. What a frozen encoder remembers is part
+        of it: the last bits of a vector depend on the batch in which it was computed.
+        """
+        result = self.result
         return {
-            "step": self.steps,
-            "loss": dict(losses),
-            "conflict": {p: {"cosine": cosine[p], "rate": conflicts[p]} for p in cosine},
-            "seconds": time.perf_counter() - started,
+            "steps": self.steps,
+            "epoch": self._epoch,
+            "history": result.history,
+            "best": result.best,
+            "last": result.last,
+            "logits": {name: torch.from_numpy(rows) for name, rows in result.logits.items()},
+            "parameters": dict(self._parameters()),
+            "optimizer": {
+                name: self.optimizer.state[p]
+                for name, p in self._parameters()
+                if p in self.optimizer.state
+            },
+            "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
+            "generators": {name: g.get_state() for name, g in self.generators.items()},
+            "dropout": _dropout_state(self.device),
+            "memory": self.model.remembered(),
         }
 
+    def load_state_dict(self, state: dict) -> None:
+        """Stand where `state_dict` was taken, on the same data and with the same options."""
+        self.steps, self._epoch = state["steps"], state["epoch"]
+        logits = {name: rows.numpy() for name, rows in state["logits"].items()}
+        self.result = Fit(state["history"], state["best"], state["last"], logits)
+        with torch.no_grad():
+            for name, parameter in self._parameters():
+                parameter.copy_(state["parameters"][name])
+                if saved := state["optimizer"].get(name):
+                    self.optimizer.state[parameter] = {
+                        key: value.to(self.device) if isinstance(value, Tensor) else value
+                        for key, value in saved.items()
+                    }
+        for name, stream in self.streams.items():
+            stream.load_state_dict(state["streams"][name])
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["dropout"]["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["dropout"]["cuda"], self.device)
+        self.model.remember(state["memory"])
+
+    def _parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+
     def _evaluate(self, splits: dict[str, TokenizedSplit]) -> tuple[dict, dict]:
+        self.evaluating = True
         logits = {name: predict(self.model, split) for name, split in splits.items()}
+        self.evaluating = False
         scores = {
             name: metrics(split.task, logits[name], split.labels.numpy())
             for name, split in splits.items()
         }
         return logits, scores
+
+
+def _new_epoch(steps: int) -> dict:
+    return {"steps": steps, "done": 0, "loss": {}, "conflict": {}, "seconds": 0.0}
+
+
+def _dropout_state(device: torch.device) -> dict[str, Tensor]:
+    """The global generators, from which dropout draws."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def penalty_term(task_name: str, p: float, strength: float) -> LossTerm:

@@ -11,9 +11,9 @@ from mtl_lib.paths import ROOT
 FLOORS = (
     ("paths", "errors", "tasks"),
     ("corpus", "data", "bert", "packed", "joint", "pretrained"),
-    ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results"),
-    ("evaluation", "trainer"),
-    ("experiments", "figures"),
+    ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results", "studies"),
+    ("evaluation", "uncertainty", "checkpoint", "trainer"),
+    ("experiments", "claims", "figures"),
     ("notebooks", "handbook", "checks", "student", "cli"),
 )
 ORDER = [module for floor in FLOORS for module in floor]

@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtl_lib.errors import RunError
+from mtl_lib.errors import BusyError, RunError
 from mtl_lib.results import Run, RunStore, run_key
 
 
@@ -79,20 +80,81 @@ def test_an_unfinished_run_is_not_read(tmp_path):
     assert RunStore(tmp_path).runs() == []
 
 
-def test_a_damaged_run_is_named_and_left_in_place(tmp_path):
-    folder = RunStore(tmp_path).put(make_run())
-    text = (folder / "run.json").read_text()
-    (folder / "run.json").write_text(text[: len(text) // 2])
-    with pytest.raises(RunError, match="damaged run"):
-        RunStore(tmp_path).runs()
-    assert folder.is_dir()
+def cut_in_half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
-def test_a_run_without_its_predictions_is_damaged(tmp_path):
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, flip_a_byte, Path.unlink, Path.touch])
+@pytest.mark.parametrize("name", ["run.json", "predictions.npz"])
+def test_a_damaged_run_is_set_aside_with_a_message_and_can_be_stored_again(
+    tmp_path, capsys, name, damage
+):
     run, store = make_run(), RunStore(tmp_path)
-    (store.put(run) / "predictions.npz").unlink()
-    with pytest.raises(RunError, match=r"predictions\.npz"):
-        store.get(run.key)
+    folder = store.put(run)
+    whole = damage in (Path.touch,) or (name == "run.json" and damage is Path.unlink)
+    damage(folder / name)
+    assert (store.get(run.key) is not None) == (damage is Path.touch)
+    if not whole:
+        assert f"{folder}: damaged" in capsys.readouterr().err
+        assert len(list((tmp_path / "damaged").iterdir())) == 1  # nothing is thrown away
+        assert store.runs() == []
+    store.put(run)
+    assert same(store.get(run.key), run)
+
+
+def test_a_changed_number_is_damage(tmp_path, capsys):
+    run, store = make_run(pearson=0.5), RunStore(tmp_path)
+    path = store.put(run) / "run.json"
+    path.write_text(path.read_text().replace('"pearson": 0.5', '"pearson": 0.9'))
+    assert store.get(run.key) is None
+    assert "does not have its hash" in capsys.readouterr().err
+
+
+def test_a_run_from_before_the_hashes_is_read(tmp_path):
+    run, store = make_run(), RunStore(tmp_path)
+    path = store.put(run) / "run.json"
+    record = json.loads(path.read_text())
+    del record["sha256"], record["predictions_sha256"]
+    path.write_text(json.dumps(record))
+    assert same(store.get(run.key), run)
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, flip_a_byte, Path.unlink])
+def test_damaged_labels_come_back_with_the_next_run_and_serve_all(tmp_path, capsys, damage):
+    first, second = make_run("3.1"), make_run("3.2")
+    store = RunStore(tmp_path)
+    store.put(first), store.put(second)
+    (split,) = (tmp_path / "splits").glob("*.npz")
+    damage(split)
+    assert store.runs() == []
+    assert "development labels are missing" in capsys.readouterr().err
+    store.put(first)
+    assert [run.key for run in store.runs()] == [first.key, second.key]
+
+
+def test_a_row_that_leads_out_of_the_store_is_refused(tmp_path):
+    with pytest.raises(RunError, match="cannot be a folder's name"):
+        RunStore(tmp_path / "runs").put(make_run("../3.1"))
+    assert not list(tmp_path.glob("**/run.json"))
+
+
+def test_a_run_is_locked_for_one_process_at_a_time(tmp_path):
+    store = RunStore(tmp_path)
+    with store.lock("k"):
+        with store.lock("other", wait=False):
+            pass
+        with pytest.raises(BusyError, match="another process trains it"):
+            with store.lock("k", wait=False):
+                pass
+    with store.lock("k", wait=False):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -115,4 +177,5 @@ def test_a_run_holds_no_sentence(tmp_path):
     folder = RunStore(tmp_path).put(replace(make_run(), key="k"))
     assert set(json.loads((folder / "run.json").read_text())) == {
         "config", "metrics", "history", "provenance", "key", "splits",
+        "sha256", "predictions_sha256",
     }  # fmt: skip
