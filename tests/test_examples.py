@@ -1,0 +1,63 @@
+"""Examples by id, as plain text."""
+
+import pytest
+
+from mtl_lib import examples
+from mtl_lib.data import Corpus, PairExample, SentenceExample
+from mtl_lib.errors import CorpusError
+from mtl_lib.examples import show_examples
+
+
+def corpus() -> Corpus:
+    splits = {
+        "sentiment": {
+            "dev": [SentenceExample("a1", "A fine <b>film</b>.", 3, ("plain",))],
+            "test": [SentenceExample("a2", "A dull\x1b[31m film.", None)],
+        },
+        "similarity": {
+            "dev": [PairExample("b1", "One.", "Two.", 4.6), PairExample("a1", "", "", 0)]
+        },
+    }
+    return Corpus("small", splits, files={})
+
+
+def test_examples_come_in_the_order_asked_with_label_and_tags(capsys):
+    show_examples(["b1", "a1"], corpus())
+    assert capsys.readouterr().out.splitlines() == [
+        "b1  similarity, dev; true label 4.6",
+        "    One.",
+        "    Two.",
+        "a1  sentiment, dev; true label 3; plain",
+        "    A fine <b>film</b>.",
+        "a1  similarity, dev; true label 0",
+        "    ",
+        "    ",
+    ]
+
+
+def test_control_characters_are_spelled_out_and_a_missing_label_is_said(capsys):
+    show_examples("a2", corpus())
+    assert capsys.readouterr().out == (
+        "a2  sentiment, test; true label unknown\n    A dull\\x1b[31m film.\n"
+    )
+
+
+def test_an_unknown_id_is_said_and_the_others_are_shown(capsys):
+    show_examples(["zz", "b1"], corpus())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "zz  not in corpus 'small'"
+    assert len(lines) == 4
+
+
+def test_without_real_corpora_the_embedded_ones_are_read(capsys, monkeypatch, tmp_path):
+    (tmp_path / "handbook").symlink_to(examples.DATA / "handbook")
+    monkeypatch.setattr(examples, "DATA", tmp_path)
+    show_examples("no such id")
+    assert capsys.readouterr().out == "no such id  not in corpus 'handbook'\n"
+
+
+def test_the_real_corpora_come_first_where_they_are(monkeypatch, tmp_path):
+    (tmp_path / "cs224n").mkdir()
+    monkeypatch.setattr(examples, "DATA", tmp_path)
+    with pytest.raises(CorpusError, match="cs224n"):
+        show_examples("a1")
