@@ -349,9 +349,9 @@ gradient may be zero.
             "It makes the gradients equally long first; their lengths belong in the sum.",
         ),
     ),
-    notes="The test on the original g_i is the commonest mistake in public code, and differs in "
-    "over half of all random triples; with two tasks nobody can see it. So is the mean. An answer "
-    "that writes into `gradients` projects on projected gradients from the second task on. "
+    notes="The test on the original g_i is found in public code and differs in over half of all "
+    "random triples; with two tasks nobody can see it. The mean is found there too. An answer that "
+    "writes into `gradients` projects on projected gradients from the second task on. "
     "Worth discussing: the sum can still conflict with a task. 3 points.",
 )
 

@@ -88,8 +88,8 @@ stays as it is.
         ),
         Mistake(lambda delta, radius: delta.clone(), "Nothing is clipped."),
     ),
-    notes="Rescaling keeps the direction and looks more natural; it is the projection of no norm "
-    "for the maximum, and of another norm for the Euclidean length. 1 point.",
+    notes="Rescaling keeps the direction and looks more natural, but does not lead to the nearest "
+    "point of this ball. 1 point.",
 )
 
 
@@ -714,9 +714,9 @@ predictions; return the divergence between the prediction at the point reached a
             "uses what stands there.",
         ),
     ),
-    notes="Unshared dropout is the trap: .50 against 6e-6 at no change at all, and training "
-    "collapses to one class. Then `backward` in the search, which pollutes `.grad`, and the target "
-    "detached in the returned term. 5 points.",
+    notes="Unshared dropout is the trap: a term of .50 in place of 6e-6 was measured in public code. "
+    "Then `backward` in the search, which writes into `.grad`, and a target detached in the returned "
+    "term. 5 points.",
 )
 
 
