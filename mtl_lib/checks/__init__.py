@@ -47,7 +47,7 @@ EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
 }
 
-# What the checks of this session found, by exercise.
+# What the checks of this notebook found, by exercise.
 RESULTS: dict[str, Verdict] = {}
 
 
@@ -91,7 +91,7 @@ def _exercise_named(name: str) -> Exercise:
 
 
 def _write_report(path: Path) -> None:
-    """Add this session's results to the report; other notebooks' results stay in it."""
+    """Add this notebook's results to the report; those of others stay in it."""
     try:
         report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         report |= {name: asdict(verdict) for name, verdict in RESULTS.items()}
