@@ -10,7 +10,7 @@ from mtl_lib.paths import ROOT
 # From the ground up; within a floor, a module may import only those named before it.
 FLOORS = (
     ("paths", "errors", "tasks"),
-    ("corpus", "data", "bert", "packed", "joint", "pretrained"),
+    ("corpus", "data", "examples", "bert", "packed", "joint", "pretrained"),
     ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results", "studies"),
     ("evaluation", "uncertainty", "checkpoint", "trainer"),
     ("experiments", "claims", "figures"),

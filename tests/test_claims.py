@@ -1,0 +1,180 @@
+"""The claims table on synthetic runs, whose truth is known, and the README's copy of it."""
+
+import numpy as np
+import pytest
+from fake_runs import fake_run, fake_study
+
+from mtl_lib.claims import (
+    CLAIMS,
+    CONTROLS,
+    FAILS,
+    GAIN,
+    HOLDS,
+    MEASURES,
+    NO_GAIN,
+    NOISE,
+    UNTOLD,
+    claim_rows,
+    claims_markdown,
+    claims_table,
+    comparisons,
+    paper_value,
+    verdict,
+    write_claims,
+)
+from mtl_lib.experiments import ALL_ROWS
+from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
+from mtl_lib.uncertainty import Estimate
+
+SURGERY = CLAIMS[0]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    return claims_table(study)
+
+
+@pytest.fixture(scope="module")
+def markdown(study):
+    return claims_markdown(study)
+
+
+def estimate(low, high):
+    return Estimate((low + high) / 2, low, high, 3, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "words"),
+    [
+        (0.01, 0.03, GAIN, HOLDS),
+        (-0.03, -0.01, GAIN, FAILS),
+        (-0.01, 0.03, GAIN, NOISE),
+        (-0.03, 0.005, NO_GAIN, HOLDS),
+        (0.002, 0.03, NO_GAIN, FAILS),
+        (-0.03, 0.03, NO_GAIN, NOISE),
+        (0.001, 0.009, NO_GAIN, HOLDS),  # a gain below one point counts as none
+        (float("nan"), float("nan"), GAIN, UNTOLD),
+    ],
+)
+def test_the_rule(low, high, expected, words):
+    assert verdict(estimate(low, high), expected) == words
+
+
+def test_there_are_at_least_twelve_claims_on_rows_that_exist():
+    assert len(CLAIMS) >= 12
+    assert set(claim_rows()) | set(claim_rows(CONTROLS)) <= set(ALL_ROWS)
+    assert len({claim.words for claim in (*CLAIMS, *CONTROLS)}) == len(CLAIMS) + len(CONTROLS)
+    for claim in (*CLAIMS, *CONTROLS):
+        assert {c.measure for c in claim.comparisons} <= set(MEASURES)
+
+
+def test_the_papers_numbers_are_differences_of_its_tables():
+    (comparison,) = SURGERY.comparisons
+    for task in TASK_ORDER:
+        column = PAPER_SCORES[f"dev_{task}"]
+        assert paper_value(comparison, task) == pytest.approx(column["3.2"] - column["3.1"])
+
+
+def test_a_clear_gain_holds_and_a_clear_loss_does_not():
+    for better, words in (("3.2", HOLDS), ("3.1", FAILS)):
+        runs = [
+            fake_run(row, seed, noise=0.6 if row == better else 3.0, size=600)
+            for row in ("3.1", "3.2")
+            for seed in range(3)
+        ]
+        assert claims_table(runs, [SURGERY])["verdict"].item() == words
+
+
+def test_seeds_that_disagree_turn_a_gain_into_noise():
+    noise = {("3.1", 0): 1.5, ("3.2", 0): 1.0, ("3.1", 1): 1.0, ("3.2", 1): 1.5}
+    runs = [fake_run(row, seed, noise=value) for (row, seed), value in noise.items()]
+    one = [run for run in runs if run.config["seed"] == 0]
+    assert claims_table(one, [SURGERY])["verdict"].item() == HOLDS
+    assert claims_table(runs, [SURGERY])["verdict"].item() == NOISE
+
+
+def test_one_seed_says_so_and_missing_rows_are_named():
+    table = claims_table([fake_run("3.1"), fake_run("3.2")]).set_index("claim")
+    assert "One seed" in table.loc[SURGERY.words, "why"]
+    final = table[table["rows"] == "4.6 - 3.1"].iloc[0]
+    assert final["verdict"] == UNTOLD and final["why"].startswith("Not run: 4.6.")
+    assert final["seeds"] == 0
+
+
+def test_every_claim_has_a_verdict(table):
+    assert len(table) == len(CLAIMS)
+    assert set(table["verdict"]) <= {HOLDS, FAILS, NOISE, UNTOLD}
+    told = table[table["rows"] != ""]
+    assert (told["seeds"] == 3).all() and not (told["verdict"] == UNTOLD).any()
+
+
+def test_a_claim_that_nothing_here_can_test_cannot_be_told(table):
+    table = table.set_index("claim")
+    assert (
+        table.loc[[claim.words for claim in CLAIMS if not claim.comparisons], "verdict"]
+        .eq(UNTOLD)
+        .all()
+    )
+
+
+def test_differences_carry_intervals_both_errors_and_a_named_test(study):
+    lines = comparisons(study, [SURGERY])
+    assert list(lines["task"]) == list(TASK_ORDER)
+    assert (lines["low"] < lines["ours"]).all() and (lines["ours"] < lines["high"]).all()
+    assert lines["test"].str.match(r"(McNemar|permutation) p = [^,]+, [^,]+, [^,]+$").all()
+    assert np.isfinite(lines[["seed_error", "example_error"]]).all(axis=None)
+
+
+def test_the_table_is_the_same_each_time_and_in_any_order_of_the_runs(study, table):
+    assert table.equals(claims_table(study[::-1]))
+
+
+def test_runs_of_two_studies_are_not_mixed(study, table):
+    longer = fake_study(["3.1"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    assert claims_table([*longer, *study]).equals(table)
+
+
+def test_substitute_corpus_and_encoder_are_said_where_the_number_is():
+    note = "quora-train.csv is not the original file"
+    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (note,)}
+    why = claims_table(fake_study(["3.1", "3.2"], **options), [SURGERY])["why"].item()
+    assert "substitute Quora file" in why and "had learned similarity" in why
+    text = claims_markdown(fake_study(["3.1", "3.2"], **options))
+    assert "43,086" in text and note in text
+
+
+def test_what_the_paper_contradicts_itself_is_said(table):
+    table = table.set_index("rows")
+    assert "The paper's own numbers say otherwise" in table.loc["3.8 - 3.2", "why"]
+
+
+def test_markdown_has_a_line_for_every_claim_and_the_rule(markdown):
+    text = markdown
+    for claim in (*CLAIMS, *CONTROLS):
+        assert claim.words in text
+    assert "seeds 0, 1, 2" in text and "one in twenty" in text
+    assert all(line.count("|") == 7 for line in text.splitlines() if "| **" in line)
+
+
+def test_only_what_stands_between_the_markers_is_written(study, markdown, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- claims -->\nanother table\n<!-- /claims -->\nafter\n")
+    write_claims(readme, study)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "another table" not in text
+    assert markdown in text
+
+
+def test_a_file_without_markers_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("nothing here")
+    with pytest.raises(ValueError, match="README.md: no <!-- claims -->"):
+        write_claims(tmp_path / "README.md", [])
+
+
+def test_without_runs_the_section_says_how_to_get_some():
+    assert "mtl sweep" in claims_markdown([])

@@ -1,0 +1,61 @@
+"""Which runs stand together, on synthetic runs: nothing here was trained."""
+
+from dataclasses import replace
+
+from fake_runs import fake_run, fake_study
+
+from mtl_lib.studies import choose_study, missing_rows, provenance_line, studies
+
+
+def rows(runs):
+    return [run.config["row"] for run in runs]
+
+
+def laptop(*names, seeds=(0,)):
+    return fake_study(names, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
+
+
+def test_a_complete_short_study_is_chosen_over_one_row_of_a_long_one():
+    runs = [*fake_study(["3.1", "3.2"]), *laptop("3.2")]
+    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"quick"}
+
+
+def test_of_two_complete_studies_the_most_thorough_is_chosen():
+    runs = [*fake_study(["3.1", "3.2", "3.3"]), *laptop("3.2", "3.1")]
+    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"laptop"}
+
+
+def test_where_none_is_complete_the_one_with_most_rows_is_chosen():
+    runs = [*fake_study(["3.1", "3.2"]), *laptop("3.2")]
+    chosen = choose_study(runs, ["3.1", "3.2", "3.3"])
+    assert rows(chosen) == ["3.1", "3.2"]
+    assert missing_rows(chosen, ["3.1", "3.2", "3.3"]) == ["3.3"]
+
+
+def test_seeds_do_not_count_as_rows():
+    runs = [*fake_study(["3.1"], seeds=range(5)), *laptop("3.1", "3.2")]
+    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"laptop"}
+
+
+def test_rows_that_nobody_ran_give_no_study():
+    assert choose_study(fake_study(["3.1"]), ["4.6"]) == []
+
+
+def test_a_newer_version_of_a_study_comes_first():
+    old = fake_run("3.1")
+    new = replace(old, provenance=old.provenance | {"study_version": 2})
+    assert studies([old, new])[0] == [new]
+
+
+def test_the_provenance_line_names_profile_encoder_corpora_steps_seeds_and_notes():
+    runs = fake_study(["3.1"], (0, 1), notes=("quora-train.csv is not the original file",))
+    line = provenance_line([*runs, fake_run("3.2", 0)])
+    for words in ("profile quick", "encoder tiny", "corpora handbook", "60 steps", "seeds 0, 1"):
+        assert words in line
+    assert "(1 of them for 3.2)" in line
+    assert "A shortened study" in line and "quora-train.csv is not the original" in line
+    assert "\n" not in line
+
+
+def test_without_runs_the_line_says_so():
+    assert provenance_line([]) == "Runs: none."

@@ -1,0 +1,228 @@
+"""Intervals and tests, against scipy, brute force and simulation."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from fake_runs import fake_run, fake_study
+from scipy import stats
+
+from mtl_lib.errors import RunError
+from mtl_lib.evaluation import metrics, predicted_labels
+from mtl_lib.paper import TASK_ORDER
+from mtl_lib.tasks import BY_NAME
+from mtl_lib.uncertainty import (
+    Evidence,
+    bootstrap_by_label,
+    bootstrap_metric,
+    combine,
+    mcnemar,
+    permutation_test,
+    resampled_counts,
+    sampling_error,
+    seed_interval,
+)
+
+# --- seeds
+
+
+def test_seeds_alone_give_students_interval():
+    values = [0.41, 0.44, 0.40]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert seed_interval(values) == pytest.approx((np.mean(values), expected.low, expected.high))
+
+
+def test_one_seed_has_no_interval_of_its_own():
+    mean, low, high = seed_interval([0.4])
+    assert mean == 0.4 and np.isnan([low, high]).all()
+
+
+def test_with_one_seed_the_interval_is_that_of_the_examples():
+    estimate = combine([0.1], 0.02)
+    assert estimate.low == pytest.approx(0.1 - 1.959964 * 0.02, abs=1e-6)
+    assert np.isnan(estimate.seed_error)
+
+
+def test_both_errors_add_as_variances():
+    estimate = combine([0.1, 0.12, 0.11], 0.03)
+    assert estimate.high - estimate.low > 2 * 1.96 * np.hypot(estimate.seed_error, 0.03)
+    assert combine([0.1, 0.1, 0.1], 0.03).high == pytest.approx(0.1 + 1.959964 * 0.03, abs=1e-6)
+
+
+def test_identical_rows_differ_by_zero_for_sure():
+    estimate = combine([0.0, 0.0], 0.0)
+    assert (estimate.low, estimate.high) == (0.0, 0.0)
+
+
+def test_the_interval_covers_where_a_percentile_bootstrap_of_three_seeds_does_not():
+    generator = np.random.default_rng(0)
+    ours, percentile = [], []
+    for _ in range(400):
+        common = generator.normal(scale=0.5)  # the development set moves all seeds together
+        values = common + generator.normal(scale=1.0, size=3)
+        estimate = combine(values, 0.5)
+        ours.append(estimate.low < 0 < estimate.high)
+        means = [np.mean(draw) for draw in product(values - common, repeat=3)]
+        low, high = np.percentile(means, [2.5, 97.5])
+        percentile.append(low < 0 < high)
+    assert np.mean(ours) > 0.93
+    assert np.mean(percentile) < 0.85
+
+
+# --- examples
+
+
+def test_every_bootstrap_sample_has_as_many_examples_as_the_set():
+    counts = resampled_counts(50, 20, (0, 0))
+    assert counts.shape == (20, 50) and (counts.sum(axis=1) == 50).all()
+
+
+@pytest.mark.parametrize("name", TASK_ORDER)
+def test_a_resampled_metric_is_the_metric_of_the_resampled_examples(name):
+    runs = [fake_run("3.1"), fake_run("3.2")]
+    draws = bootstrap_metric(name, runs, draws=5, seed=3)
+    counts = resampled_counts(200, 5, (3, list(BY_NAME).index(name)))
+    task = BY_NAME[name]
+    for draw, count in zip(draws, counts, strict=True):
+        chosen = np.repeat(np.arange(200), count)
+        for value, run in zip(draw, runs, strict=True):
+            scores = metrics(task, run.predictions[name][chosen], run.labels[name][chosen])
+            assert value == pytest.approx(scores[task.metric], abs=1e-9)
+
+
+def test_resampled_accuracy_by_label_is_that_of_the_resampled_examples():
+    run = fake_run("3.1")
+    accuracy, share = bootstrap_by_label("sentiment", run, draws=3)
+    counts = resampled_counts(200, 3, (0, list(BY_NAME).index("sentiment")))
+    labels = run.labels["sentiment"]
+    right = predicted_labels(BY_NAME["sentiment"], run.predictions["sentiment"]) == labels
+    for label in range(5):
+        weights = counts * (labels == label)
+        assert accuracy[:, label] == pytest.approx((weights * right).sum(1) / weights.sum(1))
+        assert share[:, label] == pytest.approx(weights.sum(1) / 200)
+
+
+def test_the_sampling_error_of_an_accuracy_is_the_binomial_one():
+    run = fake_run("3.1", size=2000)
+    accuracy = run.metrics["best"]["dev"]["paraphrase"]["accuracy"]
+    expected = 1.96 * np.sqrt(accuracy * (1 - accuracy) / 2000)
+    assert sampling_error("paraphrase", run) == pytest.approx(expected, rel=0.1)
+
+
+def test_the_bootstrap_error_of_pearsons_r_is_that_of_fishers_transform():
+    generator = np.random.default_rng(1)
+    run = fake_run("3.1", size=2000)
+    labels = generator.normal(size=2000)
+    run.labels["similarity"] = labels
+    run.predictions["similarity"] = (0.5 * labels + generator.normal(size=2000))[:, None]
+    r = stats.pearsonr(labels, run.predictions["similarity"][:, 0])[0]
+    expected = (1 - r**2) / np.sqrt(2000)
+    run.predictions["similarity"] = run.predictions["similarity"].astype(np.float32)
+    assert sampling_error("similarity", run) == pytest.approx(1.96 * expected, rel=0.1)
+
+
+def test_runs_of_two_development_sets_are_not_compared():
+    with pytest.raises(RunError, match="different development sets"):
+        bootstrap_metric("sentiment", [fake_run("3.1"), fake_run("3.2", size=100)])
+
+
+# --- differences of rows
+
+
+def test_a_difference_is_paired_by_seed_and_by_example():
+    runs = fake_study(["3.1", "3.2"], (0, 1, 2))
+    evidence = Evidence(runs)
+    estimate = evidence.estimate({"3.2": 1, "3.1": -1}, "sentiment")
+    score = {
+        (run.config["row"], run.config["seed"]): run.metrics["best"]["dev"]["sentiment"]["accuracy"]
+        for run in runs
+    }
+    paired = [score["3.2", seed] - score["3.1", seed] for seed in range(3)]
+    assert estimate.value == pytest.approx(np.mean(paired))
+    assert estimate.seed_error == pytest.approx(stats.sem(paired))
+    right = [
+        predicted_labels(BY_NAME["sentiment"], run.predictions["sentiment"])
+        == run.labels["sentiment"]
+        for run in runs
+    ]
+    by_example = np.mean(right[3:], axis=0) - np.mean(right[:3], axis=0)
+    assert estimate.example_error == pytest.approx(by_example.std() / np.sqrt(200), rel=0.1)
+
+
+def test_only_seeds_that_all_rows_have_are_compared():
+    runs = [*fake_study(["3.1"], (0, 1, 2)), *fake_study(["3.2"], (1, 2, 5))]
+    assert Evidence(runs).seeds(["3.1", "3.2"]) == [1, 2]
+    with pytest.raises(RunError, match="no seed in common"):
+        Evidence([fake_run("3.1", 0), fake_run("3.2", 1)]).estimate({"3.1": 1, "3.2": -1})
+
+
+def test_a_row_minus_itself_has_no_error():
+    evidence = Evidence([fake_run("3.1")])
+    estimate = evidence.estimate({"3.1": 0})
+    assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
+
+
+def test_the_average_is_the_mean_of_the_three_tasks():
+    evidence = Evidence(fake_study(["3.1", "3.2"], (0, 1)))
+    terms = {"3.2": 1, "3.1": -1}
+    parts = [evidence.estimate(terms, task) for task in TASK_ORDER]
+    average = evidence.estimate(terms)
+    assert average.value == pytest.approx(np.mean([part.value for part in parts]))
+    expected = np.sqrt(sum(part.example_error**2 for part in parts)) / 3
+    assert average.example_error == pytest.approx(expected, rel=0.1)
+
+
+def test_a_gap_is_training_minus_development_and_less_certain_than_either():
+    runs = fake_study(["3.1"], (0,))
+    evidence = Evidence(runs)
+    gap = evidence.estimate({"3.1": 1}, "sentiment", "gap")
+    best = runs[0].metrics["best"]
+    expected = best["train"]["sentiment"]["accuracy"] - best["dev"]["sentiment"]["accuracy"]
+    assert gap.value == pytest.approx(expected)
+    assert gap.example_error > evidence.estimate({"3.1": 1}, "sentiment").example_error
+
+
+def test_two_runs_of_one_seed_are_refused():
+    with pytest.raises(RunError, match="two runs of seed 1"):
+        Evidence([fake_run("3.1"), fake_run("3.1")])
+
+
+# --- tests on predictions
+
+
+def test_mcnemars_test_is_the_exact_binomial_one():
+    right = np.array([True] * 9 + [False] * 2 + [True] * 20)
+    other = np.array([False] * 9 + [True] * 2 + [True] * 20)
+    assert mcnemar(right, other) == pytest.approx(2 * stats.binom.cdf(2, 11, 0.5))
+    assert mcnemar(right, right) == 1.0
+
+
+def test_the_permutation_test_agrees_with_all_swaps():
+    generator = np.random.default_rng(0)
+    y = generator.normal(size=10)
+    a, b = y + generator.normal(size=10), generator.normal(size=10)
+    za, zb = stats.zscore(a), stats.zscore(b)
+
+    def difference(swap):
+        return (
+            stats.pearsonr(np.where(swap, zb, za), y)[0]
+            - stats.pearsonr(np.where(swap, za, zb), y)[0]
+        )
+
+    observed = abs(difference(np.zeros(10, dtype=bool)))
+    all_swaps = [abs(difference(np.array(s))) for s in product([False, True], repeat=10)]
+    exact = np.mean([value >= observed - 1e-12 for value in all_swaps])
+    assert permutation_test(a, b, y, draws=4000) == pytest.approx(exact, abs=0.03)
+
+
+def test_the_permutation_test_finds_no_difference_between_a_model_and_its_rescaled_self():
+    y = np.random.default_rng(0).normal(size=30)
+    a = y + 1
+    assert permutation_test(a, 3 * a - 2, y) == 1.0
+
+
+def test_the_test_of_two_rows_is_named_and_has_a_value_per_seed():
+    evidence = Evidence(fake_study(["3.1", "3.2"], (0, 1)))
+    name, values = evidence.p_values("3.2", "3.1", "paraphrase")
+    assert name == "McNemar" and len(values) == 2
+    assert evidence.p_values("3.2", "3.1", "similarity")[0] == "permutation"
