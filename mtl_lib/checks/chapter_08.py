@@ -714,9 +714,9 @@ predictions; return the divergence between the prediction at the point reached a
             "uses what stands there.",
         ),
     ),
-    notes="Unshared dropout is the trap: a term of .50 in place of 6e-6 was measured in public code. "
-    "Then `backward` in the search, which writes into `.grad`, and a target detached in the returned "
-    "term. 5 points.",
+    notes="Unshared dropout is the trap: a term of .50 in place of 6e-6 was measured in public "
+    "code. Then `backward` in the search, which writes into `.grad`, and a target detached in the "
+    "returned term. 5 points.",
 )
 
 
