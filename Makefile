@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab figures notebooks bench student instructor clean
+.PHONY: help setup reproduce test test-browser lint lab figures notebooks bench student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -31,7 +31,7 @@ help: ## | List the targets, as here
 	@echo 'make TARGET VARIABLE=value ...'
 	@echo
 	@echo '  target     time     what it does                      (times: 2 CPU cores, set-up done)'
-	@awk -F ' *## *| *\\| *' '/^[a-z]+:.* ## / { split($$1, name, ":"); \
+	@awk -F ' *## *| *\\| *' '/^[a-z-]+:.* ## / { split($$1, name, ":"); \
 	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
 	@echo 'Variables of make reproduce, each empty for what the profile says:'
@@ -99,6 +99,10 @@ test: $(STAMP) ## 9 min | Lint, tests with coverage, stored notebook outputs, a 
 	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --nbval notebooks
 	@echo '4/4 reproduce'
 	"$(BIN)/mtl" reproduce --max-steps 2
+
+test-browser: $(STAMP) ## 1 min | An exercise in a real JupyterLab; needs chromium and chromedriver
+	$(INSTALL) -e '.[browser]'
+	"$(BIN)/python" -m pytest -q tests/browser
 
 lint: $(STAMP) ## 2 s | Check style and formatting; `ruff format` mends the latter
 	$(LINT)
