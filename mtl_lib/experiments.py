@@ -32,6 +32,7 @@ from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import BUILD, DATA, RESULTS
 from mtl_lib.pretrained import encoder_hash, load_encoder
 from mtl_lib.results import Run, RunStore, run_key
+from mtl_lib.studies import choose_study
 from mtl_lib.tasks import BY_NAME, TASKS
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
 from mtl_lib.weighting import WEIGHTINGS
@@ -308,15 +309,16 @@ def run_experiment(
     """
     encoder_sha = encoder_hash(config.encoder)
     key = run_key(config.as_dict(), corpus.fingerprint, encoder_sha, STUDY_VERSION)
+    folder = store.checkpoint_folder(config.as_dict(), key)
+    if save_model:  # apart: this one keeps the best epoch's model as well
+        folder = folder.with_name(f"{folder.name}-model")
+    checkpoint = Checkpoint(folder)
     if not save_model and (run := store.get(key)):
+        checkpoint.remove()  # a process may have been killed after it had stored the run
         return run
     with store.lock(key, wait):
         if not save_model and (run := store.get(key)):  # trained by another process meanwhile
             return run
-        folder = store.checkpoint_folder(config.as_dict(), key)
-        if save_model:  # apart: this one keeps the best epoch's model as well
-            folder = folder.with_name(f"{folder.name}-model")
-        checkpoint = Checkpoint(folder)
         try:
             run = _train_run(
                 config, corpus, encoder_sha, key, checkpoint, on_epoch, bool(save_model)
@@ -609,11 +611,13 @@ def default_corpus(name: str) -> str:
 
 
 def stored_runs(rows: Iterable[str]) -> list[Run]:
-    """The committed runs of some rows, from the most thorough study that holds any of them."""
-    for profile in reversed(PROFILES):
-        runs = [run for run in RunStore(RESULTS / profile).runs() if run.config["row"] in rows]
-        if runs:
-            return runs
+    """The committed runs of some rows from one study: the most thorough that holds all of them,
+    else the one that holds most.
+    """
+    rows = list(rows)
+    stored = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
+    if runs := choose_study(stored, rows):
+        return runs
     raise RunError(
         f"{RESULTS}: no stored run of rows {', '.join(rows)}; train them with "
         f"`mtl sweep --profile quick`"

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from fake_runs import fake_run, fake_study
+from scipy import stats
 
-from mtl_lib import figures
+from mtl_lib import drawing, figures
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import per_class_report
-from mtl_lib.experiments import FIGURE_3, FIGURE_4
+from mtl_lib.experiments import COMPARE, FIGURE_3, FIGURE_4
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.paper import PAPER_FIGURE_5, PAPER_SCORES, TASK_ORDER
 from mtl_lib.tasks import BY_NAME
@@ -25,7 +26,7 @@ NOTE = "quora-train.csv is not the original file"
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
-    monkeypatch.setattr(figures, "DPI", 30)
+    monkeypatch.setattr(drawing, "DPI", 30)
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,9 @@ def test_rows_not_run_are_marked_in_table_picture_and_caption(some_rows):
     assert "Not run: 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, frozen-1e-5." in figure.caption
 
 
-def test_several_seeds_give_mean_lowest_and_highest(some_rows):
-    line = figures.figure_3(some_rows).table.set_index("row").loc["3.2"]
+def test_several_seeds_give_their_mean_and_students_interval(some_rows):
+    figure = figures.figure_3(some_rows)
+    line = figure.table.set_index("row").loc["3.2"]
     scores = [
         run.metrics["best"]["dev"]["similarity"]["pearson"]
         for run in some_rows
@@ -89,7 +91,21 @@ def test_several_seeds_give_mean_lowest_and_highest(some_rows):
     ]
     assert line["seeds"] == "0 1 2"
     assert line["dev_similarity_ours"] == pytest.approx(np.mean(scores))
-    assert (line["dev_similarity_min"], line["dev_similarity_max"]) == (min(scores), max(scores))
+    half = stats.t.ppf(0.975, 2) * stats.sem(scores)
+    assert line["dev_similarity_high"] - line["dev_similarity_ours"] == pytest.approx(half)
+    assert line["dev_similarity_ours"] - line["dev_similarity_low"] == pytest.approx(half)
+    assert f"± {half:.3f}" in texts(figure.picture)
+    assert "Several seeds" in figure.caption
+
+
+def test_one_seed_has_no_interval_and_the_caption_names_the_sampling_error(study):
+    figure = figures.figure_3(study)
+    assert figure.table.filter(regex="_(low|high)$").isna().all(axis=None)
+    assert not any("±" in words for words in texts(figure.picture))
+    assert "Several seeds" not in figure.caption
+    assert (
+        "The development examples alone" in figure.caption and "sentiment ± 0.0" in figure.caption
+    )
 
 
 def test_undefined_correlation_is_shown_and_not_hidden():
@@ -281,9 +297,12 @@ def test_no_fitting_run_names_the_rows_and_the_remedy(number):
         figures.ALL[number]([])
 
 
-def test_runs_of_two_studies_are_never_mixed(study, some_rows):
-    with pytest.raises(RunError, match="2 different studies"):
-        figures.figure_3([*study, *some_rows])
+def test_a_figure_shows_one_study_the_one_with_all_its_rows(study, some_rows):
+    for number in (3, 9):
+        both = figures.ALL[number]([*some_rows, *study]).table
+        assert both.equals(figures.ALL[number](study).table)
+    longer = fake_study(["3.1", "4.6"], profile="laptop")
+    assert set(figures.figure_9([*study, *longer]).table["profile"]) == {"laptop"}
 
 
 def test_one_seed_twice_is_an_error(study):
@@ -331,11 +350,17 @@ def test_save_writes_table_and_picture(study, tmp_path):
     assert b"\r" not in paths[0].read_bytes()
 
 
-def test_save_all_takes_each_figure_from_the_best_study_that_has_it(study, some_rows, tmp_path):
+def test_save_all_takes_each_figure_from_the_best_study_that_has_all_its_rows(
+    study, some_rows, tmp_path
+):
     paths = figures.save_all([*study, *some_rows], tmp_path)
     assert len(paths) == 2 * len(figures.ALL)
     profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
-    assert profile == dict.fromkeys(range(3, 10), "laptop") | {4: "quick"}
+    assert profile == dict.fromkeys(range(3, 10), "quick")
+    longer = fake_study(["4.6"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    figures.save_all([*study, *some_rows, *longer], tmp_path)
+    profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
+    assert profile == {n: "laptop" if n > 4 else "quick" for n in range(3, 10)}
 
 
 def test_save_all_leaves_out_what_was_not_run_and_removes_its_old_files(
@@ -363,3 +388,11 @@ def test_in_a_notebook_the_picture_comes_with_alternative_text_and_caption(study
     picture, caption = shown
     assert picture.data == figure.png() and picture.alt == figure.alt
     assert figure.caption in caption.data
+
+
+def test_figure_2_says_what_a_comparing_head_sees():
+    figure = figures.figure_2(COMPARE["cosine"])
+    layers = figure.table.groupby("task")["layer"].apply(list)
+    assert layers["paraphrase"] == ["dropout 0.3", "linear 4H → 1"]
+    assert layers["similarity"] == ["dropout 0", "linear 1 → 1"]
+    assert {"[u; v; |u-v|; u*v]", "cos(u, v)", "u"} <= set(texts(figure.picture))

@@ -13,7 +13,7 @@ FLOORS = (
     ("corpus", "data", "examples", "bert", "packed", "joint", "pretrained"),
     ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results", "studies"),
     ("evaluation", "uncertainty", "checkpoint", "trainer"),
-    ("experiments", "claims", "figures"),
+    ("experiments", "claims", "drawing", "figures"),
     ("notebooks", "handbook", "checks", "student", "cli"),
 )
 ORDER = [module for floor in FLOORS for module in floor]
