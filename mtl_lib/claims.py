@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mtl_lib.bag_of_words import read_floors
 from mtl_lib.paper import (
     PAPER_FIGURE_5,
     PAPER_FINAL_DEV,
@@ -19,7 +20,7 @@ from mtl_lib.paper import (
     frequency_correlation,
 )
 from mtl_lib.results import Run
-from mtl_lib.studies import choose_study, missing_rows, provenance_line, study_of
+from mtl_lib.studies import choose_study, missing_rows, provenance_line, studies, study_of
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.uncertainty import AVERAGE, Estimate, Evidence, seed_interval
 
@@ -500,39 +501,54 @@ CAUTIONS = {
 
 def claims_markdown(runs: Iterable[Run]) -> str:
     """The README's section: which study, its key rows, the claims with their verdicts, the rule."""
+    runs = list(runs)
     used = _study(runs)
     if not used:
         return "No study is stored yet: `mtl sweep` trains one.\n"
-    cautions = []
-    if any(note.startswith("quora-train") for note in used[0].provenance["corpus"]["notes"]):
-        cautions.append(CAUTIONS["quora-train"])
-    if Path(used[0].config["encoder"]).name in SIMILARITY_TRAINED:
-        cautions.append(CAUTIONS["encoder"])
     table = claims_table(used)
     controls = claims_table(used, CONTROLS)
     counts = table["verdict"].value_counts()
     plural = {HOLDS: "hold", FAILS: "do not hold", NOISE: NOISE, UNTOLD: UNTOLD}
     summary = ", ".join(f"{counts.get(v, 0)} {words}" for v, words in plural.items())
     parts = [
-        provenance_line(used),
-        *cautions,
-        scores_markdown(used),
+        *_study_markdown(used),
         f"Of the paper's {len(table)} claims: {summary}.",
         _markdown(table),
         "Controls that the paper lacks:",
         _markdown(controls),
         RULE,
     ]
+    for group in _other_studies(runs, used):
+        parts += ["Another stored study, not part of the verdicts:", *_study_markdown(group)]
     return "\n\n".join(parts) + "\n"
 
 
-KEY_ROWS = (BASELINE, "3.2", ARCHITECTURE, FINAL, "frozen-1e-3", "frozen-1e-5")
+def _study_markdown(runs: Sequence[Run]) -> list[str]:
+    """What a study is, what to keep in mind about its numbers, and the scores of its key rows."""
+    cautions = []
+    if any(note.startswith("quora-train") for note in runs[0].provenance["corpus"]["notes"]):
+        cautions.append(CAUTIONS["quora-train"])
+    if Path(runs[0].config["encoder"]).name in SIMILARITY_TRAINED:
+        cautions.append(CAUTIONS["encoder"])
+    return [provenance_line(runs), *cautions, scores_markdown(runs)]
+
+
+def _other_studies(runs: Sequence[Run], used: Sequence[Run]) -> list[list[Run]]:
+    """The best study of every profile but the one used, of which a key row was run."""
+    found = {used[0].config["profile"]: used}
+    for group in studies(run for run in runs if run.config["row"] in KEY_ROWS):
+        found.setdefault(group[0].config["profile"], group)
+    return list(found.values())[1:]
+
+
+KEY_ROWS = (BASELINE, "3.2", ARCHITECTURE, FINAL, FROZEN, "frozen-1e-5")
 
 
 def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
     """Development scores of some rows as a Markdown table: mean over seeds, the paper's beside.
 
-    With several seeds, ± is half of Student's 95 % interval of the mean over seeds.
+    With several seeds, ± is half of Student's 95 % interval of the mean over seeds. Below the
+    rows stands what a bag of words reaches on the same corpora, where that is stored.
     """
     head = "| development set, the paper in brackets | paraphrase | sentiment | similarity (r) |"
     lines = [f"{head} seeds |", "|---|---|---|---|---|"]
@@ -552,6 +568,12 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
         name = there[0].config["name"]
         name = f"{row} {name}" if row in PAPER_SCORES.index else name
         lines.append(f"| {name} | {' | '.join(cells)} | {len(there)} |")
+    corpus = runs[0].provenance["corpus"]
+    floors = read_floors(corpus["name"])
+    if floors and floors["fingerprint"] == corpus["fingerprint"]:
+        scores = [floors["tasks"][task]["dev"][BY_NAME[task].metric] for task in TASK_ORDER]
+        cells = " | ".join(f"{score:.3f}" for score in scores)
+        lines.append(f"| a bag of words, no network | {cells} | |")
     return "\n".join(lines)
 
 

@@ -178,3 +178,11 @@ def test_a_file_without_markers_is_refused(tmp_path):
 
 def test_without_runs_the_section_says_how_to_get_some():
     assert "mtl sweep" in claims_markdown([])
+
+
+def test_another_profiles_study_is_shown_apart_from_the_verdicts(study, markdown):
+    other = fake_study(["3.1"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    text = claims_markdown([*study, *other])
+    assert text.startswith(markdown.rstrip("\n"))
+    assert "Another stored study, not part of the verdicts:" in text
+    assert "profile laptop" in text.split("Another stored study")[1]

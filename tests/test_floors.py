@@ -12,7 +12,7 @@ FLOORS = (
     ("paths", "errors", "tasks"),
     ("corpus", "data", "examples", "bert", "packed", "joint", "pretrained"),
     ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results", "studies"),
-    ("evaluation", "uncertainty", "checkpoint", "trainer"),
+    ("evaluation", "bag_of_words", "uncertainty", "checkpoint", "trainer"),
     ("experiments", "claims", "drawing", "figures"),
     ("notebooks", "handbook", "checks", "student", "cli"),
 )

@@ -1,0 +1,55 @@
+"""The committed runs: every metric recomputed from the stored predictions, by other means."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from mtl_lib.experiments import PROFILES
+from mtl_lib.paths import RESULTS
+from mtl_lib.results import Run, RunStore
+from mtl_lib.tasks import BY_NAME
+
+RUNS = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
+
+
+def recomputed(task: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics from logits in float64, straight from scikit-learn and scipy."""
+    logits, labels = logits.astype(np.float64), labels.astype(np.float64)
+    if BY_NAME[task].kind == "score":
+        scores = logits[:, 0]
+        return {
+            "pearson": float(np.corrcoef(scores, labels)[0, 1]),
+            "spearman": float(stats.spearmanr(scores, labels).statistic),
+            "mse": float(sk.mean_squared_error(labels, scores)),
+        }
+    binary = BY_NAME[task].kind == "binary"
+    predicted = 1.0 * (logits[:, 0] > 0) if binary else logits.argmax(axis=1).astype(float)
+    matrix = sk.confusion_matrix(labels, predicted)
+    with np.errstate(invalid="ignore"):
+        recall = np.diag(matrix) / matrix.sum(axis=1)
+    return {
+        "accuracy": float(np.diag(matrix).sum() / matrix.sum()),
+        "balanced_accuracy": float(np.nanmean(recall)),
+        "macro_f1": float(sk.f1_score(labels, predicted, average="macro")),
+    }
+
+
+def test_there_are_stored_runs():
+    assert len(RUNS) > 0
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.config['profile']}-{run.key}")
+def test_metrics_follow_from_the_stored_predictions(run: Run):
+    assert set(run.predictions) == set(run.config["heads"])
+    for task, logits in run.predictions.items():
+        stored = run.metrics["best"]["dev"][task]
+        assert len(logits) == len(run.labels[task]) == len(run.ids[task])
+        assert stored == pytest.approx(recomputed(task, logits, run.labels[task]), abs=1e-9, rel=0)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.config['profile']}-{run.key}")
+def test_the_best_epoch_is_one_of_the_history_and_no_sentence_is_stored(run: Run):
+    assert run.metrics["best"]["dev"] in [entry["dev"] for entry in run.history]
+    assert run.metrics["last"]["dev"] == run.history[-1]["dev"]
+    assert not any(" " in key.strip() for ids in run.ids.values() for key in ids)
