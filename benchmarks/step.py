@@ -20,8 +20,10 @@ from peers import Peer
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_lib.bert import BertModel
+from mtl_lib.joint import JointGradients
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.optim import FusedAdamW
+from mtl_lib.packed import Pack
 from mtl_lib.tasks import TASKS
 from mtl_lib.trainer import Trainer
 from mtl_lib.weighting import pcgrad_weights
@@ -85,6 +87,39 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     return [{"measure": name, "value": value} for name, value in measures.items()]
 
 
+def growth(rounds: int) -> list[dict]:
+    """Our step against the number of tasks, each with a batch of 8 pairs: time per task, shares."""
+    split = random_splits(400)["paraphrase"]
+    encoder = BertModel(encoder_config("minilm-l6")).to(DEVICE).train()
+    optimizer = FusedAdamW(encoder.parameters(), lr=1e-5)
+    rows = []
+    for tasks in (2, 3, 8, 32):
+        gradients, weights = JointGradients(encoder, tasks), torch.ones(tasks)
+        batches = [split.batch(range(8 * t, 8 * t + 8)) for t in range(tasks)]
+        pack = Pack.of([(b.input_ids, b.attention_mask) for b in batches]).to(DEVICE)
+
+        def both(gradients=gradients, pack=pack):
+            gradients.vectors(pack).square().sum().backward()
+
+        both()
+        parts = {
+            "forward and backward": both,
+            "inner products": gradients.gram,
+            "combination": lambda g=gradients, w=weights: g.combine(w),
+            "AdamW": optimizer.step,
+        }
+        gradients.combine(weights)
+        medians = {row["method"]: row["median ms"] for row in summary(alternate(parts, rounds))}
+        step = sum(medians.values())
+        rows.append(
+            {"tasks": tasks}
+            | {f"{name}, ms": value for name, value in medians.items()}
+            | {"ms per task": round(step / tasks, 1)}
+            | {"inner products / step": round(medians["inner products"] / step, 3)}
+        )
+    return rows
+
+
 # Encoder, batch size, and how many times fewer rounds it gets.
 CASES = (("minilm-l6", 8, 1), ("minilm-l6", 32, 3), ("bert-base", 8, 3), ("bert-base", 32, 5))
 OTHERS = {"transformers + TorchJD PCGrad": "torchjd", "transformers + LibMTL PCGrad": "libmtl"}
@@ -110,6 +145,10 @@ def main() -> None:
             tables[f"{title}: parts"] = parts(trainer, 11)
             print_table(tables[f"{title}: parts"], f"{title}: where our step goes")
         store("step", tables)
+    title = "minilm-l6, our step against the number of tasks"
+    tables[title] = growth(max(2, chosen.rounds // 3))
+    print_table(tables[title], title)
+    store("step", tables)
 
 
 if __name__ == "__main__":
