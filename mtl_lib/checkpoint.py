@@ -6,6 +6,7 @@ another name and then renamed, so that the last good one is there until the next
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,11 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtl_lib.errors import RunError, explain
+from mtl_lib.errors import ConfigError, RunError, explain
 
 FORMAT = "1"  # raised when the state changes its form: an older one is then set aside
-# Seconds between two checkpoints of a run.
-SECONDS = float(os.environ.get("MTL_CHECKPOINT_SECONDS", 60))
+SECONDS = 60.0  # between two checkpoints of a run, unless MTL_CHECKPOINT_SECONDS says otherwise
 SHARE = 0.01  # of the time, at most, spent on writing: large models are saved less often
 
 
@@ -35,14 +35,25 @@ class Checkpoint:
 
     Args:
         folder: one per run; `state.safetensors` in it, and whatever else the run keeps meanwhile.
-        seconds: from one checkpoint to the next.
+
+    Raises:
+        ConfigError: if MTL_CHECKPOINT_SECONDS is no number of seconds.
     """
 
-    def __init__(self, folder: Path, seconds: float = SECONDS):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.path = folder / "state.safetensors"
-        self._seconds = seconds
-        self._next = time.perf_counter() + seconds
+        given = os.environ.get("MTL_CHECKPOINT_SECONDS", SECONDS)
+        self._share = SHARE if given == SECONDS else math.inf  # who asks for seconds gets them
+        try:
+            self._seconds = float(given)
+        except ValueError:
+            self._seconds = -1.0
+        if not self._seconds >= 0:
+            raise ConfigError(
+                f"MTL_CHECKPOINT_SECONDS={given}: give a number of seconds, 0 or more"
+            )
+        self._next = time.perf_counter() + self._seconds
 
     def due(self) -> bool:
         """Whether it is time for the next one."""
@@ -72,7 +83,7 @@ class Checkpoint:
                 "kept; the same command goes on from there"
             ) from error
         ended = time.perf_counter()
-        self._next = ended + max(self._seconds, (ended - started) / SHARE)
+        self._next = ended + max(self._seconds, (ended - started) / self._share)
 
     def load(self) -> dict | None:
         """The last state, or None; a damaged one is set aside with a message."""

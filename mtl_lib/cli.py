@@ -2,7 +2,10 @@
 
 import argparse
 import os
+import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -10,7 +13,7 @@ import torch
 from mtl_lib import experiments, figures, handbook
 from mtl_lib.claims import write_claims
 from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
-from mtl_lib.errors import ConfigError, HandbookError
+from mtl_lib.errors import ConfigError, HandbookError, explain
 from mtl_lib.evaluation import predict, predicted_labels
 from mtl_lib.model import load_model
 from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
@@ -23,12 +26,20 @@ from mtl_lib.tasks import BY_NAME
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Expected faults are one line on stderr."""
     options = _parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():  # the only one that may
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     try:
         options.run(options)
     except HandbookError as error:
         print(f"mtl: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except OSError as error:  # a full disk, a folder without rights: nothing of ours is wrong
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"mtl: {place}{explain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        again = shlex.join(["mtl", *(sys.argv[1:] if arguments is None else arguments)])
+        print(f"mtl: {str(stop) or 'stopped'}; to go on: {again}", file=sys.stderr)
         return 130
     return 0
 

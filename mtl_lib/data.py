@@ -8,6 +8,7 @@ import csv
 import hashlib
 import math
 import os
+import re
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -20,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mtl_lib.errors import CorpusError
+from mtl_lib.errors import CorpusError, explain
 from mtl_lib.paths import DATA
 from mtl_lib.tasks import CFIMDB, PARAPHRASE, SENTIMENT, SIMILARITY, Task
 
@@ -128,13 +129,13 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
         directory: a folder, or "handbook" for the embedded corpora.
 
     Returns:
-        The corpus. A malformed row (too few or too many fields, no id, sentence or label) is
-        left out and reported in `skipped`.
+        The corpus. A malformed row (too few or too many fields, no id, sentence or label, an id
+        for the second time, a NUL character) is left out and reported in `skipped`.
 
     Raises:
-        CorpusError: if the folder or a column is missing, or a label is not a number, out of
-            range, or fractional where classes are expected. The message names file, line,
-            column, value and remedy.
+        CorpusError: if the folder or a column is missing, a file cannot be read, or a label is
+            not a number, out of range, or fractional where classes are expected. The message
+            names file, line, column, value and remedy.
     """
     folder = DATA / "handbook" if str(directory) == "handbook" else Path(directory).expanduser()
     if not folder.is_dir():
@@ -152,7 +153,10 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
             path = folder / f"{stem}-{ending}.csv"
             if not path.is_file():
                 continue
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise CorpusError(f"{path}: cannot be read: {explain(error)}") from error
             examples, messages = _read_file(path, content, task, column, labelled=split != "test")
             splits.setdefault(task.name, {})[split] = examples
             files[path.name] = hashlib.sha256(content).hexdigest()
@@ -203,6 +207,10 @@ def _read_file(
     if labelled or column in header:
         needed.append(column)
     for name in needed:
+        if header.count(name) > 1:
+            raise CorpusError(
+                f"{path}:1: column {name!r} is there {header.count(name)} times; keep one"
+            )
         if name not in header:
             hint = "is this a test file?" if name == column else "is this another kind of file?"
             raise CorpusError(
@@ -212,6 +220,7 @@ def _read_file(
     kind = SentenceExample if task.sentences == 1 else PairExample
     examples: list[Example] = []
     skipped: list[str] = []
+    seen: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
@@ -222,7 +231,12 @@ def _read_file(
             fault = f"{len(fields)} fields in place of {len(header)}"
         elif missing:
             fault = f"{missing[0]} is missing"
+        elif "\0" in line:
+            fault = "a NUL character is in it"
+        elif row["id"] in seen:
+            fault = f"id {row['id']} is there for the second time"
         else:
+            seen.add(row["id"])
             label = None
             if column in row:
                 label = _read_label(row[column], task, f"{path}:{number}", column)
@@ -249,8 +263,10 @@ def _fields(line: str) -> list[str]:
 def _read_label(text: str, task: Task, place: str, column: str) -> int | float:
     """A label as a number: float for scores, whole otherwise ("1.0" is a class, 1.5 is not)."""
     remedy = f"correct it to a number from 0 to {task.max_label}, or remove the row"
+    # float() alone would also take "0_1" and the digits of other scripts.
+    plain = re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?|[-+]?inf", text)
     try:
-        value = float(text)
+        value = float(text) if plain else math.nan
     except ValueError:
         value = math.nan
     if math.isnan(value):
@@ -296,11 +312,20 @@ def check_corpus(directory: str | Path) -> str:
             report.append(
                 f"  {name:<28} {len(examples):>7,} rows  {bad} skipped  {shares or 'no labels'}"
             )
+            if split != "train" and (shared := _also_in_train(corpus, task.name, split)):
+                report.append(f"  {'':<28} {shared:>7,} of them stand in the training file as well")
     report += [f"skipped: {message}" for message in corpus.skipped]
     report += [f"note: {note}" for note in corpus.notes]
     if corpus.name != "handbook" and not corpus.notes:
         report.append("every file here is an original file of the CS224N project")
     return "\n".join(report)
+
+
+def _also_in_train(corpus: Corpus, task_name: str, split: str) -> int:
+    """Examples of a split whose sentences, in either order, are those of a training example."""
+    splits = corpus.splits[task_name]
+    train = {frozenset(example.sentences) for example in splits.get("train", [])}
+    return sum(frozenset(example.sentences) in train for example in splits[split])
 
 
 def fetch_corpus(directory: str | Path) -> None:

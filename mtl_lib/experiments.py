@@ -4,9 +4,11 @@ What the paper states and what is our reading is told apart in `READINGS`.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -109,8 +111,24 @@ class ExperimentConfig:
         if unknown := set(self.heads) - set(BY_NAME):
             raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
         for name in ("lr", "batch_size", "epochs"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
+        for name in ("weight_decay", "smoothness", "penalty_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)}: it must be 0 or more and finite"
+                )
+        for name in ("max_steps", "train_sample"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if self.max_length < 3:
+            raise ConfigError(f"max_length = {self.max_length}: [CLS], a token and [SEP] need 3")
+        if self.penalty not in (None, 1, 2, math.inf):
+            raise ConfigError(f"penalty = {self.penalty}: choose 1, 2, inf or None")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed = {self.seed}: choose from 0 to {2**32 - 1}")
+        if not re.fullmatch(r"\w[\w.+-]*", self.row):
+            raise ConfigError(f"row {self.row!r}: it names a folder; use letters, digits, . and -")
 
     def as_dict(self) -> dict:
         """The configuration as JSON gives it back: lists for tuples, "inf" for infinity."""
@@ -574,6 +592,8 @@ def study(
         for row in chosen
         for seed in parse_seeds(seeds)
     ]
+    if jobs < 0:
+        raise ConfigError(f"jobs = {jobs}: give how many runs at a time, 0 for as the cores allow")
     jobs = jobs or max(1, (os.cpu_count() or 1) // settings.threads)
     keys = run_all(configs, data, store, jobs=jobs, threads=settings.threads, each=settings.seconds)
     return [store.get(key) for key in keys]

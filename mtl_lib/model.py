@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -251,11 +252,17 @@ def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
     for name in ("config.json", "heads.json", "tokenizer.json", "model.safetensors"):
         if not (directory / name).is_file():
             raise EncoderError(f"{directory}: no {name}; give a folder written by `mtl train`")
-    heads = json.loads((directory / "heads.json").read_text())
     encoder = BertModel(BertConfig.from_json(directory / "config.json"))
-    model = MultitaskModel(encoder, {name: HeadConfig(**head) for name, head in heads.items()})
+    try:
+        heads = json.loads((directory / "heads.json").read_text(encoding="utf-8"))
+        model = MultitaskModel(encoder, {name: HeadConfig(**head) for name, head in heads.items()})
+    except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
+        raise EncoderError(f"{directory}/heads.json: not the heads of a model: {error}") from error
     try:
         model.load_state_dict(load_file(directory / "model.safetensors"))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise EncoderError(f"{directory}/model.safetensors does not fit: {error}") from error
-    return model.eval(), Tokenizer.from_file(str(directory / "tokenizer.json"))
+    try:
+        return model.eval(), Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception as error:  # the tokenizers package raises nothing narrower
+        raise EncoderError(f"{directory}/tokenizer.json: not a tokenizer ({error})") from error

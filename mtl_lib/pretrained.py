@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 
 from mtl_lib.bert import BertConfig, BertModel
-from mtl_lib.errors import EncoderError
+from mtl_lib.errors import EncoderError, explain
 from mtl_lib.paths import BUILD, DATA
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -97,7 +97,7 @@ def load_encoder(name_or_path: str | Path) -> tuple[BertModel, Tokenizer]:
         EncoderError: if a file is missing, damaged or does not fit the others.
     """
     folder = _folder_of(name_or_path)
-    model = BertModel(BertConfig.from_json(folder / "config.json"))
+    model = _empty_model(folder)
     tokenizer = _read_tokenizer(folder)
     if tokenizer.get_vocab_size() > model.config.vocab_size:
         raise EncoderError(
@@ -108,9 +108,22 @@ def load_encoder(name_or_path: str | Path) -> tuple[BertModel, Tokenizer]:
         path = _weights_of(folder)
         try:
             read_public_state(model, load_file(path))
-        except (SafetensorError, EncoderError) as error:
-            raise EncoderError(f"{path}: {error}") from error
+        except (SafetensorError, EncoderError, OSError, ValueError) as error:
+            raise EncoderError(f"{path}: {explain(error)}") from error
     return model.eval(), tokenizer
+
+
+def _empty_model(folder: Path) -> BertModel:
+    """A model of the sizes in config.json, its weights drawn."""
+    path = folder / "config.json"
+    config = BertConfig.from_json(path)
+    try:
+        return BertModel(config)
+    except (MemoryError, RuntimeError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        raise EncoderError(
+            f"{path}: no encoder can be made of these sizes and rates ({reason}); correct them"
+        ) from error
 
 
 def encoder_hash(name_or_path: str | Path) -> str:
@@ -298,6 +311,9 @@ def read_public_state(model: BertModel, state_dict: Mapping[str, Tensor]) -> Non
             if name in state and state[name].shape != own[name].shape
         ],
     }
+    faults["not finite"] = [
+        name for name, tensor in sorted(state.items()) if not tensor.isfinite().all()
+    ]
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
         raise EncoderError(f"not the weights of this encoder: {found}; check config.json")
@@ -376,12 +392,17 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     settings = folder / "tokenizer_config.json"
     lowercase = True
     if settings.is_file():
-        lowercase = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
-    # Not splitlines(): entries hold characters that Unicode counts as line ends.
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        try:
+            lowercase = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise EncoderError(f"{settings}: not a JSON object ({error})") from error
+        if not isinstance(lowercase, bool):
+            raise EncoderError(f"{settings}: do_lower_case is {lowercase!r}; give true or false")
     try:
+        # Not splitlines(): entries hold characters that Unicode counts as line ends.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         return wordpiece_tokenizer(lines, lowercase)
-    except EncoderError as error:
+    except (UnicodeDecodeError, EncoderError) as error:
         raise EncoderError(f"{path}: {error}") from error
 
 

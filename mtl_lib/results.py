@@ -101,7 +101,8 @@ class RunStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             splits = {task: self._put_split(run.ids[task], run.labels[task]) for task in run.ids}
-            shutil.rmtree(unfinished, ignore_errors=True)
+            for left in self.directory.glob(f".{folder.name}.*.tmp"):  # by a killed process
+                shutil.rmtree(left, ignore_errors=True)
             unfinished.mkdir()
             np.savez_compressed(unfinished / "predictions.npz", **run.predictions)
             record = {name: getattr(run, name) for name in FIELDS} | {"splits": splits}

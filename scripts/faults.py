@@ -1,0 +1,171 @@
+"""Kill a study again and again, start it again, and count what was lost: `make faults`.
+
+Two parts. One process trains a few rows and is killed (SIGKILL) at random moments; then two
+processes share one store, and either of them is killed. Whatever happened, metrics, history and
+predictions must be those of a study that nobody disturbed, bit for bit.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"  # before torch: threads decide the last bits
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MTL_CHECKPOINT_SECONDS"] = "0.1"
+
+import torch  # noqa: E402
+
+from mtl_lib.data import Corpus, load_corpus  # noqa: E402
+from mtl_lib.experiments import (  # noqa: E402
+    PROFILES,
+    ROWS,
+    ExperimentConfig,
+    run_experiment,
+    tokenized,
+)
+from mtl_lib.pretrained import load_encoder  # noqa: E402
+from mtl_lib.results import Run, RunStore  # noqa: E402
+
+# Plain sum, surgery, SMART with a generator of its own, a frozen encoder that remembers vectors.
+STUDY = ("3.1", "3.2", "3.9", "frozen-1e-3")
+
+
+class Counting(RunStore):
+    """Notes every run that it stores: a second line with the same key is a run trained twice."""
+
+    def put(self, run: Run) -> Path:
+        folder = super().put(run)
+        with (self.directory / "stored.log").open("a") as log:
+            log.write(f"{run.key}\n")
+        return folder
+
+
+def small_study(rows: tuple[str, ...]) -> tuple[Corpus, list[ExperimentConfig]]:
+    """Some rows of the quick profile with few examples and few steps, tokenised beforehand."""
+    whole = load_corpus("handbook")
+    splits = {
+        task: {"train": splits["train"][:160], "dev": splits["dev"][:40]}
+        for task, splits in whole.splits.items()
+    }
+    corpus = replace(whole, splits=splits)
+    quick = replace(PROFILES["quick"], encoder="tiny", max_steps=30, train_sample=40)
+    configs = [quick.apply(ROWS[row], "quick") for row in rows]
+    tokenizer = load_encoder("tiny")[1]
+    for split in ("train", "dev"):
+        tokenized(corpus, split, configs[0], tokenizer)
+    return corpus, configs
+
+
+def start(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> int:
+    """A process of its own that trains what is not stored yet; returns its id."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        torch.set_num_threads(1)
+        for config in configs:
+            run_experiment(config, corpus, Counting(folder))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def study_until(
+    processes: int, corpus: Corpus, configs: list, folder: Path, kills: int, longest: float
+) -> int:
+    """Run a study to its end, killing up to `kills` processes on the way; returns how many."""
+    running = [start(corpus, configs, folder) for _ in range(processes)]
+    killed = 0
+    seen: dict[Path, int] = {}
+    while running:
+        if killed < kills:
+            time.sleep(random.uniform(0.0, longest))
+            victim = random.choice(running)
+            os.kill(victim, signal.SIGKILL)
+        else:
+            victim = running[-1]
+        _, status = os.waitpid(victim, 0)
+        running.remove(victim)
+        now = finished(folder)
+        for path, inode in seen.items():
+            if now.get(path) != inode:
+                raise SystemExit(f"{path}: a finished run was lost or written again")
+        seen = now
+        if os.WIFSIGNALED(status):
+            killed += 1
+            running.append(start(corpus, configs, folder))
+        elif os.WEXITSTATUS(status):
+            raise SystemExit(f"a study failed with status {os.WEXITSTATUS(status)}: see {folder}")
+    return killed
+
+
+def finished(folder: Path) -> dict[Path, int]:
+    """The stored runs, each with the file that holds it: a new one would have another number."""
+    return {path: path.stat().st_ino for path in folder.glob("[!.]*/run.json")}
+
+
+def numbers(run: Run) -> str:
+    """Every number of a run but its times."""
+    history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
+    predictions = {task: logits.tolist() for task, logits in run.predictions.items()}
+    return json.dumps([run.config, run.metrics, history, predictions], sort_keys=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50, help="in each of the two parts")
+    parser.add_argument("--rows", default=",".join(STUDY))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args(arguments)
+    random.seed(options.seed)
+    corpus, configs = small_study(tuple(options.rows.split(",")))
+    root = Path(tempfile.mkdtemp(prefix="mtl-faults-"))
+
+    started = time.perf_counter()
+    study_until(1, corpus, configs, root / "whole", kills=0, longest=0.0)
+    seconds = time.perf_counter() - started
+    expected = {run.key: numbers(run) for run in RunStore(root / "whole").runs()}
+    print(f"undisturbed: {len(expected)} runs in {seconds:.1f} s", flush=True)
+
+    kills = resumes = lost = different = repeated = corrupt = rounds = 0
+    for processes in (1, 2):
+        left = options.kills
+        while left > 0:
+            rounds += 1
+            folder = root / f"round-{rounds}"
+            killed = study_until(processes, corpus, configs, folder, left, longest=seconds / 4)
+            left, kills = left - killed, kills + killed
+            runs = RunStore(folder).runs()
+            found = {run.key: numbers(run) for run in runs}
+            stored = (folder / "stored.log").read_text().split()
+            resumes += sum(run.provenance["resumes"] for run in runs)
+            lost += len(expected.keys() - found.keys())
+            different += sum(found[key] != expected[key] for key in found.keys() & expected.keys())
+            repeated += len(stored) - len(set(stored)) + len(runs) - len(found)
+            corrupt += len(list(folder.glob("damaged/*")))
+            corrupt += len(list(folder.glob("checkpoints/*/damaged*")))
+        print(
+            f"{processes} process{'es' * (processes > 1)}: killed {kills} times so far", flush=True
+        )
+    shutil.rmtree(root)
+    print(
+        f"faults: {kills} kills, {resumes} resumes, {rounds} studies; {lost} runs lost, {repeated} "
+        f"repeated, {different} different, {corrupt} files corrupt"
+    )
+    return int(lost + repeated + different + corrupt > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
