@@ -40,7 +40,7 @@ def make_trainer(row: str, splits: dict, optimizer: type) -> Trainer:
         weighting=WEIGHTINGS[config.weighting],
         batch_size=config.batch_size,
         seed=0,
-        terms=_loss_terms(config),
+        terms=_loss_terms(config, torch.Generator()),
     )
 
 
