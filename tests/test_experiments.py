@@ -248,14 +248,16 @@ def test_rows_are_chosen_in_the_order_of_the_figure():
     assert choose_rows(FIGURE_3) == list(FIGURE_3)
 
 
-def test_the_stored_profile_reads_the_most_thorough_study(tmp_path, monkeypatch, config):
+def test_the_stored_profile_reads_the_best_study_with_all_rows(tmp_path, monkeypatch, config):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
     corpus = small_corpus()
     for profile, row in [("quick", "3.1"), ("quick", "3.2"), ("laptop", "3.2")]:
         changed = replace(config, profile=profile, row=row, max_steps=1)
         run_experiment(changed, corpus, RunStore(tmp_path / profile))
-    assert [r.config["profile"] for r in study(["3.1", "3.2"])] == ["laptop"]
+    assert [r.config["profile"] for r in study(["3.2"])] == ["laptop"]
     assert [r.config["profile"] for r in study(["3.1"])] == ["quick"]
+    # one row of a long study does not hide a complete short one
+    assert [r.config["profile"] for r in study(["3.1", "3.2"])] == ["quick", "quick"]
     with pytest.raises(RunError, match=r"no stored run of rows 3\.5"):
         study(["3.5"])
 
