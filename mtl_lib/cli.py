@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
     except HandbookError as error:
-        print(f"mtl: {error}", file=sys.stderr)
+        print("mtl:", *str(error).splitlines(), file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder without rights: nothing of ours is wrong
         place = f"{error.filename}: " if error.filename else ""
