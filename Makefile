@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-browser lint lab figures notebooks bench student instructor clean
+.PHONY: help setup reproduce test test-browser lint lab figures notebooks bench faults student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -103,6 +103,11 @@ test: $(STAMP) ## 9 min | Lint, tests with coverage, stored notebook outputs, a 
 test-browser: $(STAMP) ## 1 min | An exercise in a real JupyterLab; needs chromium and chromedriver
 	$(INSTALL) -e '.[browser]'
 	"$(BIN)/python" -m pytest -q tests/browser
+
+faults: export MTL_BUILD := $(CURDIR)/build/faults
+faults: $(STAMP) ## 10 min | Kill a study 100 times, start it again, compare bit for bit; fuzz the readers
+	MTL_FUZZ=20000 "$(BIN)/python" -m pytest -q tests/test_bad_input.py -k any_bytes
+	"$(BIN)/python" scripts/faults.py
 
 lint: $(STAMP) ## 2 s | Check style and formatting; `ruff format` mends the latter
 	$(LINT)
