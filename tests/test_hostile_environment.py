@@ -1,5 +1,6 @@
 """A full disk, a folder without rights, no network: one clear error, and what was there stays."""
 
+import ast
 import os
 import re
 import resource
@@ -12,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 from small import small_corpus, small_encoder, small_model, small_tokenizer
 from test_experiments import write_corpus
@@ -172,6 +174,34 @@ def test_a_fetch_without_network_is_one_line_and_leaves_nothing(tmp_path, capsys
     assert "Network is unreachable" in error and "DATA=handbook" in error
     assert error.count("\n") == 1
     assert not files(tmp_path)
+
+
+# Safe to open
+
+
+def code_cells() -> list[tuple[str, str]]:
+    """Every code cell of the handbook: (notebook's name, source)."""
+    return [
+        (path.name, cell.source)
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+
+
+def test_what_a_notebook_shows_as_html_is_escaped():
+    for name, source in code_cells():
+        if re.search(r"\bHTML\(|_repr_html_|to_html", source):
+            assert "html.escape(" in source, name
+
+
+RUNNING = {"eval", "exec", "os.system", "pickle.load", "pickle.loads", "torch.load", "joblib.load"}
+
+
+def test_nothing_in_the_library_can_run_what_it_reads():
+    for path in (ROOT / "mtl_lib").glob("*.py"):
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        assert {ast.unparse(call.func) for call in calls} & RUNNING == set(), path.name
 
 
 # A command that is asked to stop

@@ -1,0 +1,45 @@
+"""Write LICENSES.md: the licence of every package that constraints.txt pins, from its metadata."""
+
+import importlib.metadata
+import re
+
+from mtl_lib.paths import ROOT
+
+HEAD = """# Licences of others
+
+The handbook's own code and embedded corpora are under the MIT licence (LICENSE). Encoders and real
+corpora are downloaded, not shipped; their terms stand in README.md. Below are the packages that
+`make setup` installs, with the licence that each names in its metadata. Written by
+`python scripts/licences.py`; packages of other systems are listed where they are installed.
+
+| package | release | licence |
+| --- | --- | --- |
+"""
+
+
+def licence(metadata) -> str:
+    """What a package says of its licence, in one short line."""
+    classified = [
+        line.rpartition(" :: ")[2]
+        for line in metadata.get_all("Classifier", [])
+        if line.startswith("License ::")
+    ]
+    named = (metadata.get("License") or "").strip().splitlines()[:1]
+    words = metadata.get("License-Expression") or ", ".join(classified) or "".join(named)
+    return (words or "see the package").replace("|", "/")[:80]
+
+
+def main() -> None:
+    lines = []
+    for name in re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M):
+        try:
+            metadata = importlib.metadata.metadata(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        release = metadata["Version"].partition("+")[0]
+        lines.append(f"| {name} | {release} | {licence(metadata)} |\n")
+    (ROOT / "LICENSES.md").write_text(HEAD + "".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
