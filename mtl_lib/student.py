@@ -84,7 +84,8 @@ def student_notebook(notebook: NotebookNode, name: str) -> NotebookNode:
         except ValueError as fault:
             raise ConfigError(f"{name}, cell {number} ({cell.id}): {fault}") from None
         cell.update(source=source, outputs=[], execution_count=None)
-        cell.metadata.pop("jupyter", None)  # `source_hidden`: a stub is there to be seen
+        if "exercise" in _tags(cell):
+            cell.metadata.pop("jupyter", None)  # `source_hidden`: a stub is there to be seen
     notebook.cells = [cell for cell in notebook.cells if "solution" not in _tags(cell)]
     return notebook
 
@@ -194,6 +195,7 @@ def _build(
     for source in sources:
         notebook = version(nbformat.read(source, as_version=4), source.name)
         texts[source.name] = nbformat.writes(notebook) + "\n"
+    pages = {page.name: page.read_text("utf-8") for page in Path(notebooks).glob("*.md")}
     if changed := _changed(out):
         raise ConfigError(
             f"{out}: {', '.join(changed)} changed since it was built or was not built; "
@@ -203,7 +205,7 @@ def _build(
     for left_over in (new, old):
         shutil.rmtree(left_over, ignore_errors=True)
     new.mkdir(parents=True)
-    for name, text in texts.items():
+    for name, text in (texts | pages).items():  # the glossary, which chapters link to
         (new / name).write_text(text, encoding="utf-8")
     (new / _RECORD).write_text(json.dumps(_digests(new), indent=1))
     if out.exists():
