@@ -24,6 +24,8 @@ os.environ["MTL_CHECKPOINT_SECONDS"] = "0.1"
 
 import torch  # noqa: E402
 
+from mtl_lib import experiments  # noqa: E402
+from mtl_lib.checkpoint import Checkpoint  # noqa: E402
 from mtl_lib.data import Corpus, load_corpus  # noqa: E402
 from mtl_lib.experiments import (  # noqa: E402
     PROFILES,
@@ -47,6 +49,17 @@ class Counting(RunStore):
         with (self.directory / "stored.log").open("a") as log:
             log.write(f"{run.key}\n")
         return folder
+
+
+class Noting(Checkpoint):
+    """Notes every time that a run goes on from its checkpoint."""
+
+    def load(self) -> dict | None:
+        state = super().load()
+        if state:
+            with (self.folder.parents[1] / "resumed.log").open("a") as log:
+                log.write(f"{self.folder.name}, step {state['steps']}\n")
+        return state
 
 
 def small_study(rows: tuple[str, ...]) -> tuple[Corpus, list[ExperimentConfig]]:
@@ -75,6 +88,7 @@ def start(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> int:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         torch.set_num_threads(1)
+        experiments.Checkpoint = Noting
         for config in configs:
             run_experiment(config, corpus, Counting(folder))
         status = 0
@@ -150,7 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
             runs = RunStore(folder).runs()
             found = {run.key: numbers(run) for run in runs}
             stored = (folder / "stored.log").read_text().split()
-            resumes += sum(run.provenance["resumes"] for run in runs)
+            if (log := folder / "resumed.log").exists():
+                resumes += len(log.read_text().splitlines())
             lost += len(expected.keys() - found.keys())
             different += sum(found[key] != expected[key] for key in found.keys() & expected.keys())
             repeated += len(stored) - len(set(stored)) + len(runs) - len(found)
