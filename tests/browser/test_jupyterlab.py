@@ -172,7 +172,8 @@ def sentences_on_show(folder: Path) -> nbformat.NotebookNode:
     (folder / "hostile").mkdir()
     row = f"0\tabc\t{ATTACK}\t1"
     (folder / "hostile" / "ids-sst-train.csv").write_text(f"\tid\tsentence\tsentiment\n{row}\n")
-    code = """
+    code = (
+        """
 from dataclasses import asdict
 import pandas as pd
 from mtl_lib.data import load_corpus
@@ -180,9 +181,11 @@ corpus = load_corpus("hostile")
 example = corpus.splits["sentiment"]["train"][0]
 print(example.text)
 example
-""", """
+""",
+        """
 pd.DataFrame([asdict(example)])
-"""
+""",
+    )
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in code]
     kernel = {"name": "python3", "display_name": "Python 3"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
