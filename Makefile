@@ -87,8 +87,8 @@ test notebooks: export OPENBLAS_NUM_THREADS := 1
 test: export MTL_BUILD := $(CURDIR)/build/test
 test: export MTL_FIGURES := $(CURDIR)/build/test/figures
 test: export MTL_CACHE := $(CURDIR)/build/encoders
-test: $(STAMP) ## 9 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
-	@echo 'make test, about 9 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
+test: $(STAMP) ## 14 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
+	@echo 'make test, about 14 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
 	@echo 'stored outputs, 4 make reproduce with two steps a run.'
 	@rm -rf build/test
 	@echo '1/4 lint'
@@ -122,12 +122,12 @@ figures: $(STAMP) ## 10 s | Draw figures/figure_N.* from the best stored study
 
 # Whom the benchmarks compare with; LibMTL's own needs (torchvision) are not needed.
 PEERS := torchjd==0.18.0 LibMTL==1.1.5
-bench: $(STAMP) ## 20 min | Benchmarks against transformers, TorchJD and LibMTL; ONLY=step for one
+bench: $(STAMP) ## 40 min | Benchmarks against transformers, TorchJD and LibMTL; ONLY=step for one
 	$(INSTALL) --no-deps $(PEERS)
 	for name in $(if $(ONLY),$(ONLY),step surgery evaluate study precision); do \
 	  "$(BIN)/python" benchmarks/$$name.py || exit 1; done
 
-notebooks: $(STAMP) ## 3 min | Run the notebooks again and store their outputs (after changing one)
+notebooks: $(STAMP) ## 5 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
 
 student: $(STAMP) ## 3 s | Build the student notebooks, without solutions, in build/student/
