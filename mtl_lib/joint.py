@@ -55,7 +55,7 @@ class JointGradients(Layers):
             self._totals.append(self._total[start:stop].view(parameter.shape))
             start = stop
         self._table_total = torch.zeros_like(self._table.weight)  # [V, H]
-        self._words = torch.empty(0, dtype=torch.long)  # [U], those of this step
+        self._words = self._total.new_zeros(0, dtype=torch.long)  # [U], those of this step
         self._word_rows = self._total.new_zeros(tasks, 0, self._table.embedding_dim)  # [T, U, H]
 
     def vectors(self, pack: Pack) -> Tensor:
@@ -102,6 +102,7 @@ class JointGradients(Layers):
             self._table.weight.grad = None
 
     def embed(self, embeddings: BertEmbeddings, pack: Pack) -> Tensor:
+        """As `Layers.embed`, `[N, H]`; begins a step, so that the last step's words are dropped."""
         self._table_total.index_fill_(0, self._words, 0)  # the rows of the last step
         self._words = pack.words
         size = (len(self._rows), len(pack.words), self._table.embedding_dim)
@@ -112,10 +113,12 @@ class JointGradients(Layers):
         return _Embed.apply(*weights, pack, self._table.padding_idx, *into)
 
     def linear(self, module: nn.Linear, x: Tensor, rows: list[int]) -> Tensor:
+        """`[R, in]` -> `[R, out]`; `rows` says how many of the R belong to each task."""
         into = self._views[module.weight], self._views[module.bias]
         return _Linear.apply(x, module.weight, module.bias, rows, *into)
 
     def norm(self, module: nn.LayerNorm, x: Tensor, rows: list[int]) -> Tensor:
+        """`[R, H]` -> `[R, H]`; `rows` says how many of the R belong to each task."""
         into = self._views[module.weight], self._views[module.bias]
         return _LayerNorm.apply(x, module.weight, module.bias, module.eps, rows, *into)
 

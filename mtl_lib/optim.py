@@ -80,10 +80,14 @@ class AdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _update(parameter, parameter.grad, self.state[parameter], group)
+            self._step_group(group)
         return loss
+
+    def _step_group(self, group: dict) -> None:
+        """Move the parameters of one group that have a gradient."""
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                _update(parameter, parameter.grad, self.state[parameter], group)
 
 
 def _update(parameter: Tensor, gradient: Tensor, state: dict, options: dict) -> None:
@@ -124,26 +128,19 @@ class FusedAdamW(AdamW):
         if not self.param_groups[-1]["correct_bias"]:
             raise ValueError("correct_bias is False; FusedAdamW always corrects, use AdamW")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Move every parameter that has a gradient by one step; see `AdamW.step`."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            by_step = defaultdict(list)  # a parameter without gradient keeps its own step count
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state[parameter]
-                    if not state:
-                        _start(state, parameter)
-                    by_step[state["step"]].append(parameter)
-            for taken, parameters in by_step.items():
-                self._fused_step(parameters, taken, group)
-        return loss
+    def _step_group(self, group: dict) -> None:
+        by_step = defaultdict(list)  # a parameter without gradient keeps its own step count
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                state = self.state[parameter]
+                if not state:
+                    _start(state, parameter)
+                by_step[state["step"]].append(parameter)
+        for taken, parameters in by_step.items():
+            self._fused_step(parameters, taken, group)
 
     def _fused_step(self, parameters: list[Tensor], taken: int, options: dict) -> None:
+        """One step of parameters that have `taken` steps behind them."""
         states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = options["betas"]
         eps = options["eps"]

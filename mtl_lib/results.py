@@ -212,7 +212,7 @@ class RunStore:
         try:
             record = json.loads((folder / "run.json").read_text())
             content = (folder / "predictions.npz").read_bytes()
-            # Runs of study version 2 and before are without.
+            # Runs stored before runs had hashes are without.
             if (seal := record.pop("sha256", None)) and seal != _seal(record):
                 raise _Damaged("run.json does not have its hash")
             if record.pop("predictions_sha256", _sha256(content)) != _sha256(content):

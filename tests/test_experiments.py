@@ -12,6 +12,7 @@ import torch
 from small import small_corpus, small_encoder, small_tokenizer
 
 from mtl_lib import experiments
+from mtl_lib.data import load_corpus
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.experiments import (
@@ -361,3 +362,10 @@ def test_the_heads_features_leave_the_keys_of_the_papers_rows_as_they_were():
     for run in stored:
         now = PROFILES[run.config["profile"]].apply(ALL_ROWS[run.config["row"]], "quick").as_dict()
         assert now["heads"] == run.config["heads"]
+
+
+def test_a_run_keeps_few_bfloat16_kernels_for_the_memory_they_take(tmp_path, monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    config = replace(PROFILES["quick"].apply(FIGURE_3["3.1"], "quick"), max_steps=1)
+    run_experiment(config, load_corpus("handbook"), RunStore(tmp_path))
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"

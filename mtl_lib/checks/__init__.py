@@ -11,38 +11,14 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mtl_lib.checks import (
-    chapter_00,
-    chapter_01,
-    chapter_02,
-    chapter_03,
-    chapter_04,
-    chapter_05,
-    chapter_06,
-    chapter_07,
-    chapter_08,
-    chapter_09,
-    chapter_10,
-)
 from mtl_lib.checks.framework import Exercise, Verdict, judge
 from mtl_lib.errors import ConfigError
 
-_CHAPTERS = (
-    chapter_00,
-    chapter_01,
-    chapter_02,
-    chapter_03,
-    chapter_04,
-    chapter_05,
-    chapter_06,
-    chapter_07,
-    chapter_08,
-    chapter_09,
-    chapter_10,
-)
+_CHAPTERS = [import_module(f"mtl_lib.checks.chapter_{number:02d}") for number in range(11)]
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
 }
