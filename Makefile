@@ -30,7 +30,7 @@ PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA
 help: ## | List the targets, as here
 	@echo 'make TARGET VARIABLE=value ...'
 	@echo
-	@echo '  target     time     what it does                      (times: 2 CPU cores, set-up done)'
+	@echo '  target     time     what it does                      (times: 2 busy CPU cores, set-up done)'
 	@awk -F ' *## *| *\\| *' '/^[a-z-]+:.* ## / { split($$1, name, ":"); \
 	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
@@ -77,7 +77,7 @@ endif
 	  --display-name 'Multi-task handbook'
 	@mkdir -p "$(@D)" && touch "$@"
 
-reproduce: $(STAMP) ## 10 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
+reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
 	@"$(BIN)/mtl" reproduce $(PARAMETERS)
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.
@@ -87,8 +87,8 @@ test notebooks: export OPENBLAS_NUM_THREADS := 1
 test: export MTL_BUILD := $(CURDIR)/build/test
 test: export MTL_FIGURES := $(CURDIR)/build/test/figures
 test: export MTL_CACHE := $(CURDIR)/build/encoders
-test: $(STAMP) ## 14 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
-	@echo 'make test, about 14 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
+test: $(STAMP) ## 16 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
+	@echo 'make test, about 16 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
 	@echo 'stored outputs, 4 make reproduce with two steps a run.'
 	@rm -rf build/test
 	@echo '1/4 lint'
@@ -130,10 +130,10 @@ bench: $(STAMP) ## 40 min | Benchmarks against transformers, TorchJD and LibMTL;
 notebooks: $(STAMP) ## 5 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
 
-student: $(STAMP) ## 3 s | Build the student notebooks, without solutions, in build/student/
+student: $(STAMP) ## 6 s | Build the student notebooks, without solutions, in build/student/
 	"$(BIN)/mtl" student
 
-instructor: $(STAMP) ## 3 s | Build the notebooks with solutions, points and notes in build/instructor/
+instructor: $(STAMP) ## 6 s | Build the notebooks with solutions, points and notes in build/instructor/
 	"$(BIN)/mtl" student --instructor
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
