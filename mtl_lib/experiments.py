@@ -380,8 +380,9 @@ def _train_run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
-    # Every number of tokens makes a new bfloat16 kernel; a thousand of them kept take 1 GB.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    # Every number of tokens makes new bfloat16 kernels: a step needs some hundred, a thousand kept
+    # take 1 GB.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     noise = torch.Generator().manual_seed(config.seed)
     trainer = Trainer(
         model,

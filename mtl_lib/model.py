@@ -153,7 +153,8 @@ class MultitaskModel(nn.Module):
         """
         if self.frozen:
             return [self._remembered(batch) for batch in batches]
-        pack = Pack.of([(batch.input_ids, batch.attention_mask) for batch in batches])
+        padded = [(batch.input_ids, batch.attention_mask) for batch in batches]
+        pack = Pack.of(padded, self.encoder.pooler.dense.weight.device.type)
         return self._encode(pack, layers).split(pack.sentences)
 
     def _encode(self, pack: Pack, layers: Layers | None = None) -> Tensor:

@@ -1,15 +1,16 @@
 """Sentence vectors without wasted work: the same numbers as `BertModel`, faster.
 
 Padding costs as much as words do. Here the real tokens of all sentences lie in one long row, and
-every linear layer, LayerNorm and GELU runs on that row; padding exists only inside the attention.
+every linear layer, LayerNorm and GELU runs on that row; padding exists only inside the attention,
+and little of it: sentences of like length attend together.
 The heads read nothing but [CLS], so the last layer computes only that token of each sentence.
 
 Shapes as in `bert.py`; besides, T batches (one per task), S sentences and N real tokens in all of
-them together.
+them together, in G groups of like length.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -26,66 +27,107 @@ from mtl_lib.bert import (
 )
 
 
+# Cells of padded attention, length x length, that a group of its own has to save. On a CPU 4,000
+# cells cost what one more call does (12 heads); on a GPU the call is all that costs.
+_WORTH_A_GROUP = {"cpu": 4000}
+
+
 @dataclass(frozen=True)
 class Pack:
-    """The real tokens of T batches, one after the other.
+    """The real tokens of T batches, one batch after the other.
+
+    Within a batch the sentences stand by groups of like length, so that their attention pads
+    little; `restore` undoes that for the sentences' vectors.
 
     Attributes:
         words: distinct word ids, `[U]`.
         spelled: place in `words` of each token, `[N]`.
         positions: position of each token in its sentence, `[N]`.
+        cells: place of each token in the padded grid of its batch, `[N]`.
         first: place in the row of each sentence's [CLS], `[S]`.
+        restore: place in the pack of each sentence, in the batches' own order, `[S]`.
         tokens: how many of the N tokens belong to each batch, T numbers.
         sentences: how many of the S sentences belong to each batch, T numbers.
-        masks: attention mask of each batch, T tensors `[S_t, L_t]`.
-        places: where a batch's tokens lie in its padded grid, T tensors `[N_t]`.
+        masks: attention mask of each group, G tensors `[S_g, L_g]`.
+        places: where a group's tokens lie in its padded grid, G tensors `[N_g]`.
     """
 
     words: Tensor
     spelled: Tensor
     positions: Tensor
+    cells: Tensor
     first: Tensor
+    restore: Tensor
     tokens: list[int]
     sentences: list[int]
     masks: list[Tensor]
     places: list[Tensor]
 
     @classmethod
-    def of(cls, padded: Iterable[tuple[Tensor, Tensor]]) -> "Pack":
-        """Pack pairs of `input_ids` and `attention_mask`, each `[S_t, L_t]`.
+    def of(cls, padded: Iterable[tuple[Tensor, Tensor]], device: str = "cpu") -> "Pack":
+        """Pack pairs of `input_ids` and `attention_mask`, each `[S_t, L_t]`, on the host.
 
         The padding stands at the end of each sentence, and every sentence has a token.
+
+        Args:
+            device: type of the device for which to choose the groups; `to` moves the pack there.
         """
-        ids, positions, masks, places = [], [], [], []
+        ids, cells, order, masks, places, tokens, sentences = [], [], [], [], [], [], []
         for input_ids, mask in padded:
-            place = mask.flatten().nonzero().squeeze(1)  # [N_t]
-            ids.append(input_ids.flatten()[place])
-            positions.append(place % mask.shape[1])
-            masks.append(mask)
-            places.append(place)
+            of_batch = []
+            for group in _groups(mask.sum(dim=1).tolist(), _WORTH_A_GROUP.get(device)):
+                order.append(group + sum(sentences))
+                masks.append(mask[group, : int(mask[group].sum(dim=1).max())])
+                places.append(masks[-1].flatten().nonzero().squeeze(1))  # [N_g]
+                row, column = places[-1] // masks[-1].shape[1], places[-1] % masks[-1].shape[1]
+                of_batch.append(group[row] * mask.shape[1] + column)
+            cells.append(torch.cat(of_batch))
+            ids.append(input_ids.flatten()[cells[-1]])
+            tokens.append(len(cells[-1]))
+            sentences.append(len(mask))
         words, spelled = torch.cat(ids).unique(return_inverse=True)
-        position = torch.cat(positions)
+        positions = torch.cat([p % m.shape[1] for p, m in zip(places, masks, strict=True)])
         return cls(
             words=words,
             spelled=spelled,
-            positions=position,
-            first=(position == 0).nonzero().squeeze(1),
-            tokens=[len(place) for place in places],
-            sentences=[len(mask) for mask in masks],
+            positions=positions,
+            cells=torch.cat(cells),
+            first=(positions == 0).nonzero().squeeze(1),
+            restore=torch.cat(order).argsort(),
+            tokens=tokens,
+            sentences=sentences,
             masks=masks,
             places=places,
         )
 
     def to(self, device: torch.device | str) -> "Pack":
         """The same pack with its tensors on `device`; the host does not wait for the copies."""
-        move = {name: getattr(self, name) for name in ("words", "spelled", "positions", "first")}
-        return Pack(
-            **{name: tensor.to(device, non_blocking=True) for name, tensor in move.items()},
-            tokens=self.tokens,
-            sentences=self.sentences,
-            masks=[mask.to(device, non_blocking=True) for mask in self.masks],
-            places=[place.to(device, non_blocking=True) for place in self.places],
-        )
+
+        def moved(value):
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            return [moved(v) for v in value] if isinstance(value, list) else value
+
+        return Pack(**{field.name: moved(getattr(self, field.name)) for field in fields(self)})
+
+
+def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
+    """Sentences by groups of like length: their numbers, in all those of `lengths` once.
+
+    A group is cut in two where that saves most of its padded cells, as long as it saves `worth`.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+
+    def cut(group: list[int]) -> list[list[int]]:
+        longest = lengths[group[-1]]
+        saved = [n * (longest**2 - lengths[i] ** 2) for n, i in enumerate(group, start=1)]
+        if worth is None or max(saved) < worth:
+            return [group]
+        n = 1 + saved.index(max(saved))
+        return cut(group[:n]) + cut(group[n:])
+
+    groups = cut(order)
+    return [torch.tensor(g) for g in groups] if len(groups) > 1 else [torch.arange(len(order))]
 
 
 class Layers:
@@ -141,7 +183,8 @@ def encode_packed(
     for layer in lower:
         hidden = _layer(layer, layers, hidden, pack)  # [N, H]
     cls = _layer(last, layers, hidden, pack, cls_only=True)  # [S, H]
-    return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
+    vectors = torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
+    return vectors[pack.restore]
 
 
 def _layer(
@@ -159,13 +202,15 @@ def _layer(
     query = layers.linear(attention.query, queries, rows)  # [Q, H]
     key = layers.linear(attention.key, hidden, pack.tokens)  # [N, H]
     value = layers.linear(attention.value, hidden, pack.tokens)  # [N, H]
+    tokens = [len(place) for place in pack.places]  # of each group
+    asking = [len(mask) for mask in pack.masks] if cls_only else tokens
     context = torch.cat(
         [
-            _attend(*of_batch, mask, place, attention.heads, attention.dropout)
-            for *of_batch, mask, place in zip(
-                query.split(rows),
-                key.split(pack.tokens),
-                value.split(pack.tokens),
+            _attend(*of_group, attention.heads, attention.dropout)
+            for of_group in zip(
+                query.split(asking),
+                key.split(tokens),
+                value.split(tokens),
                 pack.masks,
                 pack.places,
                 strict=True,
@@ -188,7 +233,7 @@ def _attend(
     heads: int,
     dropout: nn.Dropout,
 ) -> Tensor:
-    """Attention within the sentences of one batch, for all tokens or the S [CLS] tokens, `[Q, H]`.
+    """Attention within the sentences of one group, for all tokens or the S [CLS] tokens, `[Q, H]`.
 
     Only here the tokens go back to their padded grid `[S, L]`.
     """

@@ -323,10 +323,9 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
         pack = Pack.of([(batch.input_ids, batch.attention_mask)])
-        (places,) = pack.places  # of the real tokens among all
 
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
-            tokens = embeddings.flatten(0, 1)[places]  # [N, H]
+            tokens = embeddings.flatten(0, 1)[pack.cells]  # [N, H]
             return model.classify(batch.task, encode_packed(model.encoder, tokens, pack))
 
         model.eval()

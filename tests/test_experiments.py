@@ -368,4 +368,4 @@ def test_a_run_keeps_few_bfloat16_kernels_for_the_memory_they_take(tmp_path, mon
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     config = replace(PROFILES["quick"].apply(FIGURE_3["3.1"], "quick"), max_steps=1)
     run_experiment(config, load_corpus("handbook"), RunStore(tmp_path))
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "128"
