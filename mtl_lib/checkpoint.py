@@ -147,7 +147,9 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM, held back to where the state is whole; a second one ends at once.
+    """Ctrl-C and SIGTERM, held back to where the state is whole; a second Ctrl-C ends at once.
+
+    A second SIGTERM changes nothing: a pool of processes sends one more when its first worker ends.
 
     Args:
         now: whether the state is whole at this moment, for a long time to come (an evaluation).
@@ -172,8 +174,10 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _ask(self, number, frame) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.asked:
+            return
         self.asked = True
         if self._now():
             raise Stopped

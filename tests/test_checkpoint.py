@@ -167,7 +167,14 @@ def test_a_signal_saves_the_state_and_the_same_call_goes_on(
     assert same(run, expected) and run.provenance["resumes"] == 1
 
 
-def test_a_second_signal_ends_at_once():
+def test_a_second_sigterm_does_not_cut_the_saving_short():
+    with StopSignals(now=lambda: False) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.asked
+
+
+def test_a_second_ctrl_c_ends_at_once():
     with StopSignals(now=lambda: False) as signals:
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.asked
