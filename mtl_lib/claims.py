@@ -22,7 +22,7 @@ from mtl_lib.paper import (
 from mtl_lib.results import Run
 from mtl_lib.studies import choose_study, missing_rows, provenance_line, studies, study_of
 from mtl_lib.tasks import BY_NAME
-from mtl_lib.uncertainty import AVERAGE, Estimate, Evidence, seed_interval
+from mtl_lib.uncertainty import AVERAGE, COSINES, Estimate, Evidence, seed_interval
 
 HOLDS, FAILS = "holds", "does not hold"
 NOISE, UNTOLD = "within noise", "cannot be told here"
@@ -37,9 +37,10 @@ RULE = (
     f"lies below, and else is {NOISE}. Something said to bring no gain {HOLDS} if the interval "
     f"lies below one point (+{MARGIN}), {FAILS} if it lies above zero, and else is {NOISE}. A "
     f"claim {HOLDS} if all its differences do, and {FAILS} if one does not. The intervals are not "
-    "corrected for their number: one in twenty misses by chance. Overfitting is the training score "
-    "minus the development score; training predictions are not stored, so the error of a training "
-    "score counts in full, as if the rows had met different examples."
+    "corrected for their number: one in twenty misses by chance. Cosines between gradients are "
+    "means over the steps, and their intervals hold the error of the seeds only. Overfitting is "
+    "the training score minus the development score; training predictions are not stored, so the "
+    "error of a training score counts in full, as if the rows had met different examples."
 )
 
 GAIN, NO_GAIN = "above zero", "no gain"
@@ -271,12 +272,30 @@ CONTROLS = (
     Claim(
         "Surgery still gains where the heads can compare.",
         "control",
-        (_over("compare-surgery", "compare"),),
+        (_over("compare-surgery", "compare"), _over("cosine-surgery", "cosine")),
     ),
     Claim(
         "A random order of the projections is better than a fixed one.",
         "control",
         (_over("3.2", "fixed-order"),),
+    ),
+    Claim(
+        "The tasks' gradients are opposed: a task's mean cosine with the others lies below zero.",
+        "control",
+        (Comparison({BASELINE: 1}, TASK_ORDER, measure="opposition"),),
+        "What surgery is made for. The numbers are minus the mean cosine.",
+    ),
+    Claim(
+        "Two batches of one task agree more than batches of two tasks do.",
+        "control",
+        (Comparison({"same-task": 1}, TASK_ORDER, measure="agreement"),),
+        "The scale for the line above: what batches of eight show of a common aim.",
+    ),
+    Claim(
+        "Batch size 16 does not improve the overall scores at as many steps, either.",
+        "control",
+        (_over("equal-steps", ARCHITECTURE, expected=NO_GAIN),),
+        "With twice the examples, and at the rate of batch 8.",
     ),
 )
 """What the paper does not compare, and what its claims hang on."""
@@ -351,6 +370,8 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
 
 def paper_value(comparison: Comparison, task: str) -> float:
     """The same number from the published tables; NaN where they do not have it."""
+    if comparison.measure in COSINES:
+        return float("nan")
     if comparison.measure in ("frequency", "top"):
         labels = PAPER_FIGURE_5[PAPER_FIGURE_5["task"] == task]
         if comparison.measure == "top":
@@ -419,6 +440,8 @@ MEASURES = {
     "frequency": "rank correlation, ",
     "top": "accuracy on label 5, ",
     "balance": "accuracy minus balanced accuracy, ",
+    "opposition": "minus the cosine, ",
+    "agreement": "cosine above that with other tasks, ",
 }
 
 
@@ -441,6 +464,8 @@ def _our_words(line: dict) -> str:
         return "–"
     if np.isnan(line["ours"]):
         return "undefined"
+    if np.isnan(line["low"]):
+        return f"{line['ours']:+.3f}"
     return f"{line['ours']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
 
 

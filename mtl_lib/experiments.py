@@ -78,8 +78,11 @@ class ExperimentConfig:
         smoothness: strength of SMART on sentiment; 0 is off.
         class_weights: weight the sentiment classes.
         frozen: train the heads alone.
+        same_task_every: after every so many steps, compare the gradients of two batches of one
+            task (`Trainer`); 0: never.
         epochs, max_steps, max_length, train_sample: the protocol, set by the profile: passes,
             cap on the steps, tokens per sentence, training examples evaluated per task.
+        passes: this row's epochs are as many times the profile's.
         bfloat16: the encoder's products in bfloat16, where the hardware is faster at them.
     """
 
@@ -95,6 +98,8 @@ class ExperimentConfig:
     smoothness: float = 0.0
     class_weights: bool = False
     frozen: bool = False
+    same_task_every: int = 0
+    passes: int = 1
     seed: int = 0
     profile: str = "full"
     encoder: str = "bert-base-uncased"
@@ -110,7 +115,7 @@ class ExperimentConfig:
             raise ConfigError(f"weighting {self.weighting!r}: choose from {list(WEIGHTINGS)}")
         if unknown := set(self.heads) - set(BY_NAME):
             raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
-        for name in ("lr", "batch_size", "epochs"):
+        for name in ("lr", "batch_size", "epochs", "passes"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
         for name in ("weight_decay", "smoothness", "penalty_strength"):
@@ -121,6 +126,11 @@ class ExperimentConfig:
         for name in ("max_steps", "train_sample"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0")
+        if self.same_task_every < 0 or (self.same_task_every and self.frozen):
+            raise ConfigError(
+                f"same_task_every = {self.same_task_every}: it must be 0 or more, and 0 for a "
+                "frozen encoder, which has no gradient"
+            )
         if self.max_length < 3:
             raise ConfigError(f"max_length = {self.max_length}: [CLS], a token and [SEP] need 3")
         if self.penalty not in (None, 1, 2, math.inf):
@@ -135,6 +145,9 @@ class ExperimentConfig:
         words = asdict(self) | {"heads": {name: h.as_dict() for name, h in self.heads.items()}}
         if self.penalty is not None:
             words["penalty"] = str(self.penalty)  # JSON has no infinity
+        for name in ("same_task_every", "passes"):
+            if words[name] == getattr(ExperimentConfig, name):
+                del words[name]  # as in the runs from before there was one
         return json.loads(json.dumps(words))
 
 
@@ -231,7 +244,14 @@ ORDER = _by_row(
     ExperimentConfig("fixed-order", "gradient surgery, fixed order", weighting="pcgrad-fixed")
 )
 
-ALL_ROWS = ROWS | SINGLE_TASK | COMPARE | ORDER
+# Beside the cosines between tasks (row 3.1) those between two batches of one task; and row 4.1 with
+# as many steps as the rows of batch 8.
+CONTROL = _by_row(
+    ExperimentConfig("same-task", "baseline, two batches a task", same_task_every=15),
+    _final("equal-steps", "batch size = 16, equal steps", batch_size=16, passes=2),
+)
+
+ALL_ROWS = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
 
 
 @dataclass(frozen=True)
@@ -398,6 +418,7 @@ def _train_run(
         terms=_loss_terms(config, noise),
         class_weights=_class_weights(config, train, device),
         generators={"smoothness": noise},
+        same_task_every=config.same_task_every,
     )
     before = {"seconds": 0.0, "resumes": 0}
     if state := checkpoint.load():
@@ -426,7 +447,7 @@ def _train_run(
             fit = trainer.fit(
                 dev,
                 {name: _sample(split, config.train_sample) for name, split in train.items()},
-                epochs=config.epochs,
+                epochs=config.epochs * config.passes,
                 max_steps=config.max_steps,
                 on_step=after_step,
                 on_epoch=after_epoch,

@@ -26,7 +26,6 @@ from mtl_lib.bert import (
     split_heads,
 )
 
-
 # Cells of padded attention, length x length, that a group of its own has to save. On a CPU 4,000
 # cells cost what one more call does (12 heads); on a GPU the call is all that costs.
 _WORTH_A_GROUP = {"cpu": 4000}

@@ -59,9 +59,12 @@ class Trainer:
         terms: extra loss terms by task: penalties, smoothness.
         class_weights: weights `[C]` of the cross-entropy by task.
         generators: those that the terms draw from, so that a checkpoint holds them.
+        same_task_every: after every so many steps, note the cosine between the shared gradients
+            of two batches of one task, for each task; 0: never. The scale for the cosines between
+            tasks.
 
     Raises:
-        ConfigError: if a training set is smaller than one batch.
+        ConfigError: if a training set is smaller than one batch, or two where these are compared.
     """
 
     def __init__(
@@ -76,13 +79,16 @@ class Trainer:
         terms: dict[str, list[LossTerm]] | None = None,
         class_weights: dict[str, Tensor] | None = None,
         generators: dict[str, torch.Generator] | None = None,
+        same_task_every: int = 0,
     ):
         shortest = min(train, key=lambda name: len(train[name]))
         self.steps_per_epoch = len(train[shortest]) // batch_size
-        if self.steps_per_epoch == 0:
+        needed = 2 * batch_size if same_task_every else batch_size
+        if len(train[shortest]) < needed:
             raise ConfigError(
-                f"{shortest}: {len(train[shortest])} training examples are less than one batch "
-                f"of {batch_size}; lower the batch size"
+                f"{shortest}: {len(train[shortest])} training examples are less than "
+                f"{'two batches' if same_task_every else 'one batch'} of {batch_size}; lower the "
+                "batch size"
             )
         self.model = model
         self.device = next(model.parameters()).device
@@ -97,6 +103,8 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.generators = {"surgery": self.generator} | (generators or {})
         self.gradients = None if model.frozen else JointGradients(model.encoder, len(train))
+        self.same_task_every = same_task_every
+        self.seed = seed
         self.steps = 0
         self.result = Fit()  # of the epochs so far
         self.evaluating = False  # then a `state_dict` is whole; in a step it is not
@@ -230,7 +238,31 @@ class Trainer:
                 sums["cosine"] += cos[i, j].item() / epoch["steps"]
                 sums["rate"] += (gram[i, j].item() < 0) / epoch["steps"]
         epoch["done"] += 1
+        every = self.same_task_every
+        if every and epoch["done"] % every == 0:
+            for name, cosine in self._same_task_cosines().items():
+                sums = epoch["conflict"].setdefault(f"{name}-{name}", {"cosine": 0.0, "rate": 0.0})
+                sums["cosine"] += cosine / (epoch["steps"] // every)
+                sums["rate"] += (cosine < 0) / (epoch["steps"] // every)
         epoch["seconds"] += time.perf_counter() - started
+
+    def _same_task_cosines(self) -> dict[str, float]:
+        """By task, the cosine between the shared gradients of two batches without a common example.
+
+        Drawn by step and seed alone, and dropout's generator is put back: training goes on as if
+        nothing had happened.
+        """
+        draw = torch.Generator().manual_seed(self.seed * 10**6 + self.steps)
+        gradients, cosine = JointGradients(self.model.encoder, 2), {}
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for name, stream in self.streams.items():
+                size = stream.batch_size
+                examples = torch.randperm(len(stream.split), generator=draw)[: 2 * size]
+                pair = [stream.split.batch(half) for half in examples.split(size)]
+                vectors = self.model.vectors(pair, gradients)
+                sum(map(self._loss, pair, vectors)).backward()
+                cosine[name] = cosines(gradients.gram())[0, 1].item()
+        return cosine
 
     def _entry(self) -> dict:
         """The epoch under way as an entry of the history: mean losses, conflict, time."""

@@ -23,6 +23,7 @@ from mtl_lib.tasks import BY_NAME
 CONFIDENCE = 0.95
 DRAWS = 1000
 AVERAGE = "average"  # of the three tasks' headline metrics, as the leaderboard has it
+COSINES = ("opposition", "agreement")  # measures of gradients, not of predictions
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,10 @@ class Evidence:
             measure: "dev", the task's metric on the development set; "gap", training minus
                 development; "balance", accuracy minus balanced accuracy; "frequency", rank
                 correlation of a label's accuracy with its share; "top", accuracy on the highest
-                label.
+                label; "opposition", minus the mean cosine of the task's gradient with the others';
+                "agreement", how much higher its cosine with another batch of its own is. The two
+                cosines are means over the steps: the interval knows their seeds only, and is NaN
+                with one seed.
 
         Raises:
             RunError: if the rows have no seed in common.
@@ -241,7 +245,10 @@ class Evidence:
                 draws += share * np.mean(resampled, axis=0)
                 if measure == "gap":
                     variance += share**2 * np.mean([_training_variance(run, name) for run in runs])
-        estimate = combine(values, float(np.hypot(np.nanstd(draws), np.sqrt(variance))))
+        of_examples = float(np.hypot(np.nanstd(draws), np.sqrt(variance)))
+        if measure in COSINES and len(seeds) == 1:
+            of_examples = float("nan")
+        estimate = combine(values, of_examples)
         if measure == "frequency":  # a correlation ends at 1
             low, high = np.clip([estimate.low, estimate.high], -1, 1).tolist()
             return replace(estimate, low=low, high=high)
@@ -268,6 +275,8 @@ class Evidence:
         if measure in ("dev", "gap"):
             sign = 1 if measure == "dev" else -1
             return sign * self._metric_draws(task)[run.key]
+        if measure in COSINES:
+            return np.zeros(self.draws)
         if (task, run.key) not in self._by_label:
             self._by_label[task, run.key] = bootstrap_by_label(task, run, self.draws)
         return _by_label_measure(*self._by_label[task, run.key], measure)
@@ -289,9 +298,24 @@ def _value(run: Run, task: str, measure: str) -> float:
         return best["dev"][task][metric]
     if measure == "gap":
         return best["train"][task][metric] - best["dev"][task][metric]
+    if measure in COSINES:
+        others, same = task_cosines(run, task)
+        return -others if measure == "opposition" else same - others
     report = per_class_report(BY_NAME[task], run.predictions[task], run.labels[task])
     columns = (report[name].to_numpy()[None] for name in ("accuracy", "share"))
     return float(_by_label_measure(*columns, measure)[0])
+
+
+def task_cosines(run: Run, task: str) -> tuple[float, float]:
+    """Mean cosine of a task's shared gradient with the other tasks', and with that of another
+    batch of its own: over the steps of all epochs; NaN where it was not noted."""
+    others, same = [], []
+    for entry in run.history:
+        for pair, values in entry["conflict"].items():
+            first, second = pair.split("-")
+            if task in (first, second):
+                (same if first == second else others).append(values["cosine"])
+    return tuple(float(np.mean(found)) if found else float("nan") for found in (others, same))
 
 
 def _by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> np.ndarray:
@@ -308,7 +332,9 @@ def _by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> 
         with np.errstate(invalid="ignore"):
             result[there] = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
         return result
-    raise ValueError(f"measure {measure!r}: choose dev, gap, balance, frequency or top")
+    raise ValueError(
+        f"measure {measure!r}: choose dev, gap, balance, frequency, top, {' or '.join(COSINES)}"
+    )
 
 
 def _training_variance(run: Run, task: str) -> float:

@@ -18,6 +18,7 @@ from mtl_lib.evaluation import metrics, predict
 from mtl_lib.experiments import (
     ALL_ROWS,
     COMPARE,
+    CONTROL,
     FIGURE_3,
     FIGURE_4,
     FROZEN,
@@ -355,6 +356,34 @@ def test_the_fixed_order_is_row_3_2_with_another_weighting():
         k for k, v in ORDER["fixed-order"].as_dict().items() if v != ROWS["3.2"].as_dict()[k]
     }
     assert changed == {"row", "name", "weighting"}
+
+
+def test_twice_the_batch_with_as_many_steps_needs_two_passes(tmp_path):
+    config = CONTROL["equal-steps"].as_dict()
+    changed = {k for k, v in config.items() if v != ROWS["4.1"].as_dict().get(k)}
+    assert changed == {"row", "name", "passes"}
+    corpus = load_corpus("handbook")
+    for row, epochs in (("4.1", 1), ("equal-steps", 2)):
+        config = replace(
+            PROFILES["quick"].apply(ALL_ROWS[row], "quick"),
+            epochs=1,
+            encoder="tiny",
+            batch_size=1200,
+        )
+        run = run_experiment(config, corpus, RunStore(tmp_path))
+        assert len(run.history) == epochs and run.provenance["steps"] == 2 * epochs
+
+
+def test_the_control_of_the_cosines_is_row_3_1():
+    changed = {
+        k for k, v in CONTROL["same-task"].as_dict().items() if v != ROWS["3.1"].as_dict().get(k)
+    }
+    assert changed == {"row", "name", "same_task_every"}
+
+
+def test_a_frozen_encoder_has_no_cosines_to_compare():
+    with pytest.raises(ConfigError, match="0 for a frozen encoder"):
+        replace(ROWS["frozen-1e-3"], same_task_every=5)
 
 
 def test_the_heads_features_leave_the_keys_of_the_papers_rows_as_they_were():

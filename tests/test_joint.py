@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_packed import encoder, ragged
 
+from mtl_lib import packed
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.joint import JointGradients, _gram
 from mtl_lib.packed import Pack
@@ -47,8 +48,10 @@ def flat_gradient(model):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
+@pytest.mark.parametrize("worth", [1, 4000])  # with a group for each length, and with one group
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
-def test_every_task_has_the_gradient_of_the_teaching_path(dtype, tolerance):
+def test_every_task_has_the_gradient_of_the_teaching_path(dtype, tolerance, worth, monkeypatch):
+    monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", worth)
     model = encoder(dtype).train()
     for task in torch.eye(3):
         teaching(model, make_batches()).combine(task)

@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mtl_lib import packed
 from mtl_lib.bert import BertConfig, BertModel
-from mtl_lib.packed import sentence_vectors
+from mtl_lib.packed import Pack, sentence_vectors
 
 
 def encoder(dtype=torch.float64, dropout=0.0) -> BertModel:
@@ -37,7 +38,9 @@ def gradients(model, vectors):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("lengths", [[3, 9, 17, 1, 5], [4, 4, 4], [1, 1], [20]])
+@pytest.mark.parametrize(
+    "lengths", [[3, 9, 17, 1, 5], [4, 4, 4], [1, 1], [20], [3, 24, *[2, 4] * 4, 20]]
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("training", [True, False])
 def test_packed_vectors_and_gradients_equal_the_teaching_path(lengths, dtype, tolerance, training):
@@ -54,6 +57,36 @@ def test_other_sentences_of_the_batch_do_not_change_a_vector():
     ids, mask = ragged([5, 12, 3])
     alone = sentence_vectors(model, ids[2:, :3], mask[2:, :3])
     torch.testing.assert_close(sentence_vectors(model, ids, mask)[2:], alone)
+
+
+def test_sentences_of_like_length_attend_together_where_that_saves_enough(monkeypatch):
+    padded = ragged([3, 24, 4, 2, 23, 3])
+    assert [tuple(mask.shape) for mask in Pack.of([padded]).masks] == [(6, 24)]
+    monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 500)
+    assert [tuple(mask.shape) for mask in Pack.of([padded]).masks] == [(4, 4), (2, 24)]
+
+
+def test_no_group_is_cut_for_a_gpu_where_calls_are_what_costs():
+    padded = ragged([100, *[2] * 99])
+    assert len(Pack.of([padded]).masks) == 2
+    assert len(Pack.of([padded], "cuda").masks) == 1
+
+
+def test_groups_of_one_sentence_change_no_vector(monkeypatch):
+    model, padded = encoder(), ragged([9, 3, 17, 1, 5, 4])
+    expected = sentence_vectors(model, *padded)
+    monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 1)
+    assert len(Pack.of([padded]).masks) == 6
+    torch.testing.assert_close(sentence_vectors(model, *padded), expected)
+
+
+def test_cells_name_the_place_of_each_token_in_the_padded_batch(monkeypatch):
+    monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 1)
+    ids, mask = ragged([9, 3, 17, 1, 5, 4])
+    pack = Pack.of([(ids, mask)])
+    assert torch.equal(ids.flatten()[pack.cells], pack.words[pack.spelled])
+    assert torch.equal(pack.cells % ids.shape[1], pack.positions)
+    assert torch.equal(pack.cells.sort().values, mask.flatten().nonzero().squeeze(1))
 
 
 def test_dropout_acts_in_train_mode_only():

@@ -149,6 +149,37 @@ def test_the_history_tells_the_conflict_of_every_pair_of_tasks():
     assert all(-1 <= c["cosine"] <= 1 and 0 <= c["rate"] <= 1 for c in conflict.values())
 
 
+def test_two_batches_of_one_task_are_compared_at_the_same_parameters():
+    splits, model = small_splits(), small_model(dropout=0.0, dtype=torch.float64)
+    trainer = make_trainer(model, splits, same_task_every=2)
+    found = trainer._same_task_cosines()
+    draw = torch.Generator().manual_seed(0)
+    for name, split in splits.items():
+        order = torch.randperm(len(split), generator=draw)[:8]
+        pair = [split.batch(order[:4]), split.batch(order[4:])]
+        a, b = literal_gradients(model, pair)
+        expected = (a @ b / (a.norm() * b.norm())).item()
+        assert found[name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_comparing_batches_of_one_task_does_not_change_the_training():
+    splits, weights, conflicts = small_splits(), [], []
+    for every in (0, 2):
+        torch.manual_seed(5)
+        model = small_model(seed=5)
+        trainer = make_trainer(model, splits, weighting="pcgrad", same_task_every=every)
+        conflicts.append(trainer.fit(splits, splits, epochs=1).history[0]["conflict"])
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+    assert set(conflicts[1]) - set(conflicts[0]) == {f"{name}-{name}" for name in splits}
+    assert all(conflicts[1][pair] == values for pair, values in conflicts[0].items())
+
+
+def test_a_training_set_smaller_than_two_batches_cannot_be_compared():
+    with pytest.raises(ConfigError, match="24 training examples are less than two batches of 13"):
+        make_trainer(small_model(), batch_size=13, same_task_every=1)
+
+
 def test_the_same_seed_gives_the_same_bits():
     weights = []
     for _ in range(2):

@@ -1,5 +1,6 @@
 """Intervals and tests, against scipy, brute force and simulation."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -180,6 +181,31 @@ def test_a_gap_is_training_minus_development_and_less_certain_than_either():
     expected = best["train"]["sentiment"]["accuracy"] - best["dev"]["sentiment"]["accuracy"]
     assert gap.value == pytest.approx(expected)
     assert gap.example_error > evidence.estimate({"3.1": 1}, "sentiment").example_error
+
+
+def with_cosines(seed, others, same):
+    conflict = {
+        "sentiment-paraphrase": {"cosine": others, "rate": 0.5},
+        "paraphrase-similarity": {"cosine": others + 0.2, "rate": 0.5},
+        "sentiment-similarity": {"cosine": 9.0, "rate": 0.5},
+        "paraphrase-paraphrase": {"cosine": same, "rate": 0.5},
+    }
+    return replace(fake_run("same-task", seed), history=[{"conflict": conflict}])
+
+
+def test_cosines_between_gradients_are_means_over_pairs_with_the_task():
+    evidence = Evidence([with_cosines(1, -0.3, 0.4), with_cosines(2, -0.3, 0.6)])
+    opposition = evidence.estimate({"same-task": 1}, "paraphrase", "opposition")
+    assert opposition.value == pytest.approx(0.2) and opposition.high == pytest.approx(0.2)
+    agreement = evidence.estimate({"same-task": 1}, "paraphrase", "agreement")
+    expected = stats.ttest_1samp([0.6, 0.8], 0).confidence_interval(0.95)
+    assert (agreement.low, agreement.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_cosines_of_one_seed_have_no_interval():
+    evidence = Evidence([with_cosines(1, -0.3, 0.4)])
+    estimate = evidence.estimate({"same-task": 1}, "paraphrase", "agreement")
+    assert estimate.value == pytest.approx(0.6) and np.isnan([estimate.low, estimate.high]).all()
 
 
 def test_two_runs_of_one_seed_are_refused():
