@@ -33,6 +33,7 @@ RULE = (
     "Every claim is one or more differences between rows, paired by seed and by development "
     "example. Their 95 % intervals hold the error of the seeds (spread over seeds, Student's t) "
     "and of the development set (bootstrap over examples); with one seed, of the examples only. "
+    "Then a difference can be too small to tell from noise, but it can neither hold nor fail. "
     f"A difference said to be above zero {HOLDS} if its interval lies above zero, {FAILS} if it "
     f"lies below, and else is {NOISE}. Something said to bring no gain {HOLDS} if the interval "
     f"lies below one point (+{MARGIN}), {FAILS} if it lies above zero, and else is {NOISE}. A "
@@ -397,8 +398,10 @@ def verdict(estimate: Estimate, expected: str) -> str:
     if np.isnan([estimate.low, estimate.high]).any():
         return UNTOLD
     if expected == NO_GAIN:
-        return HOLDS if estimate.high < MARGIN else FAILS if estimate.low > 0 else NOISE
-    return HOLDS if estimate.low > 0 else FAILS if estimate.high < 0 else NOISE
+        found = HOLDS if estimate.high < MARGIN else FAILS if estimate.low > 0 else NOISE
+    else:
+        found = HOLDS if estimate.low > 0 else FAILS if estimate.high < 0 else NOISE
+    return UNTOLD if found != NOISE and estimate.seeds == 1 else found
 
 
 def _study(runs: Iterable[Run]) -> list[Run]:
@@ -476,8 +479,9 @@ def _why(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
         sentences.append(f"Not run: {', '.join(missing)}.")
     elif len(parts) and not parts["seeds"].min():
         sentences.append("Its rows have no seed in common.")
-    if len(parts) and parts["seeds"].max() == 1:
-        sentences.append("One seed: examples only.")
+    if len(parts) and (parts["seeds"] == 1).any():
+        alone = dict.fromkeys(parts.loc[parts["seeds"] == 1, "rows"])
+        sentences.append(f"One seed of {', '.join(alone)}.")
     decided = parts[parts["paper"].notna()] if len(parts) else parts
     against = [line for line in decided.to_dict("records") if not _paper_agrees(line)]
     if against:
@@ -530,21 +534,22 @@ def claims_markdown(runs: Iterable[Run]) -> str:
     used = _study(runs)
     if not used:
         return "No study is stored yet: `mtl sweep` trains one.\n"
+    others = _other_studies(runs, used)
     table = claims_table(used)
-    controls = claims_table(used, CONTROLS)
     counts = table["verdict"].value_counts()
     plural = {HOLDS: "hold", FAILS: "do not hold", NOISE: NOISE, UNTOLD: UNTOLD}
     summary = ", ".join(f"{counts.get(v, 0)} {words}" for v, words in plural.items())
     parts = [
         *_study_markdown(used),
         f"Of the paper's {len(table)} claims: {summary}.",
-        _markdown(table),
+        _markdown(table, _other_verdicts(others, CLAIMS)),
         "Controls that the paper lacks:",
-        _markdown(controls),
+        _markdown(claims_table(used, CONTROLS), _other_verdicts(others, CONTROLS)),
         RULE,
     ]
-    for group in _other_studies(runs, used):
-        parts += ["Another stored study, not part of the verdicts:", *_study_markdown(group)]
+    for group in others:
+        profile = group[0].config["profile"]
+        parts += [f"The other study, in the column {profile}:", *_study_markdown(group)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -602,16 +607,26 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
     return "\n".join(lines)
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [
-        "| claim (section; rows) | paper | ours [95 %] | seeds | verdict | why |",
-        "|" + "---|" * 6,
-    ]
-    for line in table.to_dict("records"):
+def _other_verdicts(others: Sequence[Sequence[Run]], claims: Sequence[Claim]) -> pd.DataFrame:
+    """What the other studies say of the same claims: "holds (3)", a column for each profile."""
+    columns = {}
+    for group in others:
+        table = claims_table(group, claims)
+        told = table["verdict"] + " (" + table["seeds"].astype(str) + ")"
+        columns[group[0].config["profile"]] = told.where(table["seeds"] > 0, "–")
+    return pd.DataFrame(columns)
+
+
+def _markdown(table: pd.DataFrame, others: pd.DataFrame) -> str:
+    """The claims as a Markdown table; the other studies' verdicts, with their seeds, beside."""
+    head = ["claim (section; rows)", "paper", "ours [95 %]", "seeds", "verdict", *others, "why"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for number, line in enumerate(table.to_dict("records")):
         where = "; ".join(filter(None, [line["source"], line["rows"]]))
         claim = f"{line['claim']} ({where})"
-        cells = (claim, line["paper"], line["ours"], line["seeds"], f"**{line['verdict']}**")
-        lines.append(f"| {' | '.join(map(str, cells))} | {line['why']} |")
+        cells = [claim, line["paper"], line["ours"], line["seeds"], f"**{line['verdict']}**"]
+        cells += [*(others[profile][number] for profile in others), line["why"]]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

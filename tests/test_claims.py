@@ -93,14 +93,18 @@ def test_a_clear_gain_holds_and_a_clear_loss_does_not():
 def test_seeds_that_disagree_turn_a_gain_into_noise():
     noise = {("3.1", 0): 1.5, ("3.2", 0): 1.0, ("3.1", 1): 1.0, ("3.2", 1): 1.5}
     runs = [fake_run(row, seed, noise=value) for (row, seed), value in noise.items()]
-    one = [run for run in runs if run.config["seed"] == 0]
-    assert claims_table(one, [SURGERY])["verdict"].item() == HOLDS
     assert claims_table(runs, [SURGERY])["verdict"].item() == NOISE
+
+
+def test_one_seed_can_show_noise_but_no_difference():
+    clear = Estimate(0.02, 0.01, 0.03, 1, float("nan"), 0.005)
+    assert verdict(clear, GAIN) == UNTOLD and verdict(clear, NO_GAIN) == UNTOLD
+    assert verdict(Estimate(0.0, -0.03, 0.03, 1, float("nan"), 0.015), GAIN) == NOISE
 
 
 def test_one_seed_says_so_and_missing_rows_are_named():
     table = claims_table([fake_run("3.1"), fake_run("3.2")]).set_index("claim")
-    assert "One seed" in table.loc[SURGERY.words, "why"]
+    assert "One seed of 3.2 - 3.1." in table.loc[SURGERY.words, "why"]
     final = table[table["rows"] == "4.6 - 3.1"].iloc[0]
     assert final["verdict"] == UNTOLD and final["why"].startswith("Not run: 4.6.")
     assert final["seeds"] == 0
@@ -183,6 +187,20 @@ def test_without_runs_the_section_says_how_to_get_some():
 def test_another_profiles_study_is_shown_apart_from_the_verdicts(study, markdown):
     other = fake_study(["3.1"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
     text = claims_markdown([*study, *other])
-    assert text.startswith(markdown.rstrip("\n"))
-    assert "Another stored study, not part of the verdicts:" in text
-    assert "profile laptop" in text.split("Another stored study")[1]
+    assert "profile laptop" in text.split("The other study, in the column laptop:")[1]
+    ours, with_other = (t.splitlines() for t in (markdown, text))
+    for line in claims_table(study)["claim"]:
+        before, after = (next(t for t in lines if f"| {line}" in t) for lines in (ours, with_other))
+        assert after.split(" | ")[:5] == before.split(" | ")[:5]  # up to the verdict
+
+
+def test_the_other_studys_verdict_stands_beside_with_its_seeds(study):
+    rows, seeds = ("3.1", "frozen-1e-3"), (0, 1)
+    other = fake_study(rows, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    lines = claims_markdown([*study, *other]).splitlines()
+    expected = claims_table(other).set_index("claim")["verdict"]
+    words = next(c.words for c in CLAIMS if set(c.rows) == set(rows))
+    line = next(line for line in lines if f"| {words}" in line)
+    assert line.split(" | ")[5] == f"{expected[words]} (2)"
+    untested = next(line for line in lines if f"| {SURGERY.words}" in line)
+    assert untested.split(" | ")[5] == "–"
