@@ -369,6 +369,22 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
     return pd.DataFrame(lines)
 
 
+def other_verdicts(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """What other profiles' studies say of the same claims.
+
+    Returns:
+        A line for each claim and a column for each profile but that of `claims_table`: the verdict
+        with its number of seeds, "holds (3)", or "–" where the claim's rows were not run.
+    """
+    runs = list(runs)
+    columns = {}
+    for group in _other_studies(runs, _study(runs)):
+        table = claims_table(group, claims)
+        told = table["verdict"] + " (" + table["seeds"].astype(str) + ")"
+        columns[group[0].config["profile"]] = told.where(table["seeds"] > 0, "–")
+    return pd.DataFrame(columns)
+
+
 def paper_value(comparison: Comparison, task: str) -> float:
     """The same number from the published tables; NaN where they do not have it."""
     if comparison.measure in COSINES:
@@ -534,7 +550,6 @@ def claims_markdown(runs: Iterable[Run]) -> str:
     used = _study(runs)
     if not used:
         return "No study is stored yet: `mtl sweep` trains one.\n"
-    others = _other_studies(runs, used)
     table = claims_table(used)
     counts = table["verdict"].value_counts()
     plural = {HOLDS: "hold", FAILS: "do not hold", NOISE: NOISE, UNTOLD: UNTOLD}
@@ -542,12 +557,12 @@ def claims_markdown(runs: Iterable[Run]) -> str:
     parts = [
         *_study_markdown(used),
         f"Of the paper's {len(table)} claims: {summary}.",
-        _markdown(table, _other_verdicts(others, CLAIMS)),
+        _markdown(table, other_verdicts(runs)),
         "Controls that the paper lacks:",
-        _markdown(claims_table(used, CONTROLS), _other_verdicts(others, CONTROLS)),
+        _markdown(claims_table(used, CONTROLS), other_verdicts(runs, CONTROLS)),
         RULE,
     ]
-    for group in others:
+    for group in _other_studies(runs, used):
         profile = group[0].config["profile"]
         parts += [f"The other study, in the column {profile}:", *_study_markdown(group)]
     return "\n\n".join(parts) + "\n"
@@ -605,16 +620,6 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
         cells = " | ".join(f"{score:.3f}" for score in scores)
         lines.append(f"| words alone (TF-IDF, naive Bayes), no network | {cells} | |")
     return "\n".join(lines)
-
-
-def _other_verdicts(others: Sequence[Sequence[Run]], claims: Sequence[Claim]) -> pd.DataFrame:
-    """What the other studies say of the same claims: "holds (3)", a column for each profile."""
-    columns = {}
-    for group in others:
-        table = claims_table(group, claims)
-        told = table["verdict"] + " (" + table["seeds"].astype(str) + ")"
-        columns[group[0].config["profile"]] = told.where(table["seeds"] > 0, "–")
-    return pd.DataFrame(columns)
 
 
 def _markdown(table: pd.DataFrame, others: pd.DataFrame) -> str:
