@@ -105,7 +105,17 @@ def _with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, lis
 
 def _caption(number: int, title: str, runs: Sequence[Run], *words: str) -> str:
     """Title, what to know, and which runs stand behind the figure."""
-    return " ".join([f"Figure {number}. {title}", *words, provenance_line(runs)])
+    return " ".join([f"Figure {number}. {title}", *words, *_constant(runs), provenance_line(runs)])
+
+
+def _constant(runs: Sequence[Run]) -> list[str]:
+    """Names the tasks that collapsed: an accuracy of a constant answer looks like a score."""
+    found = [
+        f"{task} in row {run.config['row']}, seed {run.config['seed']}"
+        for run in runs
+        for task in run.provenance.get("constant_predictions", [])
+    ]
+    return [f"The same answer for every example: {'; '.join(found)}."] if found else []
 
 
 def _stamp(runs: Sequence[Run]) -> str:

@@ -253,6 +253,15 @@ def test_figure_2_shows_no_penalty_and_no_surgery_where_there_is_none():
 # --- what stands behind a figure
 
 
+def test_a_caption_names_a_task_that_gives_one_answer_for_every_example(study):
+    assert "The same answer" not in figures.figure_3(study).caption
+    row, *others = study
+    collapsed = replace(row, provenance=row.provenance | {"constant_predictions": ["paraphrase"]})
+    seed = row.config["seed"]
+    words = f"The same answer for every example: paraphrase in row 3.1, seed {seed}."
+    assert words in figures.figure_3([collapsed, *others]).caption
+
+
 def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
     for number in (3, 5, 6, 7, 8, 9):
         figure = figures.ALL[number](some_rows)
