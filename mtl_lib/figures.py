@@ -46,6 +46,7 @@ from mtl_lib.results import Run
 from mtl_lib.studies import (
     as_published,
     choose_study,
+    corpus_notes,
     facts,
     missing_rows,
     provenance_line,
@@ -122,8 +123,7 @@ def _stamp(runs: Sequence[Run]) -> str:
     """The same inside the picture, so that it never passes for another study's; three lines."""
     what, how_long = facts(runs)
     kind = "The paper's protocol" if as_published(runs[0]) else "A shortened study"
-    changed = runs[0].provenance["corpus"]["notes"]
-    note = "Not all corpus files are the originals: see the caption." if changed else ""
+    note = "Not all corpus files are the originals: see the caption." if corpus_notes(runs) else ""
     return f"{kind}: {' · '.join(what)}\n{' · '.join(how_long)}\n{note}"
 
 

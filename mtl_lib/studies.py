@@ -6,6 +6,7 @@ A table or a figure shows one study; numbers of two are never mixed.
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from mtl_lib.data import STEMS
 from mtl_lib.results import Run
 
 PROFILES = ("full", "laptop", "quick")  # the most thorough first
@@ -112,8 +113,15 @@ def provenance_line(runs: Sequence[Run]) -> str:
     sentences = [f"Runs: {'; '.join(what + how_long)}."]
     if not as_published(runs[0]):
         sentences.append("A shortened study, not the paper's protocol.")
+    return " ".join(sentences + [f"Corpora: {note.rstrip('.')}." for note in corpus_notes(runs)])
+
+
+def corpus_notes(runs: Sequence[Run]) -> list[str]:
+    """What is said of the corpus files behind some runs: of those whose tasks they train."""
     notes = runs[0].provenance["corpus"]["notes"]
-    return " ".join(sentences + [f"Corpora: {note.rstrip('.')}." for note in notes])
+    trained = {task for run in runs for task in run.config["heads"]}
+    others = tuple(f"{stem}-" for stem, (task, _) in STEMS.items() if task.name not in trained)
+    return [note for note in notes if not note.startswith(others)]
 
 
 def _rows(runs: Iterable[Run]) -> set[str]:

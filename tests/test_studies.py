@@ -59,3 +59,11 @@ def test_the_provenance_line_names_profile_encoder_corpora_steps_seeds_and_notes
 
 def test_without_runs_the_line_says_so():
     assert provenance_line([]) == "Runs: none."
+
+
+def test_a_note_on_a_file_stands_only_where_its_task_was_trained():
+    notes = ("quora-train.csv is not the original file", "the sentences are lower-cased")
+    (run,) = fake_study(["sst-frozen"], notes=notes)
+    assert "quora-train.csv" in provenance_line([fake_run("3.1", notes=notes)])
+    line = provenance_line([run])
+    assert "quora-train.csv" not in line and "Corpora: the sentences are lower-cased." in line
