@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test test-browser lint lab figures notebooks bench faults student instructor clean
+.PHONY: help setup reproduce study test test-browser lint lab figures notebooks bench faults student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -34,7 +34,7 @@ help: ## | List the targets, as here
 	@awk -F ' *## *| *\\| *' '/^[a-z-]+:.* ## / { split($$1, name, ":"); \
 	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
-	@echo 'Variables of make reproduce, each empty for what the profile says:'
+	@echo 'Variables of make reproduce and make study, each empty for what the profile says:'
 	@echo '  PROFILE=quick|laptop|full   encoder, corpora and length of training; quick if not given'
 	@echo '  DATA=FOLDER                 corpora in the CS224N layout, or handbook'
 	@echo '  ENCODER=NAME|FOLDER         pretrained encoder'
@@ -79,6 +79,10 @@ endif
 
 reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
 	@"$(BIN)/mtl" reproduce $(PARAMETERS)
+
+study: $(STAMP) ## hours | Train what data/results/PROFILE lacks of all rows and SEEDS, then make figures
+	@"$(BIN)/mtl" sweep --store "data/results/$(or $(PROFILE),quick)" $(PARAMETERS)
+	@"$(BIN)/mtl" figures
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.
 test notebooks: export OMP_NUM_THREADS := 1
