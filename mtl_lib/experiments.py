@@ -302,7 +302,7 @@ PROFILES = {
     ),
     "laptop": Profile(
         "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
-        train_sample=2000, bfloat16=True, threads=1, seconds=600,
+        train_sample=2000, bfloat16=True, threads=1, seconds=450,
     ),
     "full": Profile("bert-base-uncased", "cs224n", epochs=10, bfloat16=True),
 }  # fmt: skip
