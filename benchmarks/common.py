@@ -11,6 +11,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -141,12 +142,14 @@ def options(description: str, rounds: int) -> argparse.Namespace:
     return chosen
 
 
-def best_product_rate(rounds: int = 15) -> float:
-    """GFLOP/s of the fastest matrix product found here, in the precision of the encoder."""
+def matrix_products() -> dict[str, tuple[Callable[[], object], float]]:
+    """Matrix products to hold a rate against, in the precision of the encoder: call and FLOP.
+
+    One of the encoder's own shapes, and two larger ones.
+    """
     dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
-    best = 0.0
+    products = {}
     for m, k, n in ((660, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048)):
         a, b = (torch.randn(shape, device=DEVICE, dtype=dtype) for shape in ((m, k), (k, n)))
-        typical = statistics.median(timed(lambda a=a, b=b: a @ b) for _ in range(rounds))
-        best = max(best, 2 * m * k * n / typical / 1e6)
-    return best
+        products[f"product {m} x {k} x {n}"] = (partial(torch.matmul, a, b), 2.0 * m * k * n)
+    return products
