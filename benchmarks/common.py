@@ -10,9 +10,11 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -78,6 +80,27 @@ def alternate(candidates: Mapping[str, Callable[[], object]], rounds: int) -> di
             if number >= WARM_UP:
                 times[name].append(elapsed)
     return times
+
+
+@contextmanager
+def watch(*parts: tuple[object, str, str]) -> Iterator[dict[str, list]]:
+    """Milliseconds of every call of some functions: `(owner, attribute, name in the result)`."""
+    times = {name: [] for *_, name in parts}
+
+    def watched(function: Callable, name: str) -> Callable:
+        def timed_call(*arguments, **options):
+            results = []
+            call = partial(function, *arguments, **options)
+            times[name].append(timed(lambda: results.append(call())))
+            return results[0]
+
+        return timed_call
+
+    with ExitStack() as stack:
+        for owner, attribute, name in parts:
+            call = watched(getattr(owner, attribute), name)
+            stack.enter_context(patch.object(owner, attribute, call))
+        yield times
 
 
 def summary(times: Mapping[str, list]) -> list[dict]:

@@ -4,9 +4,12 @@ Encoders with random weights, sentences as long as the real ones, batch 8 and 32
 no surgery; the others do PCGrad on the encoder.
 """
 
+import statistics
+
 import torch
 from common import (
     DEVICE,
+    WARM_UP,
     alternate,
     encoder_config,
     matrix_products,
@@ -15,6 +18,8 @@ from common import (
     random_splits,
     store,
     summary,
+    timed,
+    watch,
 )
 from peers import Peer
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,38 +53,47 @@ def our_trainer(size: str, splits: dict, batch_size: int) -> Trainer:
 
 def parts(trainer: Trainer, rounds: int) -> list[dict]:
     """Where the time of our step goes, with the arithmetic of forward and backward."""
-    batches = [next(stream) for stream in trainer.streams.values()]
-    gradients, weights = trainer.gradients, torch.ones(3)
-    with FlopCounterMode(display=False) as counter:
-        trainer._backward(batches)
-    rows = gradients._rows
-    floor = {
+    gradients, streams = trainer.gradients, trainer.streams
+    rows, steps = gradients._rows, []
+    products = matrix_products()
+    others = {
         "read the gradients": lambda: rows.sum(),
         "write one gradient": lambda: gradients._total.fill_(0.0),
+        **{name: call for name, (call, _) in products.items()},
     }
-    products = matrix_products()  # in turn with the rest: the machine's speed is never the same
-    times = alternate(
-        {
-            "forward and backward": lambda: trainer._backward(batches),
-            "inner products": gradients.gram,
-            "combination": lambda: gradients.combine(weights),
-            "AdamW": trainer.optimizer.step,
-            **floor,
-            **{name: call for name, (call, _) in products.items()},
-        },
-        rounds,
-    )
-    medians = {row["method"]: row["median ms"] for row in summary(times)}
+    apart = {name: [] for name in others}
+    with watch(
+        (trainer, "_backward", "forward and backward"),
+        (gradients, "gram", "inner products"),
+        (gradients, "combine", "combination"),
+        (trainer.optimizer, "step", "AdamW"),
+    ) as times:
+        for _ in range(WARM_UP + rounds):
+            steps.append([next(stream) for stream in streams.values()])
+            trainer.streams = {batch.task.name: iter([batch]) for batch in steps[-1]}
+            trainer.step()
+            for name, call in others.items():  # in turn: the machine's speed is never the same
+                apart[name].append(timed(call))
+    trainer.streams = streams
+    flop = []
+    for batches in steps[WARM_UP:]:
+        with FlopCounterMode(display=False) as counter:
+            trainer._backward(batches)
+        flop.append(counter.get_total_flops())
+    medians = {name: statistics.median(ms[WARM_UP:]) for name, ms in (times | apart).items()}
     surgery = medians["inner products"] + medians["combination"]
     step = medians["forward and backward"] + surgery + medians["AdamW"]
-    rate = counter.get_total_flops() / medians["forward and backward"] / 1e6
+    rates = [
+        f / ms / 1e6 for f, ms in zip(flop, times["forward and backward"][WARM_UP:], strict=True)
+    ]
+    rate = statistics.median(rates)
     bound = 2 * medians["read the gradients"] + medians["write one gradient"]
     best = max(flop / medians[name] / 1e6 for name, (_, flop) in products.items())
     measures = {
-        "forward and backward, ms": medians["forward and backward"],
-        "inner products, ms": medians["inner products"],
-        "combination, ms": medians["combination"],
-        "AdamW, ms": medians["AdamW"],
+        "forward and backward, ms": round(medians["forward and backward"], 1),
+        "inner products, ms": round(medians["inner products"], 1),
+        "combination, ms": round(medians["combination"], 1),
+        "AdamW, ms": round(medians["AdamW"], 1),
         "surgery / step": round(surgery / step, 3),
         "surgery / memory bandwidth floor": round(surgery / bound, 2),
         "forward and backward, GFLOP/s": round(rate),

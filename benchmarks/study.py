@@ -5,13 +5,11 @@ the AdamW loop: the code of the chapters. Segments of steps alternate; both path
 """
 
 import tempfile
-import time
 from collections import Counter
 from functools import partial
-from unittest.mock import patch
 
 import torch
-from common import DEVICE, encoder_config, options, print_table, random_splits, store, timed
+from common import DEVICE, encoder_config, options, print_table, random_splits, store, timed, watch
 from common import summary as summarise
 
 from mtl_lib import trainer as trainer_module
@@ -83,17 +81,8 @@ def segments(rounds: int) -> list[dict]:
 
 def quick_run() -> list[dict]:
     """A whole run of the quick profile and where its time goes."""
-    spent = Counter()
-
-    def watched(name: str, function):
-        def timed_call(*arguments, **options):
-            started = time.perf_counter()
-            result = function(*arguments, **options)
-            spent[name] += time.perf_counter() - started
-            return result
-
-        return timed_call
-
+    config = PROFILES["quick"].apply(ROWS["3.2"], "quick")
+    corpus = load_corpus("handbook")
     parts = (
         (Trainer, "_backward", "forward and backward"),
         (JointGradients, "gram", "inner products"),
@@ -102,15 +91,9 @@ def quick_run() -> list[dict]:
         (trainer_module, "predict", "evaluation: encoder"),
         (trainer_module, "metrics", "evaluation: metrics"),
     )
-    config = PROFILES["quick"].apply(ROWS["3.2"], "quick")
-    corpus = load_corpus("handbook")
-    patches = [patch.object(o, n, watched(label, getattr(o, n))) for o, n, label in parts]
-    with tempfile.TemporaryDirectory() as folder:
-        for each in patches:
-            each.start()
+    with tempfile.TemporaryDirectory() as folder, watch(*parts) as times:
         total = timed(lambda: run_experiment(config, corpus, RunStore(folder))) / 1e3
-        for each in patches:
-            each.stop()
+    spent = Counter({name: sum(ms) / 1e3 for name, ms in times.items()})
     spent["everything else"] = total - sum(spent.values())
     return [
         {"part": name, "seconds": round(seconds, 1), "share": round(seconds / total, 2)}

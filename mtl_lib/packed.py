@@ -26,41 +26,39 @@ from mtl_lib.bert import (
     split_heads,
 )
 
-# Cells of padded attention, length x length, that a group of its own has to save. On a CPU 4,000
-# cells cost what one more call does (12 heads); on a GPU the call is all that costs.
-_WORTH_A_GROUP = {"cpu": 4000}
+# Cells of padded attention, length x length, that a group of its own has to save. On a CPU so many
+# cost what one more call does (12 heads); on a GPU the call is all that costs.
+_WORTH_A_GROUP = {"cpu": 8000}
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The real tokens of T batches, one batch after the other.
+    """The real tokens of T batches, one after the other, and how their sentences attend.
 
-    Within a batch the sentences stand by groups of like length, so that their attention pads
-    little; `restore` undoes that for the sentences' vectors.
+    Sentences of like length, of whatever batch, form a group with a padded grid of its own; the
+    cells of all grids, one group after the other, are numbered through.
 
     Attributes:
         words: distinct word ids, `[U]`.
         spelled: place in `words` of each token, `[N]`.
         positions: position of each token in its sentence, `[N]`.
-        cells: place of each token in the padded grid of its batch, `[N]`.
         first: place in the row of each sentence's [CLS], `[S]`.
-        restore: place in the pack of each sentence, in the batches' own order, `[S]`.
         tokens: how many of the N tokens belong to each batch, T numbers.
         sentences: how many of the S sentences belong to each batch, T numbers.
+        order: the sentences by group, `[S]`.
         masks: attention mask of each group, G tensors `[S_g, L_g]`.
-        places: where a group's tokens lie in its padded grid, G tensors `[N_g]`.
+        cells: the cell of each token, `[N]`.
     """
 
     words: Tensor
     spelled: Tensor
     positions: Tensor
-    cells: Tensor
     first: Tensor
-    restore: Tensor
     tokens: list[int]
     sentences: list[int]
+    order: Tensor
     masks: list[Tensor]
-    places: list[Tensor]
+    cells: Tensor
 
     @classmethod
     def of(cls, padded: Iterable[tuple[Tensor, Tensor]], device: str = "cpu") -> "Pack":
@@ -71,32 +69,30 @@ class Pack:
         Args:
             device: type of the device for which to choose the groups; `to` moves the pack there.
         """
-        ids, cells, order, masks, places, tokens, sentences = [], [], [], [], [], [], []
-        for input_ids, mask in padded:
-            of_batch = []
-            for group in _groups(mask.sum(dim=1).tolist(), _WORTH_A_GROUP.get(device)):
-                order.append(group + sum(sentences))
-                masks.append(mask[group, : int(mask[group].sum(dim=1).max())])
-                places.append(masks[-1].flatten().nonzero().squeeze(1))  # [N_g]
-                row, column = places[-1] // masks[-1].shape[1], places[-1] % masks[-1].shape[1]
-                of_batch.append(group[row] * mask.shape[1] + column)
-            cells.append(torch.cat(of_batch))
-            ids.append(input_ids.flatten()[cells[-1]])
-            tokens.append(len(cells[-1]))
-            sentences.append(len(mask))
-        words, spelled = torch.cat(ids).unique(return_inverse=True)
-        positions = torch.cat([p % m.shape[1] for p, m in zip(places, masks, strict=True)])
+        padded = list(padded)
+        lengths = torch.cat([mask.sum(dim=1) for _, mask in padded])  # [S]
+        words, spelled = torch.cat([ids[mask > 0] for ids, mask in padded]).unique(
+            return_inverse=True
+        )
+        first = lengths.cumsum(0) - lengths
+        positions = torch.arange(len(spelled)) - first.repeat_interleave(lengths)
+        masks, corner, cells = [], torch.empty_like(lengths), 0  # corner: the first cell
+        groups = _groups(lengths.tolist(), _WORTH_A_GROUP.get(device))
+        for group in groups:
+            longest = int(lengths[group].max())
+            masks.append((torch.arange(longest) < lengths[group, None]).long())  # [S_g, L_g]
+            corner[group] = cells + longest * torch.arange(len(group))
+            cells += masks[-1].numel()
         return cls(
             words=words,
             spelled=spelled,
             positions=positions,
-            cells=torch.cat(cells),
-            first=(positions == 0).nonzero().squeeze(1),
-            restore=torch.cat(order).argsort(),
-            tokens=tokens,
-            sentences=sentences,
+            first=first,
+            tokens=[int(mask.sum()) for _, mask in padded],
+            sentences=[len(mask) for _, mask in padded],
+            order=torch.cat(groups),
             masks=masks,
-            places=places,
+            cells=corner.repeat_interleave(lengths) + positions,
         )
 
     def to(self, device: torch.device | str) -> "Pack":
@@ -111,11 +107,10 @@ class Pack:
 
 
 def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
-    """Sentences by groups of like length: their numbers, in all those of `lengths` once.
+    """Sentences by groups of like length: the numbers of all, each once.
 
     A group is cut in two where that saves most of its padded cells, as long as it saves `worth`.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
 
     def cut(group: list[int]) -> list[list[int]]:
         longest = lengths[group[-1]]
@@ -125,8 +120,8 @@ def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
         n = 1 + saved.index(max(saved))
         return cut(group[:n]) + cut(group[n:])
 
-    groups = cut(order)
-    return [torch.tensor(g) for g in groups] if len(groups) > 1 else [torch.arange(len(order))]
+    rising = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [torch.tensor(group) for group in cut(rising)]
 
 
 class Layers:
@@ -182,8 +177,7 @@ def encode_packed(
     for layer in lower:
         hidden = _layer(layer, layers, hidden, pack)  # [N, H]
     cls = _layer(last, layers, hidden, pack, cls_only=True)  # [S, H]
-    vectors = torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
-    return vectors[pack.restore]
+    return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
 
 
 def _layer(
@@ -201,21 +195,7 @@ def _layer(
     query = layers.linear(attention.query, queries, rows)  # [Q, H]
     key = layers.linear(attention.key, hidden, pack.tokens)  # [N, H]
     value = layers.linear(attention.value, hidden, pack.tokens)  # [N, H]
-    tokens = [len(place) for place in pack.places]  # of each group
-    asking = [len(mask) for mask in pack.masks] if cls_only else tokens
-    context = torch.cat(
-        [
-            _attend(*of_group, attention.heads, attention.dropout)
-            for of_group in zip(
-                query.split(asking),
-                key.split(tokens),
-                value.split(tokens),
-                pack.masks,
-                pack.places,
-                strict=True,
-            )
-        ]
-    )  # [Q, H]
+    context = _attend(query, key, value, pack, attention.heads, attention.dropout)  # [Q, H]
     new = _dropout(attended.dropout, layers.linear(attended.dense, context, rows))
     x = layers.norm(attended.LayerNorm, queries + new, rows)  # [Q, H]
     wide = F.gelu(layers.linear(widen.dense, x, rows))  # [Q, I]
@@ -224,27 +204,35 @@ def _layer(
 
 
 def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    place: Tensor,
-    heads: int,
-    dropout: nn.Dropout,
+    query: Tensor, key: Tensor, value: Tensor, pack: Pack, heads: int, dropout: nn.Dropout
 ) -> Tensor:
-    """Attention within the sentences of one group, for all tokens or the S [CLS] tokens, `[Q, H]`.
+    """Attention within the sentences, for all N tokens or the S [CLS] tokens, `[Q, H]`.
 
-    Only here the tokens go back to their padded grid `[S, L]`.
+    Only here the tokens stand in padded grids, one a group.
     """
-    S, L = mask.shape
-    everywhere = len(query) == len(key)
-    grid = place if everywhere else torch.arange(S, device=place.device)
-    query = split_heads(_pad(query, grid, S, L if everywhere else 1), heads)  # [S, A, L or 1, D]
-    key = split_heads(_pad(key, place, S, L), heads)  # [S, A, L, D]
-    value = split_heads(_pad(value, place, S, L), heads)  # [S, A, L, D]
-    scores = attention_scores(query, key)  # [S, A, L or 1, L]
-    probabilities = _dropout(dropout, mask_scores(scores, mask).softmax(dim=3))
-    return merge_heads(probabilities @ value).flatten(0, 1)[grid]  # [Q, H]
+    H, everywhere = key.shape[1], len(query) == len(key)
+    sizes = [mask.numel() for mask in pack.masks]
+
+    def in_cells(x: Tensor) -> Iterable[Tensor]:  # [N, H] -> G tensors [S_g * L_g, H]
+        return x.new_zeros(sum(sizes), H).index_copy(0, pack.cells, x).split(sizes)
+
+    def by_group(x: Tensor) -> Iterable[Tensor]:  # [S, H] -> G tensors [S_g, H]
+        return x[pack.order].split([len(mask) for mask in pack.masks])
+
+    queries = in_cells(query) if everywhere else by_group(query)
+    contexts = []
+    for mask, *of_group in zip(pack.masks, queries, in_cells(key), in_cells(value), strict=True):
+        grids = (x.view(len(mask), -1, H) for x in of_group)
+        q, k, v = (split_heads(grid, heads) for grid in grids)  # [S_g, A, L_g or 1, D]
+        scores = mask_scores(attention_scores(q, k), mask)  # [S_g, A, L_g or 1, L_g]
+        probabilities = _dropout(dropout, scores.softmax(dim=3))
+        contexts.append(merge_heads(probabilities @ v).flatten(0, 1))
+    context = torch.cat(contexts)
+    return (
+        context[pack.cells]
+        if everywhere
+        else torch.empty_like(query).index_copy(0, pack.order, context)
+    )
 
 
 def _dropout(module: nn.Dropout, x: Tensor) -> Tensor:
@@ -259,8 +247,3 @@ def _dropout(module: nn.Dropout, x: Tensor) -> Tensor:
     bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
     kept = (bits >= dropped - 2**15).to(x.dtype)
     return x * kept.mul_(2**16 / (2**16 - dropped))
-
-
-def _pad(x: Tensor, place: Tensor, S: int, L: int) -> Tensor:
-    """Put rows in their places of the padded grid: `[Q, H]` -> `[S, L, H]`."""
-    return x.new_zeros(S * L, x.shape[1]).index_copy(0, place, x).view(S, L, -1)

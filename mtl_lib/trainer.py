@@ -357,7 +357,7 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
         pack = Pack.of([(batch.input_ids, batch.attention_mask)])
 
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
-            tokens = embeddings.flatten(0, 1)[pack.cells]  # [N, H]
+            tokens = embeddings[batch.attention_mask > 0]  # [N, H]
             return model.classify(batch.task, encode_packed(model.encoder, tokens, pack))
 
         model.eval()

@@ -59,34 +59,43 @@ def test_other_sentences_of_the_batch_do_not_change_a_vector():
     torch.testing.assert_close(sentence_vectors(model, ids, mask)[2:], alone)
 
 
+def shapes(pack):
+    return [tuple(mask.shape) for mask in pack.masks]
+
+
 def test_sentences_of_like_length_attend_together_where_that_saves_enough(monkeypatch):
-    padded = ragged([3, 24, 4, 2, 23, 3])
-    assert [tuple(mask.shape) for mask in Pack.of([padded]).masks] == [(6, 24)]
+    batches = [ragged([3, 24, 4]), ragged([2, 23, 3])]
+    assert shapes(Pack.of(batches)) == [(6, 24)]
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 500)
-    assert [tuple(mask.shape) for mask in Pack.of([padded]).masks] == [(4, 4), (2, 24)]
+    assert shapes(Pack.of(batches)) == [(4, 4), (2, 24)]
 
 
 def test_no_group_is_cut_for_a_gpu_where_calls_are_what_costs():
     padded = ragged([100, *[2] * 99])
-    assert len(Pack.of([padded]).masks) == 2
-    assert len(Pack.of([padded], "cuda").masks) == 1
+    assert shapes(Pack.of([padded])) == [(99, 2), (1, 100)]
+    assert shapes(Pack.of([padded], "cuda")) == [(100, 100)]
 
 
-def test_groups_of_one_sentence_change_no_vector(monkeypatch):
-    model, padded = encoder(), ragged([9, 3, 17, 1, 5, 4])
+@pytest.mark.parametrize("training", [True, False])
+def test_groups_of_one_sentence_change_no_vector(monkeypatch, training):
+    model, padded = encoder().train(training), ragged([9, 3, 17, 1, 5, 4])
     expected = sentence_vectors(model, *padded)
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 1)
     assert len(Pack.of([padded]).masks) == 6
     torch.testing.assert_close(sentence_vectors(model, *padded), expected)
 
 
-def test_cells_name_the_place_of_each_token_in_the_padded_batch(monkeypatch):
+def test_every_token_has_its_own_cell_in_the_row_of_its_sentence(monkeypatch):
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", 1)
-    ids, mask = ragged([9, 3, 17, 1, 5, 4])
-    pack = Pack.of([(ids, mask)])
-    assert torch.equal(ids.flatten()[pack.cells], pack.words[pack.spelled])
-    assert torch.equal(pack.cells % ids.shape[1], pack.positions)
-    assert torch.equal(pack.cells.sort().values, mask.flatten().nonzero().squeeze(1))
+    batches = [ragged([9, 3, 17]), ragged([1, 5, 4, 5], seed=1)]
+    pack = Pack.of(batches)
+    grid = torch.zeros(sum(mask.numel() for mask in pack.masks), dtype=torch.long)
+    grid[pack.cells] = pack.words[pack.spelled]
+    sentences = [ids[mask > 0] for padded in batches for ids, mask in zip(*padded, strict=True)]
+    grids = grid.split([mask.numel() for mask in pack.masks])
+    rows = [row for m, g in zip(pack.masks, grids, strict=True) for row in g.view(m.shape)]
+    for sentence, row in zip(pack.order.tolist(), rows, strict=True):
+        assert torch.equal(row[row > 0], sentences[sentence])
 
 
 def test_dropout_acts_in_train_mode_only():
