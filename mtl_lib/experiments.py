@@ -39,8 +39,8 @@ from mtl_lib.tasks import BY_NAME, TASKS
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
 from mtl_lib.weighting import WEIGHTINGS
 
-# Raised whenever the code changes what a run computes, so that no stale run is found again. Within a
-# version, last bits and draws of dropout may differ between two commits: noise, as of a seed.
+# Raised whenever the code changes what a run computes, so that no stale run is found again.
+# Within a version, last bits and draws of dropout may differ between commits: noise, as of seeds.
 STUDY_VERSION = 2
 
 READINGS = {
