@@ -8,6 +8,7 @@ from mtl_lib.claims import (
     CLAIMS,
     CONTROLS,
     FAILS,
+    FIVE_SEEDS,
     GAIN,
     HOLDS,
     MEASURES,
@@ -19,10 +20,11 @@ from mtl_lib.claims import (
     claims_table,
     comparisons,
     paper_value,
+    seeds_to_go,
     verdict,
     write_claims,
 )
-from mtl_lib.experiments import ALL_ROWS
+from mtl_lib.experiments import ALL_ROWS, ROWS
 from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
 from mtl_lib.uncertainty import Estimate
 
@@ -192,6 +194,21 @@ def test_another_profiles_study_is_shown_apart_from_the_verdicts(study, markdown
     for line in claims_table(study)["claim"]:
         before, after = (next(t for t in lines if f"| {line}" in t) for lines in (ours, with_other))
         assert after.split(" | ")[:5] == before.split(" | ")[:5]  # up to the verdict
+
+
+def test_the_runs_that_a_study_still_lacks_are_named_with_the_command():
+    rows = dict.fromkeys((*ROWS, *claim_rows(CONTROLS)))
+    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n"}
+    runs = fake_study(rows, range(3), **options) + fake_study(FIVE_SEEDS, (3, 4), **options)
+    assert seeds_to_go(runs) == []
+    some = [run for run in runs if (run.config["row"], run.config["seed"]) not in {("4.1", 2)}]
+    (text,) = seeds_to_go(some)
+    assert "seed 2 of 4.1." in text and "SEEDS=3,4" not in text
+    assert "`make study PROFILE=laptop DATA=FOLDER SEEDS=0,1,2`" in text
+    some = [run for run in runs if run.config["seed"] != 4 or run.config["row"] == "3.1"]
+    (text,) = seeds_to_go(some)
+    assert "seed 4 of 3.2, 3.10, frozen-1e-3." in text and "SEEDS=0,1,2" not in text
+    assert "SEEDS=3,4 ROWS=3.1,3.2,3.10,frozen-1e-3`" in text
 
 
 def test_the_other_studys_verdict_stands_beside_with_its_seeds(study):
