@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from mtl_lib.experiments import PROFILES
+from mtl_lib.experiments import ALL_ROWS, PROFILES, STUDY_VERSION
 from mtl_lib.paths import RESULTS
-from mtl_lib.results import Run, RunStore
+from mtl_lib.results import Run, RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
 RUNS = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
@@ -53,3 +53,15 @@ def test_the_best_epoch_is_one_of_the_history_and_no_sentence_is_stored(run: Run
     assert run.metrics["best"]["dev"] in [entry["dev"] for entry in run.history]
     assert run.metrics["last"]["dev"] == run.history[-1]["dev"]
     assert not any(" " in key.strip() for ids in run.ids.values() for key in ids)
+
+
+CURRENT = [run for run in RUNS if run.provenance["study_version"] == STUDY_VERSION]
+
+
+@pytest.mark.parametrize("run", CURRENT, ids=lambda run: f"{run.config['profile']}-{run.key}")
+def test_the_study_finds_a_stored_run_again_and_does_not_train_it(run: Run):
+    row, profile, seed = (run.config[name] for name in ("row", "profile", "seed"))
+    config = PROFILES[profile].apply(ALL_ROWS[row], profile, seed).as_dict()
+    corpus, encoder = (run.provenance[name] for name in ("corpus", "encoder"))
+    key = run_key(config, corpus["fingerprint"], encoder["sha256"], STUDY_VERSION)
+    assert RunStore(RESULTS / profile).get(key).key == run.key
