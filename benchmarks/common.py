@@ -165,12 +165,11 @@ def options(description: str, rounds: int) -> argparse.Namespace:
     return chosen
 
 
-def matrix_products() -> dict[str, tuple[Callable[[], object], float]]:
-    """Matrix products to hold a rate against, in the precision of the encoder: call and FLOP.
+def matrix_products(dtype: torch.dtype) -> dict[str, tuple[Callable[[], object], float]]:
+    """Matrix products to hold a rate against: call and FLOP.
 
     One of the encoder's own shapes, and two larger ones.
     """
-    dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
     products = {}
     for m, k, n in ((660, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048)):
         a, b = (torch.randn(shape, device=DEVICE, dtype=dtype) for shape in ((m, k), (k, n)))

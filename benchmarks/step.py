@@ -55,7 +55,7 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     """Where the time of our step goes, with the arithmetic of forward and backward."""
     gradients, streams = trainer.gradients, trainer.streams
     rows, steps = gradients._rows, []
-    products = matrix_products()
+    products = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
     others = {
         "read the gradients": lambda: rows.sum(),
         "write one gradient": lambda: gradients._total.fill_(0.0),
@@ -75,18 +75,16 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
             for name, call in others.items():  # in turn: the machine's speed is never the same
                 apart[name].append(timed(call))
     trainer.streams = streams
-    flop = []
+    step_flop = []
     for batches in steps[WARM_UP:]:
         with FlopCounterMode(display=False) as counter:
             trainer._backward(batches)
-        flop.append(counter.get_total_flops())
+        step_flop.append(counter.get_total_flops())
     medians = {name: statistics.median(ms[WARM_UP:]) for name, ms in (times | apart).items()}
     surgery = medians["inner products"] + medians["combination"]
     step = medians["forward and backward"] + surgery + medians["AdamW"]
-    rates = [
-        f / ms / 1e6 for f, ms in zip(flop, times["forward and backward"][WARM_UP:], strict=True)
-    ]
-    rate = statistics.median(rates)
+    spent = times["forward and backward"][WARM_UP:]
+    rate = statistics.median(flop / ms / 1e6 for flop, ms in zip(step_flop, spent, strict=True))
     bound = 2 * medians["read the gradients"] + medians["write one gradient"]
     best = max(flop / medians[name] / 1e6 for name, (_, flop) in products.items())
     measures = {
@@ -112,7 +110,7 @@ def growth(rounds: int) -> list[dict]:
     for tasks in (2, 3, 8, 32):
         gradients, weights = JointGradients(encoder, tasks), torch.ones(tasks)
         batches = [split.batch(range(8 * t, 8 * t + 8)) for t in range(tasks)]
-        pack = Pack.of([(b.input_ids, b.attention_mask) for b in batches]).to(DEVICE)
+        pack = Pack.of([(b.input_ids, b.attention_mask) for b in batches], DEVICE)
 
         def both(gradients=gradients, pack=pack):
             gradients.vectors(pack).square().sum().backward()

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_lib.bag_of_words import read_floors
-from mtl_lib.experiments import ROWS
+from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, STUDY_VERSION
 from mtl_lib.paper import (
     PAPER_FIGURE_5,
     PAPER_FINAL_DEV,
@@ -33,16 +33,17 @@ MARGIN = 0.01
 RULE = (
     "Every claim is one or more differences between rows, paired by seed and by development "
     "example. Their 95 % intervals hold the error of the seeds (spread over seeds, Student's t) "
-    "and of the development set (bootstrap over examples); with one seed, of the examples only. "
-    "Then a difference can be too small to tell from noise, but it can neither hold nor fail. "
-    f"A difference said to be above zero {HOLDS} if its interval lies above zero, {FAILS} if it "
-    f"lies below, and else is {NOISE}. Something said to bring no gain {HOLDS} if the interval "
-    f"lies below one point (+{MARGIN}), {FAILS} if it lies above zero, and else is {NOISE}. A "
-    f"claim {HOLDS} if all its differences do, and {FAILS} if one does not. The intervals are not "
-    "corrected for their number: one in twenty misses by chance. Cosines between gradients are "
-    "means over the steps, and their intervals hold the error of the seeds only. Overfitting is "
-    "the training score minus the development score; training predictions are not stored, so the "
-    "error of a training score counts in full, as if the rows had met different examples."
+    "and of the development set (bootstrap over examples); with one seed, of the examples only: "
+    f"such a difference can be {NOISE}, or else {UNTOLD}. A difference said to be above zero "
+    f"{HOLDS} if its interval lies above zero, {FAILS} if it lies below, and else is {NOISE}. "
+    f"Something said to bring no gain {HOLDS} if the interval lies below one point (+{MARGIN}), "
+    f"{FAILS} if it lies above zero, and else is {NOISE}. A claim {HOLDS} if all its differences "
+    f"do, {FAILS} if one does not, {UNTOLD} if one of them {UNTOLD}, and else is {NOISE}. The "
+    "intervals are not corrected for their number: one in twenty misses by chance. Cosines between "
+    "gradients are means over the steps; their intervals hold the error of the seeds only, and one "
+    "seed has none. Overfitting is the training score minus the development score; training "
+    "predictions are not stored, so the error of a training score counts in full, as if the rows "
+    "had met different examples."
 )
 
 GAIN, NO_GAIN = "above zero", "no gain"
@@ -297,7 +298,8 @@ CONTROLS = (
         "Batch size 16 does not improve the overall scores at as many steps, either.",
         "control",
         (_over("equal-steps", ARCHITECTURE, expected=NO_GAIN),),
-        "With twice the examples, and at the rate of batch 8.",
+        "With twice the examples, at the rate of batch 8, and as the best of twice as many "
+        "evaluations.",
     ),
 )
 """What the paper does not compare, and what its claims hang on."""
@@ -382,7 +384,8 @@ def other_verdicts(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.
     for group in _other_studies(runs, _study(runs)):
         table = claims_table(group, claims)
         told = table["verdict"] + " (" + table["seeds"].astype(str) + ")"
-        columns[group[0].config["profile"]] = told.where(table["seeds"] > 0, "–")
+        run = (table["seeds"] > 0) | (table["verdict"] != UNTOLD)
+        columns[group[0].config["profile"]] = told.where(run, "–")
     return pd.DataFrame(columns)
 
 
@@ -423,9 +426,13 @@ def verdict(estimate: Estimate, expected: str) -> str:
 
 def _study(runs: Iterable[Run]) -> list[Run]:
     """All runs, of any row, of the study that has most rows of the paper's claims."""
-    runs = [run for run in runs if len(run.config["heads"]) == len(TASK_ORDER)]
+    runs = _of_three_tasks(runs)
     chosen = choose_study(runs, claim_rows())
     return [run for run in runs if chosen and study_of(run) == study_of(chosen[0])]
+
+
+def _of_three_tasks(runs: Iterable[Run]) -> list[Run]:
+    return [run for run in runs if len(run.config["heads"]) == len(TASK_ORDER)]
 
 
 def _result(
@@ -583,8 +590,14 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
     """Which runs the study still lacks, and the command that trains them; empty if none.
 
     Planned are five seeds of the rows on which most claims hang (`FIVE_SEEDS`), and three of the
-    other rows of the paper's figures and of the controls.
+    other rows of the paper's figures and of the controls. A study of an older version or of other
+    settings than its profile's has no plan.
     """
+    config = runs[0].config
+    row, profile, seed = (config[name] for name in ("row", "profile", "seed"))
+    as_planned = config == PROFILES[profile].apply(ALL_ROWS[row], profile, seed).as_dict()
+    if not as_planned or runs[0].provenance["study_version"] != STUDY_VERSION:
+        return []
     stored = {(run.config["row"], run.config["seed"]) for run in runs}
     missing: dict[tuple[int, ...], list[str]] = {}
     for row in dict.fromkeys((*ROWS, *claim_rows(CONTROLS))):
@@ -597,24 +610,24 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of {', '.join(rows)}"
         for seeds, rows in missing.items()
     ]
-    config = runs[0].config
     data = "" if runs[0].provenance["corpus"]["name"] == "handbook" else " DATA=FOLDER"
-    command = f"make study PROFILE={config['profile']}{data}"
+    command = f"make study PROFILE={profile}{data}"
     lacking = {seed for seeds in missing for seed in seeds}
     commands = [f"`{command} SEEDS=0,1,2`"] if lacking & {0, 1, 2} else []
     if lacking & {3, 4}:
         commands.append(f"`{command} SEEDS=3,4 ROWS={','.join(FIVE_SEEDS)}`")
     return [
         f"Planned and not trained yet, for want of time: {'; '.join(parts)}. "
-        f"{' and '.join(commands)} will train them and repeat nothing."
+        f"{' and '.join(commands)} will train them; no stored run is repeated."
     ]
 
 
 def _other_studies(runs: Sequence[Run], used: Sequence[Run]) -> list[list[Run]]:
-    """The best study of every profile but the one used, of which a key row was run."""
-    found = {used[0].config["profile"]: used}
-    for group in studies(run for run in runs if run.config["row"] in KEY_ROWS):
-        found.setdefault(group[0].config["profile"], group)
+    """The best study of every profile but the one used, if a key row is among its rows."""
+    found = {used[0].config["profile"]: used} if used else {}
+    for group in studies(_of_three_tasks(runs)):
+        if any(run.config["row"] in KEY_ROWS for run in group):
+            found.setdefault(group[0].config["profile"], group)
     return list(found.values())[1:]
 
 

@@ -83,7 +83,7 @@ class ExperimentConfig:
             task (`Trainer`); 0: never.
         epochs, max_steps, max_length, train_sample: the protocol, set by the profile: passes,
             cap on the steps, tokens per sentence, training examples evaluated per task.
-        passes: this row's epochs are as many times the profile's.
+        epoch_factor: this row's epochs are as many times the profile's.
         bfloat16: the encoder's products in bfloat16, where the hardware is faster at them.
     """
 
@@ -100,7 +100,7 @@ class ExperimentConfig:
     class_weights: bool = False
     frozen: bool = False
     same_task_every: int = 0
-    passes: int = 1
+    epoch_factor: int = 1
     seed: int = 0
     profile: str = "full"
     encoder: str = "bert-base-uncased"
@@ -116,7 +116,7 @@ class ExperimentConfig:
             raise ConfigError(f"weighting {self.weighting!r}: choose from {list(WEIGHTINGS)}")
         if unknown := set(self.heads) - set(BY_NAME):
             raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
-        for name in ("lr", "batch_size", "epochs", "passes"):
+        for name in ("lr", "batch_size", "epochs", "epoch_factor"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
         for name in ("weight_decay", "smoothness", "penalty_strength"):
@@ -146,7 +146,7 @@ class ExperimentConfig:
         words = asdict(self) | {"heads": {name: h.as_dict() for name, h in self.heads.items()}}
         if self.penalty is not None:
             words["penalty"] = str(self.penalty)  # JSON has no infinity
-        for name in ("same_task_every", "passes"):
+        for name in ("same_task_every", "epoch_factor"):
             if words[name] == getattr(ExperimentConfig, name):
                 del words[name]  # as in the runs from before there was one
         return json.loads(json.dumps(words))
@@ -249,7 +249,7 @@ ORDER = _by_row(
 # as many steps as the rows of batch 8.
 CONTROL = _by_row(
     ExperimentConfig("same-task", "baseline, two batches a task", same_task_every=15),
-    _final("equal-steps", "batch size = 16, equal steps", batch_size=16, passes=2),
+    _final("equal-steps", "batch size = 16, equal steps", batch_size=16, epoch_factor=2),
 )
 
 ALL_ROWS = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
@@ -448,7 +448,7 @@ def _train_run(
             fit = trainer.fit(
                 dev,
                 {name: _sample(split, config.train_sample) for name, split in train.items()},
-                epochs=config.epochs * config.passes,
+                epochs=config.epochs * config.epoch_factor,
                 max_steps=config.max_steps,
                 on_step=after_step,
                 on_epoch=after_epoch,

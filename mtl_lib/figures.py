@@ -111,11 +111,13 @@ def _caption(number: int, title: str, runs: Sequence[Run], *words: str) -> str:
 
 def _constant(runs: Sequence[Run]) -> list[str]:
     """Names the tasks that collapsed: an accuracy of a constant answer looks like a score."""
-    found = [
-        f"{task} in row {run.config['row']}, seed {run.config['seed']}"
-        for run in runs
-        for task in run.provenance.get("constant_predictions", [])
-    ]
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        for task in run.provenance.get("constant_predictions", []):
+            seeds.setdefault(f"{task} in row {run.config['row']}", []).append(
+                str(run.config["seed"])
+            )
+    found = [f"{where} (seed {', '.join(numbers)})" for where, numbers in seeds.items()]
     return [f"The same answer for every example: {'; '.join(found)}."] if found else []
 
 

@@ -154,13 +154,13 @@ class MultitaskModel(nn.Module):
         if self.frozen:
             return [self._remembered(batch) for batch in batches]
         padded = [(batch.input_ids, batch.attention_mask) for batch in batches]
-        pack = Pack.of(padded, self.encoder.pooler.dense.weight.device.type)
+        pack = Pack.of(padded, self.encoder.pooler.dense.weight.device)
         return self._encode(pack, layers).split(pack.sentences)
 
     def _encode(self, pack: Pack, layers: Layers | None = None) -> Tensor:
         weight = self.encoder.pooler.dense.weight
         with torch.autocast(weight.device.type, torch.bfloat16, enabled=self.bfloat16):
-            vectors = packed_vectors(self.encoder, pack.to(weight.device), layers)  # [S, H]
+            vectors = packed_vectors(self.encoder, pack, layers)  # [S, H]
         return vectors.to(weight.dtype)
 
     def _remembered(self, batch: Batch) -> Tensor:
@@ -170,7 +170,8 @@ class MultitaskModel(nn.Module):
         keys = [row[:length].tobytes() for row, length in rows]
         if new := {key: i for i, key in enumerate(keys) if key not in self._memory}:
             rows = list(new.values())
-            pack = Pack.of([(batch.input_ids[rows], batch.attention_mask[rows])])
+            device = self.encoder.pooler.dense.weight.device
+            pack = Pack.of([(batch.input_ids[rows], batch.attention_mask[rows])], device)
             with torch.no_grad():
                 vectors = self._encode(pack)
             self._memory.update(zip(new, map(torch.clone, vectors), strict=True))

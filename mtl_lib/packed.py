@@ -61,15 +61,15 @@ class Pack:
     cells: Tensor
 
     @classmethod
-    def of(cls, padded: Iterable[tuple[Tensor, Tensor]], device: str = "cpu") -> "Pack":
-        """Pack pairs of `input_ids` and `attention_mask`, each `[S_t, L_t]`, on the host.
+    def of(
+        cls, padded: Iterable[tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
+    ) -> "Pack":
+        """Pack pairs of `input_ids` and `attention_mask`, each `[S_t, L_t]`, for a device.
 
-        The padding stands at the end of each sentence, and every sentence has a token.
-
-        Args:
-            device: type of the device for which to choose the groups; `to` moves the pack there.
+        The padding stands at the end of each sentence, and every sentence has a token. The work is
+        done on the host, which does not wait for the copies to the device.
         """
-        padded = list(padded)
+        device, padded = torch.device(device), [(ids.cpu(), mask.cpu()) for ids, mask in padded]
         lengths = torch.cat([mask.sum(dim=1) for _, mask in padded])  # [S]
         words, spelled = torch.cat([ids[mask > 0] for ids, mask in padded]).unique(
             return_inverse=True
@@ -77,13 +77,13 @@ class Pack:
         first = lengths.cumsum(0) - lengths
         positions = torch.arange(len(spelled)) - first.repeat_interleave(lengths)
         masks, corner, cells = [], torch.empty_like(lengths), 0  # corner: the first cell
-        groups = _groups(lengths.tolist(), _WORTH_A_GROUP.get(device))
+        groups = _groups(lengths.tolist(), _WORTH_A_GROUP.get(device.type))
         for group in groups:
             longest = int(lengths[group].max())
             masks.append((torch.arange(longest) < lengths[group, None]).long())  # [S_g, L_g]
             corner[group] = cells + longest * torch.arange(len(group))
             cells += masks[-1].numel()
-        return cls(
+        pack = cls(
             words=words,
             spelled=spelled,
             positions=positions,
@@ -95,15 +95,12 @@ class Pack:
             cells=corner.repeat_interleave(lengths) + positions,
         )
 
-    def to(self, device: torch.device | str) -> "Pack":
-        """The same pack with its tensors on `device`; the host does not wait for the copies."""
-
         def moved(value):
             if isinstance(value, Tensor):
                 return value.to(device, non_blocking=True)
             return [moved(v) for v in value] if isinstance(value, list) else value
 
-        return Pack(**{field.name: moved(getattr(self, field.name)) for field in fields(self)})
+        return cls(**{field.name: moved(getattr(pack, field.name)) for field in fields(pack)})
 
 
 def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
@@ -156,7 +153,7 @@ def sentence_vectors(model: BertModel, input_ids: Tensor, attention_mask: Tensor
     Returns:
         One vector per sentence, `[S, H]`. Dropout draws other masks than the padded path.
     """
-    return packed_vectors(model, Pack.of([(input_ids, attention_mask)]))
+    return packed_vectors(model, Pack.of([(input_ids, attention_mask)], input_ids.device))
 
 
 def packed_vectors(model: BertModel, pack: Pack, layers: Layers | None = None) -> Tensor:

@@ -65,14 +65,16 @@ def facts(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     encoder = Path(config["encoder"]).name
     steps = sorted({run.provenance["steps"] for run in runs})
     length = " to ".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
+    factors = sorted({run.config.get("epoch_factor", 1) for run in runs})
+    epochs = " or ".join(str(config["epochs"] * factor) for factor in factors)
     what = [
         f"profile {config['profile']}",
         f"encoder {encoder}" + (" (from random weights)" if encoder == "tiny" else ""),
         f"corpora {corpus['name']}",
     ]
     how_long = [
-        f"{length} steps in {'at most ' if config['max_steps'] else ''}{config['epochs']} "
-        f"epoch{'s' if config['epochs'] > 1 else ''}",
+        f"{length} steps in {'at most ' if config['max_steps'] else ''}{epochs} "
+        f"epoch{'s' if epochs != '1' else ''}",
         seeds_in_words(runs),
         f"learning rates × {config['lr_factor']:g}",
     ]

@@ -354,7 +354,7 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
     regularizer = SmoothnessRegularizer()
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
-        pack = Pack.of([(batch.input_ids, batch.attention_mask)])
+        pack = Pack.of([(batch.input_ids, batch.attention_mask)], batch.input_ids.device)
 
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
             tokens = embeddings[batch.attention_mask > 0]  # [N, H]

@@ -308,7 +308,7 @@ def _value(run: Run, task: str, measure: str) -> float:
 
 def task_cosines(run: Run, task: str) -> tuple[float, float]:
     """Mean cosine of a task's shared gradient with the other tasks', and with that of another
-    batch of its own: over the steps of all epochs; NaN where it was not noted."""
+    batch of its own: the mean over the epochs; NaN where it was not noted."""
     others, same = [], []
     for entry in run.history:
         for pair, values in entry["conflict"].items():

@@ -361,7 +361,7 @@ def test_the_fixed_order_is_row_3_2_with_another_weighting():
 def test_twice_the_batch_with_as_many_steps_needs_two_passes(tmp_path):
     config = CONTROL["equal-steps"].as_dict()
     changed = {k for k, v in config.items() if v != ROWS["4.1"].as_dict().get(k)}
-    assert changed == {"row", "name", "passes"}
+    assert changed == {"row", "name", "epoch_factor"}
     corpus = load_corpus("handbook")
     for row, epochs in (("4.1", 1), ("equal-steps", 2)):
         config = replace(

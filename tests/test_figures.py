@@ -258,7 +258,7 @@ def test_a_caption_names_a_task_that_gives_one_answer_for_every_example(study):
     row, *others = study
     collapsed = replace(row, provenance=row.provenance | {"constant_predictions": ["paraphrase"]})
     seed = row.config["seed"]
-    words = f"The same answer for every example: paraphrase in row 3.1, seed {seed}."
+    words = f"The same answer for every example: paraphrase in row 3.1 (seed {seed})."
     assert words in figures.figure_3([collapsed, *others]).caption
 
 

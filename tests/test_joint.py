@@ -48,7 +48,7 @@ def flat_gradient(model):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("worth", [1, 4000])  # with a group for each length, and with one group
+@pytest.mark.parametrize("worth", [1, 8000])  # with a group for each length, and with one group
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
 def test_every_task_has_the_gradient_of_the_teaching_path(dtype, tolerance, worth, monkeypatch):
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", worth)
