@@ -43,7 +43,8 @@ RULE = (
     "gradients are means over the steps; their intervals hold the error of the seeds only, and one "
     "seed has none. Overfitting is the training score minus the development score; training "
     "predictions are not stored, so the error of a training score counts in full, as if the rows "
-    "had met different examples."
+    "had met different examples. Where a shortened study multiplies the paper's rates, rows of "
+    f"different rates say nothing about the paper's: what compares them {UNTOLD}."
 )
 
 GAIN, NO_GAIN = "above zero", "no gain"
@@ -322,7 +323,8 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
         seeds, seed_error, example_error, test (name and p-value of each seed, for plain
         differences of two rows), verdict. Where rows are not run, the numbers are NaN.
     """
-    evidence = Evidence(_study(runs))
+    used = _study(runs)
+    evidence, multiplied = Evidence(used), any(run.config["lr_factor"] != 1 for run in used)
     lines = []
     for claim in claims:
         for comparison in claim.comparisons:
@@ -338,7 +340,10 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
                 estimate = None
                 if evidence.seeds(comparison.terms):
                     estimate = evidence.estimate(comparison.terms, task, comparison.measure)
-                lines.append(line | _result(evidence, comparison, task, estimate))
+                line |= _result(evidence, comparison, task, estimate)
+                if multiplied and _rates_differ(comparison):
+                    line["verdict"] = UNTOLD
+                lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -455,6 +460,11 @@ def _result(
     }
 
 
+def _rates_differ(comparison: Comparison) -> bool:
+    """Whether it compares fine-tuned rows of different learning rates."""
+    return len({ALL_ROWS[row].lr for row in comparison.terms if not ALL_ROWS[row].frozen}) > 1
+
+
 def _together(verdicts: Iterable[str]) -> str:
     """All must hold; one that does not decides; then what is missing, then what is noise."""
     found = set(verdicts)
@@ -503,6 +513,9 @@ def _why(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
         sentences.append(f"Not run: {', '.join(missing)}.")
     elif len(parts) and not parts["seeds"].min():
         sentences.append("Its rows have no seed in common.")
+    factor = max((run.config["lr_factor"] for run in runs), default=1)
+    if factor != 1 and any(map(_rates_differ, claim.comparisons)):
+        sentences.append(f"It compares rates, which are {factor:g} times the paper's here.")
     if len(parts) and (parts["seeds"] == 1).any():
         alone = dict.fromkeys(parts.loc[parts["seeds"] == 1, "rows"])
         sentences.append(f"One seed of {', '.join(alone)}.")

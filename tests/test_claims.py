@@ -35,7 +35,7 @@ SURGERY = CLAIMS[0]
 
 @pytest.fixture(scope="module")
 def study():
-    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2))
+    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2), profile="full")
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,16 @@ def test_every_claim_has_a_verdict(table):
     assert set(table["verdict"]) <= {HOLDS, FAILS, NOISE, UNTOLD}
     told = table[table["rows"] != ""]
     assert (told["seeds"] == 3).all() and not (told["verdict"] == UNTOLD).any()
+
+
+def test_a_shortened_study_with_other_rates_cannot_judge_what_compares_rates():
+    runs = fake_study(claim_rows(), (0, 1, 2))  # quick: 30 times the paper's rates
+    table = claims_table(runs)
+    untold = table[table["verdict"] == UNTOLD]
+    with_rates = table[table["why"].str.contains("It compares rates, which are 30 times")]
+    assert set(with_rates.index) <= set(untold.index)
+    assert {"4.6 - 3.10", "4.6 - 3.1"} <= set(with_rates["rows"])
+    assert not with_rates["rows"].str.contains("frozen").any()  # heads alone: rates of their own
 
 
 def test_a_claim_that_nothing_here_can_test_cannot_be_told(table):
