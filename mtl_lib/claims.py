@@ -40,8 +40,8 @@ RULE = (
     f"{FAILS} if it lies above zero, and else is {NOISE}. A claim {HOLDS} if all its differences "
     f"do, {FAILS} if one does not, {UNTOLD} if one of them {UNTOLD}, and else is {NOISE}. The "
     "intervals are not corrected for their number: one in twenty misses by chance. Cosines between "
-    "gradients are means over the steps; their intervals hold the error of the seeds only, and one "
-    "seed has none. Overfitting is the training score minus the development score; training "
+    "gradients are means over the epochs; their intervals hold the error of the seeds only, and "
+    "one seed has none. Overfitting is the training score minus the development score; training "
     "predictions are not stored, so the error of a training score counts in full, as if the rows "
     "had met different examples. Where a shortened study multiplies the paper's rates, rows of "
     f"different rates say nothing about the paper's: what compares them {UNTOLD}."
@@ -631,7 +631,7 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
         commands.append(f"`{command} SEEDS=3,4 ROWS={','.join(FIVE_SEEDS)}`")
     return [
         f"Planned and not trained yet, for want of time: {'; '.join(parts)}. "
-        f"{' and '.join(commands)} will train them; no stored run is repeated."
+        f"{' and '.join(commands)} will train them."
     ]
 
 

@@ -104,19 +104,26 @@ def _with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, lis
     )
 
 
-def _caption(number: int, title: str, runs: Sequence[Run], *words: str) -> str:
-    """Title, what to know, and which runs stand behind the figure."""
-    return " ".join([f"Figure {number}. {title}", *words, *_constant(runs), provenance_line(runs)])
+def _caption(
+    number: int,
+    title: str,
+    runs: Sequence[Run],
+    *words: str,
+    tasks: Sequence[str] = TASK_ORDER,
+) -> str:
+    """Title, what to know of the tasks it shows, and which runs stand behind the figure."""
+    constant = _constant(runs, tasks)
+    return " ".join([f"Figure {number}. {title}", *words, *constant, provenance_line(runs)])
 
 
-def _constant(runs: Sequence[Run]) -> list[str]:
-    """Names the tasks that collapsed: an accuracy of a constant answer looks like a score."""
+def _constant(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
+    """Names those of the tasks that collapsed: accuracy of a constant answer looks like a score."""
     seeds: dict[str, list[str]] = {}
     for run in runs:
         for task in run.provenance.get("constant_predictions", []):
-            seeds.setdefault(f"{task} in row {run.config['row']}", []).append(
-                str(run.config["seed"])
-            )
+            if task in tasks:
+                where = f"{task} in row {run.config['row']}"
+                seeds.setdefault(where, []).append(str(run.config["seed"]))
     found = [f"{where} (seed {', '.join(numbers)})" for where, numbers in seeds.items()]
     return [f"The same answer for every example: {'; '.join(found)}."] if found else []
 
@@ -364,7 +371,7 @@ def _label_figure(number: int, task: str, runs: Sequence[Run]) -> Figure:
         number,
         _signed(table, used),
         draw_labels(f"Figure {number}. {title}", _stamp(used), table, by_label),
-        _caption(number, f"{title}; diamonds: the paper's.", used, *words),
+        _caption(number, f"{title}; diamonds: the paper's.", used, *words, tasks=[task]),
         f"Bar chart of accuracy by true label. {_label_alt(table)}",
     )
 

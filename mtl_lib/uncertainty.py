@@ -225,7 +225,7 @@ class Evidence:
                 correlation of a label's accuracy with its share; "top", accuracy on the highest
                 label; "opposition", minus the mean cosine of the task's gradient with the others';
                 "agreement", how much higher its cosine with another batch of its own is. The two
-                cosines are means over the steps: the interval knows their seeds only, and is NaN
+                cosines are means over the epochs: the interval knows their seeds only, and is NaN
                 with one seed.
 
         Raises:

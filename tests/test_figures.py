@@ -262,6 +262,16 @@ def test_a_caption_names_a_task_that_gives_one_answer_for_every_example(study):
     assert words in figures.figure_3([collapsed, *others]).caption
 
 
+def test_a_figure_of_one_task_does_not_name_the_collapse_of_another(study):
+    final = next(run for run in study if run.config["row"] == "4.6")
+    collapsed = replace(
+        final, provenance=final.provenance | {"constant_predictions": ["sentiment"]}
+    )
+    runs = [run for run in study if run is not final] + [collapsed]
+    assert "The same answer for every example: sentiment" in figures.figure_7(runs).caption
+    assert "The same answer" not in figures.figure_8(runs).caption
+
+
 def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
     for number in (3, 5, 6, 7, 8, 9):
         figure = figures.ALL[number](some_rows)

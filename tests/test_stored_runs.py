@@ -10,7 +10,9 @@ from mtl_lib.paths import RESULTS
 from mtl_lib.results import Run, RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
-RUNS = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
+STUDIES = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
+PILOTS = RunStore(RESULTS / "pilots").runs()
+RUNS = STUDIES + PILOTS
 
 
 def recomputed(task: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -55,7 +57,7 @@ def test_the_best_epoch_is_one_of_the_history_and_no_sentence_is_stored(run: Run
     assert not any(" " in key.strip() for ids in run.ids.values() for key in ids)
 
 
-CURRENT = [run for run in RUNS if run.provenance["study_version"] == STUDY_VERSION]
+CURRENT = [run for run in STUDIES if run.provenance["study_version"] == STUDY_VERSION]
 
 
 @pytest.mark.parametrize("run", CURRENT, ids=lambda run: f"{run.config['profile']}-{run.key}")
@@ -65,3 +67,9 @@ def test_the_study_finds_a_stored_run_again_and_does_not_train_it(run: Run):
     corpus, encoder = (run.provenance[name] for name in ("corpus", "encoder"))
     key = run_key(config, corpus["fingerprint"], encoder["sha256"], STUDY_VERSION)
     assert RunStore(RESULTS / profile).get(key).key == run.key
+
+
+def test_the_pilot_is_what_the_readme_says_of_it():
+    (run,) = PILOTS
+    assert (run.config["row"], run.config["seed"], run.config["lr_factor"]) == ("4.6", 0, 5)
+    assert set(run.provenance["constant_predictions"]) == {"sentiment", "paraphrase"}
