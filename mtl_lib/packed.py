@@ -22,8 +22,6 @@ from mtl_lib.bert import (
     BertModel,
     attention_scores,
     mask_scores,
-    merge_heads,
-    split_heads,
 )
 
 # Cells of padded attention, length x length, that a group of its own has to save. On a CPU so many
@@ -48,6 +46,7 @@ class Pack:
         order: the sentences by group, `[S]`.
         masks: attention mask of each group, G tensors `[S_g, L_g]`.
         cells: the cell of each token, `[N]`.
+        widths: the length of the grid that each token stands in, `[N]`.
     """
 
     words: Tensor
@@ -59,6 +58,7 @@ class Pack:
     order: Tensor
     masks: list[Tensor]
     cells: Tensor
+    widths: Tensor
 
     @classmethod
     def of(
@@ -76,12 +76,14 @@ class Pack:
         )
         first = lengths.cumsum(0) - lengths
         positions = torch.arange(len(spelled)) - first.repeat_interleave(lengths)
-        masks, corner, cells = [], torch.empty_like(lengths), 0  # corner: the first cell
+        masks, cells = [], 0
+        corner, width = torch.empty_like(lengths), torch.empty_like(lengths)  # its first cell
         groups = _groups(lengths.tolist(), _WORTH_A_GROUP.get(device.type))
         for group in groups:
             longest = int(lengths[group].max())
             masks.append((torch.arange(longest) < lengths[group, None]).long())  # [S_g, L_g]
             corner[group] = cells + longest * torch.arange(len(group))
+            width[group] = longest
             cells += masks[-1].numel()
         pack = cls(
             words=words,
@@ -93,6 +95,7 @@ class Pack:
             order=torch.cat(groups),
             masks=masks,
             cells=corner.repeat_interleave(lengths) + positions,
+            widths=width.repeat_interleave(lengths),
         )
 
         def moved(value):
@@ -101,6 +104,17 @@ class Pack:
             return [moved(v) for v in value] if isinstance(value, list) else value
 
         return cls(**{field.name: moved(getattr(pack, field.name)) for field in fields(pack)})
+
+    def cells_by_head(self, heads: int) -> Tensor:
+        """The cells where every sentence has a row of its grid for each head, one after the other.
+
+        Returns:
+            The cell of each token's part for each head, `[N * A]`, token by token.
+        """
+        first = heads * (self.cells - self.positions) + self.positions  # [N]
+        return (
+            first[:, None] + self.widths[:, None] * torch.arange(heads, device=first.device)
+        ).flatten()
 
 
 def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
@@ -171,14 +185,20 @@ def encode_packed(
     """From finished embeddings of the tokens, `[N, H]`, to the sentences' vectors `[S, H]`."""
     layers = layers or Layers()
     *lower, last = model.encoder.layer
+    cells = pack.cells_by_head(last.attention.self.heads)
     for layer in lower:
-        hidden = _layer(layer, layers, hidden, pack)  # [N, H]
-    cls = _layer(last, layers, hidden, pack, cls_only=True)  # [S, H]
+        hidden = _layer(layer, layers, hidden, pack, cells)  # [N, H]
+    cls = _layer(last, layers, hidden, pack, cells, cls_only=True)  # [S, H]
     return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
 
 
 def _layer(
-    layer: BertLayer, layers: Layers, hidden: Tensor, pack: Pack, cls_only: bool = False
+    layer: BertLayer,
+    layers: Layers,
+    hidden: Tensor,
+    pack: Pack,
+    cells: Tensor,
+    cls_only: bool = False,
 ) -> Tensor:
     """One layer on all tokens `[N, H]`: their new vectors, or those of the S [CLS] tokens only."""
     attention, attended, widen, narrow = (
@@ -192,7 +212,7 @@ def _layer(
     query = layers.linear(attention.query, queries, rows)  # [Q, H]
     key = layers.linear(attention.key, hidden, pack.tokens)  # [N, H]
     value = layers.linear(attention.value, hidden, pack.tokens)  # [N, H]
-    context = _attend(query, key, value, pack, attention.heads, attention.dropout)  # [Q, H]
+    context = _attend(query, key, value, pack, cells, attention.dropout)  # [Q, H]
     new = _dropout(attended.dropout, layers.linear(attended.dense, context, rows))
     x = layers.norm(attended.LayerNorm, queries + new, rows)  # [Q, H]
     wide = F.gelu(layers.linear(widen.dense, x, rows))  # [Q, I]
@@ -201,17 +221,20 @@ def _layer(
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, pack: Pack, heads: int, dropout: nn.Dropout
+    query: Tensor, key: Tensor, value: Tensor, pack: Pack, cells: Tensor, dropout: nn.Dropout
 ) -> Tensor:
     """Attention within the sentences, for all N tokens or the S [CLS] tokens, `[Q, H]`.
 
-    Only here the tokens stand in padded grids, one a group.
+    Only here the tokens stand in padded grids, one a group. Their parts go straight to the cells of
+    their heads, `cells`, so that no tensor has to be turned around for the products.
     """
-    H, everywhere = key.shape[1], len(query) == len(key)
-    sizes = [mask.numel() for mask in pack.masks]
+    (N, H), everywhere = key.shape, len(query) == len(key)
+    A = len(cells) // N
+    D = H // A
+    sizes = [A * mask.numel() for mask in pack.masks]
 
-    def in_cells(x: Tensor) -> Iterable[Tensor]:  # [N, H] -> G tensors [S_g * L_g, H]
-        return x.new_zeros(sum(sizes), H).index_copy(0, pack.cells, x).split(sizes)
+    def in_cells(x: Tensor) -> Iterable[Tensor]:  # [N, H] -> G tensors [S_g * A * L_g, D]
+        return x.new_zeros(sum(sizes), D).index_copy_(0, cells, x.view(-1, D)).split(sizes)
 
     def by_group(x: Tensor) -> Iterable[Tensor]:  # [S, H] -> G tensors [S_g, H]
         return x[pack.order].split([len(mask) for mask in pack.masks])
@@ -219,17 +242,14 @@ def _attend(
     queries = in_cells(query) if everywhere else by_group(query)
     contexts = []
     for mask, *of_group in zip(pack.masks, queries, in_cells(key), in_cells(value), strict=True):
-        grids = (x.view(len(mask), -1, H) for x in of_group)
-        q, k, v = (split_heads(grid, heads) for grid in grids)  # [S_g, A, L_g or 1, D]
+        q, k, v = (x.view(len(mask), A, -1, D) for x in of_group)  # [S_g, A, L_g or 1, D]
         scores = mask_scores(attention_scores(q, k), mask)  # [S_g, A, L_g or 1, L_g]
         probabilities = _dropout(dropout, scores.softmax(dim=3))
-        contexts.append(merge_heads(probabilities @ v).flatten(0, 1))
+        contexts.append((probabilities @ v).view(-1, D))
     context = torch.cat(contexts)
-    return (
-        context[pack.cells]
-        if everywhere
-        else torch.empty_like(query).index_copy(0, pack.order, context)
-    )
+    if everywhere:
+        return context.index_select(0, cells).view(N, H)
+    return torch.empty_like(query).index_copy(0, pack.order, context.view(-1, H))
 
 
 def _dropout(module: nn.Dropout, x: Tensor) -> Tensor:
@@ -242,5 +262,5 @@ def _dropout(module: nn.Dropout, x: Tensor) -> Tensor:
     dropped = min(round(module.p * 2**16), 2**16 - 1)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
-    kept = (bits >= dropped - 2**15).to(x.dtype)
+    kept = torch.ge(bits, dropped - 2**15, out=torch.empty_like(x))  # 0 or 1
     return x * kept.mul_(2**16 / (2**16 - dropped))
