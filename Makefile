@@ -35,7 +35,7 @@ help: ## | List the targets, as here
 	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
 	@echo 'Variables of make reproduce and make study, each empty for what the profile says:'
-	@echo '  PROFILE=quick|laptop|full   encoder, corpora and length of training; quick if not given'
+	@echo '  PROFILE=quick|laptop|laptop-rates|full   encoder, corpora, length; quick if not given'
 	@echo '  DATA=FOLDER                 corpora in the CS224N layout, or handbook'
 	@echo '  ENCODER=NAME|FOLDER         pretrained encoder'
 	@echo '  SEEDS=0,1,2  ROWS=3.1,3.2   random seeds; rows of Figures 3 and 4'

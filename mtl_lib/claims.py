@@ -602,9 +602,9 @@ def _study_markdown(runs: Sequence[Run]) -> list[str]:
 def seeds_to_go(runs: Sequence[Run]) -> list[str]:
     """Which runs the study still lacks, and the command that trains them; empty if none.
 
-    Planned are five seeds of the rows on which most claims hang (`FIVE_SEEDS`), and three of the
-    other rows of the paper's figures and of the controls. A study of an older version or of other
-    settings than its profile's has no plan.
+    Of its profile's rows, planned are five seeds of those on which most claims hang
+    (`FIVE_SEEDS`), and three of the others of the paper's figures and of the controls. A study of
+    an older version or of other settings than its profile's has no plan.
     """
     config = runs[0].config
     row, profile, seed = (config[name] for name in ("row", "profile", "seed"))
@@ -614,6 +614,8 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
     stored = {(run.config["row"], run.config["seed"]) for run in runs}
     missing: dict[tuple[int, ...], list[str]] = {}
     for row in dict.fromkeys((*ROWS, *claim_rows(CONTROLS))):
+        if row not in PROFILES[profile].rows:
+            continue
         planned = range(5 if row in FIVE_SEEDS else 3)
         if lacking := tuple(seed for seed in planned if (row, seed) not in stored):
             missing.setdefault(lacking, []).append(row)
@@ -628,7 +630,8 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
     lacking = {seed for seeds in missing for seed in seeds}
     commands = [f"`{command} SEEDS=0,1,2`"] if lacking & {0, 1, 2} else []
     if lacking & {3, 4}:
-        commands.append(f"`{command} SEEDS=3,4 ROWS={','.join(FIVE_SEEDS)}`")
+        five = [row for row in FIVE_SEEDS if row in PROFILES[profile].rows]
+        commands.append(f"`{command} SEEDS=3,4 ROWS={','.join(five)}`")
     return [
         f"Planned and not trained yet, for want of time: {'; '.join(parts)}. "
         f"{' and '.join(commands)} will train them."

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     sweep = commands.add_parser("sweep", help="train rows that are not stored yet")
-    sweep.add_argument("--rows", default="", help="comma-separated row ids (default: all)")
+    sweep.add_argument("--rows", default="", help="comma-separated ids (default: the profile's)")
     sweep.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
     sweep.add_argument("--jobs", type=int, default=0, help="runs at a time (0: as the cores allow)")
     sweep.add_argument("--store", help="folder of the runs (default: build/runs/PROFILE)")
@@ -112,7 +112,7 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    rows = experiments.choose_rows(experiments.ALL_ROWS, options.rows)
+    rows = options.rows.split(",") if options.rows else experiments.PROFILES[options.profile].rows
     runs = experiments.study(
         rows,
         profile=options.profile,

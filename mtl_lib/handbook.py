@@ -89,7 +89,7 @@ def reproduce(
     same call goes on where it stopped.
 
     Args:
-        profile: "quick", "laptop" or "full".
+        profile: one of `PROFILES`.
         data, encoder, seeds, rows, max_steps, jobs: as in `experiments.study`; empty or 0 is the
             profile's own. Relative folders are seen from the working directory.
         parameters: other parameters that a notebook declares, by name.

@@ -9,7 +9,7 @@ from pathlib import Path
 from mtl_lib.data import STEMS
 from mtl_lib.results import Run
 
-PROFILES = ("full", "laptop", "quick")  # the most thorough first
+PROFILES = ("full", "laptop-rates", "laptop", "quick")  # the most thorough first
 PROTOCOL = ("epochs", "max_steps", "max_length", "train_sample", "lr_factor")
 
 

@@ -26,7 +26,7 @@ from mtl_lib.claims import (
     verdict,
     write_claims,
 )
-from mtl_lib.experiments import ALL_ROWS, ROWS, STUDY_VERSION
+from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, STUDY_VERSION
 from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
 from mtl_lib.uncertainty import Estimate
 
@@ -208,22 +208,26 @@ def test_another_profiles_study_is_shown_apart_from_the_verdicts(study, markdown
         assert after.split(" | ")[:5] == before.split(" | ")[:5]  # up to the verdict
 
 
-def test_the_runs_that_a_study_still_lacks_are_named_with_the_command():
-    rows = dict.fromkeys((*ROWS, *claim_rows(CONTROLS)))
-    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n"}
-    runs = fake_study(rows, range(3), **options) + fake_study(FIVE_SEEDS, (3, 4), **options)
-    older = [run for run in runs if run.config["row"] != "4.1"]
+@pytest.mark.parametrize("profile", ["laptop", "laptop-rates"])
+def test_the_runs_that_a_study_still_lacks_are_named_with_the_command(profile):
+    planned = [row for row in (*ROWS, *claim_rows(CONTROLS)) if row in PROFILES[profile].rows]
+    five = [row for row in FIVE_SEEDS if row in planned]
+    options = {"profile": profile, "encoder": "minilm-l6", "corpus": "cs224n"}
+    runs = fake_study(dict.fromkeys(planned), range(3), **options)
+    runs += fake_study(five, (3, 4), **options)
+    last = planned[-1]
+    older = [run for run in runs if run.config["row"] != last]
     assert seeds_to_go(older) == []  # of another version: nothing would be found again
     runs = [replace(r, provenance=r.provenance | {"study_version": STUDY_VERSION}) for r in runs]
     assert seeds_to_go(runs) == []
-    some = [run for run in runs if (run.config["row"], run.config["seed"]) not in {("4.1", 2)}]
+    some = [run for run in runs if (run.config["row"], run.config["seed"]) != (last, 2)]
     (text,) = seeds_to_go(some)
-    assert "seed 2 of 4.1." in text and "SEEDS=3,4" not in text
-    assert "`make study PROFILE=laptop DATA=FOLDER SEEDS=0,1,2`" in text
-    some = [run for run in runs if run.config["seed"] != 4 or run.config["row"] == "3.1"]
+    assert f"seed 2 of {last}." in text and "SEEDS=3,4" not in text
+    assert f"`make study PROFILE={profile} DATA=FOLDER SEEDS=0,1,2`" in text
+    some = [run for run in runs if run.config["seed"] != 4]
     (text,) = seeds_to_go(some)
-    assert "seed 4 of 3.2, 3.10, frozen-1e-3." in text and "SEEDS=0,1,2" not in text
-    assert "SEEDS=3,4 ROWS=3.1,3.2,3.10,frozen-1e-3`" in text
+    assert f"seed 4 of {', '.join(five)}." in text and "SEEDS=0,1,2" not in text
+    assert f"SEEDS=3,4 ROWS={','.join(five)}`" in text
 
 
 def test_the_other_studys_verdict_stands_beside_with_its_seeds(study):

@@ -140,8 +140,14 @@ def test_single_task_rows_train_one_head_each():
 def test_only_the_full_profile_leaves_the_papers_protocol_as_it_is():
     full = PROFILES["full"].apply(FIGURE_3["3.1"], "full")
     assert full == replace(FIGURE_3["3.1"], bfloat16=True)
-    for name in ("quick", "laptop"):
+    for name in PROFILES.keys() - {"full"}:
         assert PROFILES[name].lr_factor > 1
+
+
+def test_every_row_of_a_figure_belongs_to_one_laptop_study():
+    longer, shorter = PROFILES["laptop-rates"].rows, PROFILES["laptop"].rows
+    assert set(FIGURE_3) <= set(shorter) and set(FIGURE_4) <= set(longer)
+    assert set(shorter) | set(longer) == set(ALL_ROWS)
 
 
 def test_a_profile_multiplies_every_rate_by_one_factor():
