@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from mtl_lib import experiments, figures, handbook
-from mtl_lib.claims import write_claims
+from mtl_lib.claims import claims_markdown, write_section
 from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
 from mtl_lib.errors import ConfigError, HandbookError, explain
 from mtl_lib.evaluation import predict, predicted_labels
@@ -148,7 +148,7 @@ def _train(options: argparse.Namespace) -> None:
 def draw_figures(profile: str) -> None:
     """Figures 2-9: of the committed studies into figures/, of others into figures/PROFILE/.
 
-    With the committed figures, the README's claims are written anew from the same runs.
+    With the committed figures, what the README shows of the same runs is written anew.
     """
     folders = [RESULTS / name for name in experiments.PROFILES]
     if profile != "stored":
@@ -157,7 +157,8 @@ def draw_figures(profile: str) -> None:
     for path in figures.save_all(runs, figures.folder(profile)):
         print(path)
     if figures.folder(profile) == ROOT / "figures":  # not where a test draws elsewhere
-        print(write_claims(ROOT / "README.md", runs))
+        write_section(ROOT / "README.md", "figure 3", figures.figure_3(runs).caption)
+        print(write_section(ROOT / "README.md", "claims", claims_markdown(runs)))
 
 
 def _student(options: argparse.Namespace) -> None:

@@ -53,7 +53,8 @@ def combine(values: Sequence[float], example_error: float) -> Estimate:
     the interval is that many standard errors wide as Student's t says at the degrees of freedom of
     Welch and Satterthwaite, of which the examples have plenty and the seeds S - 1. So three seeds
     give a wide interval where the seeds disagree. (Resampling three seeds with replacement would
-    not: such an interval holds the truth three times in four only.)
+    not: such an interval holds the truth three times in four only.) It is a little too wide, as
+    what varies with seed and example at once counts in both variances.
 
     Args:
         values: one per seed.
@@ -221,12 +222,13 @@ class Evidence:
             terms: factor of each row.
             task: a task, or "average" of the three.
             measure: "dev", the task's metric on the development set; "gap", training minus
-                development; "balance", accuracy minus balanced accuracy; "frequency", rank
-                correlation of a label's accuracy with its share; "top", accuracy on the highest
-                label; "opposition", minus the mean cosine of the task's gradient with the others';
-                "agreement", how much higher its cosine with another batch of its own is. The two
-                cosines are means over the epochs: the interval knows their seeds only, and is NaN
-                with one seed.
+                development, where the training sample counts as given: all rows met the same;
+                "balance", accuracy minus balanced accuracy; "frequency", accuracy on the most
+                frequent label minus the mean of the others'; "top", share of predictions of the
+                highest label; "opposition", minus the mean cosine of the task's gradient with the
+                others'; "agreement", how much higher its cosine with another batch of its own is.
+                The two cosines are means over the epochs: the interval knows their seeds only,
+                and is NaN with one seed.
 
         Raises:
             RunError: if the rows have no seed in common.
@@ -235,7 +237,7 @@ class Evidence:
         if not seeds:
             raise RunError(f"rows {', '.join(terms)} have no seed in common")
         tasks = _tasks(self.runs[next(iter(terms))][seeds[0]]) if task == AVERAGE else [task]
-        values, draws, variance = np.zeros(len(seeds)), np.zeros(self.draws), 0.0
+        values, draws = np.zeros(len(seeds)), np.zeros(self.draws)
         for name in tasks:
             for row, factor in terms.items():
                 runs = [self.runs[row][seed] for seed in seeds]
@@ -243,16 +245,24 @@ class Evidence:
                 values += share * np.array([_value(run, name, measure) for run in runs])
                 resampled = [self._resampled(run, name, measure) for run in runs]
                 draws += share * np.mean(resampled, axis=0)
-                if measure == "gap":
-                    variance += share**2 * np.mean([_training_variance(run, name) for run in runs])
-        of_examples = float(np.hypot(np.nanstd(draws), np.sqrt(variance)))
-        if measure in COSINES and len(seeds) == 1:
-            of_examples = float("nan")
-        estimate = combine(values, of_examples)
-        if measure == "frequency":  # a correlation ends at 1
-            low, high = np.clip([estimate.low, estimate.high], -1, 1).tolist()
-            return replace(estimate, low=low, high=high)
+        one_cosine = measure in COSINES and len(seeds) == 1
+        estimate = combine(values, float("nan") if one_cosine else float(np.nanstd(draws)))
+        if measure == "top" and not values.any():  # none among N: no bootstrap draws one either
+            size = len(runs[0].labels[task])
+            return replace(estimate, high=1 - ((1 - CONFIDENCE) / 2) ** (1 / size))
         return estimate
+
+    def alike(self, row: str, other: str, task: str) -> float:
+        """Share of the examples on which two rows answer the same, over their seeds; NaN for a
+        score, where no two answers are quite the same."""
+        if task == AVERAGE or BY_NAME[task].kind == "score":
+            return float("nan")
+        same = [
+            predicted_labels(BY_NAME[task], self.runs[row][seed].predictions[task])
+            == predicted_labels(BY_NAME[task], self.runs[other][seed].predictions[task])
+            for seed in self.seeds((row, other))
+        ]
+        return float(np.mean(same))
 
     def p_values(self, row: str, other: str, task: str) -> tuple[str, list[float]]:
         """The paired test of two rows on one task, seed by seed: its name and p-values."""
@@ -277,9 +287,12 @@ class Evidence:
             return sign * self._metric_draws(task)[run.key]
         if measure in COSINES:
             return np.zeros(self.draws)
+        if measure == "top":
+            top = _is_top(run, task)[:, None].astype(float)  # [N, 1]
+            return _resampled_sums(top, self.draws, _stream(task, 0))[:, 0] / len(top)
         if (task, run.key) not in self._by_label:
             self._by_label[task, run.key] = bootstrap_by_label(task, run, self.draws)
-        return _by_label_measure(*self._by_label[task, run.key], measure)
+        return by_label_measure(*self._by_label[task, run.key], measure)
 
     def _metric_draws(self, task: str) -> dict[str, np.ndarray]:
         """All runs of a task, resampled together: one pass, and paired by construction."""
@@ -301,9 +314,11 @@ def _value(run: Run, task: str, measure: str) -> float:
     if measure in COSINES:
         others, same = task_cosines(run, task)
         return -others if measure == "opposition" else same - others
+    if measure == "top":
+        return float(_is_top(run, task).mean())
     report = per_class_report(BY_NAME[task], run.predictions[task], run.labels[task])
     columns = (report[name].to_numpy()[None] for name in ("accuracy", "share"))
-    return float(_by_label_measure(*columns, measure)[0])
+    return float(by_label_measure(*columns, measure)[0])
 
 
 def task_cosines(run: Run, task: str) -> tuple[float, float]:
@@ -318,37 +333,23 @@ def task_cosines(run: Run, task: str) -> tuple[float, float]:
     return tuple(float(np.mean(found)) if found else float("nan") for found in (others, same))
 
 
-def _by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> np.ndarray:
-    """A measure `[B]` of accuracies and shares by label, `[B, K]` each."""
-    if measure == "top":
-        return accuracy[:, -1]
+def by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> np.ndarray:
+    """A measure `[B]` of accuracies and shares by label, `[B, K]` each: "balance", "frequency"."""
     if measure == "balance":
         return np.nansum(accuracy * share, axis=1) - np.nanmean(accuracy, axis=1)
     if measure == "frequency":
-        there = ~np.isnan(accuracy).any(axis=1)  # a draw without one of the labels says nothing
-        ranks = [stats.rankdata(values[there], axis=1) for values in (accuracy, share)]
-        a, b = (r - r.mean(axis=1, keepdims=True) for r in ranks)
-        result = np.full(len(accuracy), np.nan)
-        with np.errstate(invalid="ignore"):
-            result[there] = (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-        return result
+        most = np.arange(share.shape[1]) == share.argmax(axis=1)[:, None]  # [B, K]
+        rest = np.nanmean(np.where(most, np.nan, accuracy), axis=1)
+        return accuracy[most] - rest
     raise ValueError(
         f"measure {measure!r}: choose dev, gap, balance, frequency, top, {' or '.join(COSINES)}"
     )
 
 
-def _training_variance(run: Run, task: str) -> float:
-    """Sampling variance of a training score measured on a fixed sample; 0 on the whole set.
-
-    Training predictions are not stored, so this is the variance of the score alone: an upper
-    bound, since two rows meet the same sample.
-    """
-    if not (size := run.config["train_sample"]):
-        return 0.0
-    score = run.metrics["best"]["train"][task][BY_NAME[task].metric]
-    return (
-        score * (1 - score) if BY_NAME[task].metric == "accuracy" else (1 - score**2) ** 2
-    ) / size
+def _is_top(run: Run, task: str) -> np.ndarray:
+    """Whether a prediction is, rounded, the highest label, `[N]`."""
+    predicted = predicted_labels(BY_NAME[task], run.predictions[task])
+    return round_similarity(predicted) == BY_NAME[task].max_label
 
 
 def _labels(task: str, runs: Sequence[Run]) -> np.ndarray:

@@ -18,13 +18,14 @@ from mtl_lib.claims import (
     NOISE,
     UNTOLD,
     claim_rows,
+    claims_by_study,
     claims_markdown,
     claims_table,
     comparisons,
     paper_value,
     seeds_to_go,
     verdict,
-    write_claims,
+    write_section,
 )
 from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, STUDY_VERSION
 from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
@@ -55,18 +56,27 @@ def estimate(low, high):
 @pytest.mark.parametrize(
     ("low", "high", "expected", "words"),
     [
-        (0.01, 0.03, GAIN, HOLDS),
-        (-0.03, -0.01, GAIN, FAILS),
+        (0.002, 0.03, GAIN, HOLDS),
+        (-0.03, 0.005, GAIN, FAILS),
+        (0.001, 0.009, GAIN, FAILS),  # a gain below one point counts as none
         (-0.01, 0.03, GAIN, NOISE),
         (-0.03, 0.005, NO_GAIN, HOLDS),
         (0.002, 0.03, NO_GAIN, FAILS),
         (-0.03, 0.03, NO_GAIN, NOISE),
-        (0.001, 0.009, NO_GAIN, HOLDS),  # a gain below one point counts as none
+        (0.001, 0.009, NO_GAIN, HOLDS),
         (float("nan"), float("nan"), GAIN, UNTOLD),
     ],
 )
 def test_the_rule(low, high, expected, words):
     assert verdict(estimate(low, high), expected) == words
+
+
+def test_what_shows_a_gain_refutes_that_there_is_none():
+    opposite = {HOLDS: FAILS, FAILS: HOLDS, NOISE: NOISE}
+    ends = np.linspace(-0.03, 0.03, 13)
+    for low, high in ((low, high) for low in ends for high in ends if low <= high):
+        found = estimate(low, high)
+        assert verdict(found, NO_GAIN) == opposite[verdict(found, GAIN)]
 
 
 def test_there_are_at_least_twelve_claims_on_rows_that_exist():
@@ -96,36 +106,59 @@ def test_a_clear_gain_holds_and_a_clear_loss_does_not():
 
 def test_seeds_that_disagree_turn_a_gain_into_noise():
     noise = {("3.1", 0): 1.5, ("3.2", 0): 1.0, ("3.1", 1): 1.0, ("3.2", 1): 1.5}
+    noise |= {("3.1", 2): 1.2, ("3.2", 2): 1.2}
     runs = [fake_run(row, seed, noise=value) for (row, seed), value in noise.items()]
     assert claims_table(runs, [SURGERY])["verdict"].item() == NOISE
 
 
-def test_one_seed_can_show_noise_but_no_difference():
-    clear = Estimate(0.02, 0.01, 0.03, 1, float("nan"), 0.005)
-    assert verdict(clear, GAIN) == UNTOLD and verdict(clear, NO_GAIN) == UNTOLD
-    assert verdict(Estimate(0.0, -0.03, 0.03, 1, float("nan"), 0.015), GAIN) == NOISE
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds_tell_nothing(seeds):
+    for low, high in ((0.01, 0.03), (-0.03, 0.03), (-0.03, 0.0)):
+        assert verdict(Estimate(0.0, low, high, seeds, 0.1, 0.1), GAIN) == UNTOLD
+    table = claims_table(fake_study(["3.1", "3.2"], range(seeds)), [SURGERY])
+    assert table["verdict"].item() == UNTOLD and table["reason"].item() == "Too few seeds."
 
 
-def test_one_seed_says_so_and_missing_rows_are_named():
-    table = claims_table([fake_run("3.1"), fake_run("3.2")]).set_index("claim")
-    assert "One seed of 3.2 - 3.1." in table.loc[SURGERY.words, "why"]
+def test_missing_rows_are_named():
+    table = claims_table([fake_run("3.1"), fake_run("3.2")])
     final = table[table["rows"] == "4.6 - 3.1"].iloc[0]
-    assert final["verdict"] == UNTOLD and final["why"].startswith("Not run: 4.6.")
+    assert final["verdict"] == UNTOLD and final["reason"] == "Not run: 4.6."
     assert final["seeds"] == 0
+
+
+def test_rows_that_answer_the_same_cannot_judge_a_change():
+    runs = fake_study(["3.8"], (0, 1, 2))
+    runs += [replace(r, config=r.config | {"row": "3.9"}, key=f"x{r.key}") for r in runs]
+    smart = next(claim for claim in CLAIMS if claim.rows == ("3.9", "3.8"))
+    table = claims_table(runs, [smart])
+    assert table["verdict"].item() == UNTOLD
+    assert "Rows 3.9 and 3.8 give the same answers" in table["reason"].item()
+
+
+def test_overfitting_that_is_not_there_cannot_shrink():
+    claim = next(claim for claim in CLAIMS if claim.rows == ("3.2", "3.6"))
+    assert {c.measure for c in claim.comparisons} == {"gap"}
+    runs = fake_study(claim.rows, (0, 1, 2), size=600)  # train is scored higher in fake runs
+    assert "overfit" not in claims_table(runs, [claim])["reason"].item()
+    for run in runs:
+        run.metrics["best"]["train"] = run.metrics["best"]["dev"]
+    table = claims_table(runs, [claim])
+    assert table["verdict"].item() == UNTOLD
+    assert "Row 3.2 is not seen to overfit on similarity" in table["reason"].item()
 
 
 def test_every_claim_has_a_verdict(table):
     assert len(table) == len(CLAIMS)
     assert set(table["verdict"]) <= {HOLDS, FAILS, NOISE, UNTOLD}
     told = table[table["rows"] != ""]
-    assert (told["seeds"] == 3).all() and not (told["verdict"] == UNTOLD).any()
+    assert (told["seeds"] == 3).all() and (told["verdict"] != UNTOLD).sum() > 15
 
 
 def test_a_shortened_study_with_other_rates_cannot_judge_what_compares_rates():
     runs = fake_study(claim_rows(), (0, 1, 2))  # quick: 30 times the paper's rates
     table = claims_table(runs)
     untold = table[table["verdict"] == UNTOLD]
-    with_rates = table[table["why"].str.contains("It compares rates, which are 30 times")]
+    with_rates = table[table["reason"].str.contains("It compares rates, which are 30 times")]
     assert set(with_rates.index) <= set(untold.index)
     assert {"4.6 - 3.10", "4.6 - 3.1"} <= set(with_rates["rows"])
     assert not with_rates["rows"].str.contains("frozen").any()  # heads alone: rates of their own
@@ -160,15 +193,15 @@ def test_runs_of_two_studies_are_not_mixed(study, table):
 def test_substitute_corpus_and_encoder_are_said_where_the_number_is():
     note = "quora-train.csv is not the original file"
     options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (note,)}
-    why = claims_table(fake_study(["3.1", "3.2"], **options), [SURGERY])["why"].item()
-    assert "substitute Quora file" in why and "had learned similarity" in why
+    reason = claims_table(fake_study(["3.1", "3.2"], **options), [SURGERY])["reason"].item()
+    assert "Substitute Quora file." in reason and "trained on similarity before" in reason
     text = claims_markdown(fake_study(["3.1", "3.2"], **options))
     assert "43,086" in text and note in text
 
 
 def test_what_the_paper_contradicts_itself_is_said(table):
-    table = table.set_index("rows")
-    assert "The paper's own numbers say otherwise" in table.loc["3.8 - 3.2", "why"]
+    table = table.drop_duplicates("rows").set_index("rows")
+    assert "The paper's own numbers say otherwise: 4.6 on similarity" in table.loc["4.6", "note"]
 
 
 def test_markdown_has_a_line_for_every_claim_and_the_rule(markdown):
@@ -176,36 +209,39 @@ def test_markdown_has_a_line_for_every_claim_and_the_rule(markdown):
     for claim in (*CLAIMS, *CONTROLS):
         assert claim.words in text
     assert "seeds 0, 1, 2" in text and "one in twenty" in text
-    assert all(line.count("|") == 7 for line in text.splitlines() if "| **" in line)
+    assert all(line.count("|") == 5 for line in text.splitlines() if "| **" in line)
 
 
-def test_only_what_stands_between_the_markers_is_written(study, markdown, tmp_path):
+def test_only_what_stands_between_the_markers_is_written(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- claims -->\nanother table\n<!-- /claims -->\nafter\n")
-    write_claims(readme, study)
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "another table" not in text
-    assert markdown in text
+    write_section(readme, "claims", "a table\n")
+    assert readme.read_text() == "before\n<!-- claims -->\na table\n<!-- /claims -->\nafter\n"
 
 
 def test_a_file_without_markers_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing here")
     with pytest.raises(ValueError, match="README.md: no <!-- claims -->"):
-        write_claims(tmp_path / "README.md", [])
+        write_section(tmp_path / "README.md", "claims", "a table")
 
 
 def test_without_runs_the_section_says_how_to_get_some():
     assert "mtl sweep" in claims_markdown([])
 
 
-def test_another_profiles_study_is_shown_apart_from_the_verdicts(study, markdown):
-    other = fake_study(["3.1"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+def test_another_profiles_study_has_a_column_of_its_own(study, table):
+    rows, seeds = ("3.1", "frozen-1e-3", "3.8", "3.9"), (0, 1, 2)
+    other = fake_study(rows, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
     text = claims_markdown([*study, *other])
-    assert "profile laptop" in text.split("The other study, in the column laptop:")[1]
-    ours, with_other = (t.splitlines() for t in (markdown, text))
-    for line in claims_table(study)["claim"]:
-        before, after = (next(t for t in lines if f"| {line}" in t) for lines in (ours, with_other))
-        assert after.split(" | ")[:5] == before.split(" | ")[:5]  # up to the verdict
+    assert "profile laptop" in text.split("The study `laptop`:")[1]
+    theirs = claims_table(other)
+    assert list(claims_by_study([*study, *other])) == ["full", "laptop"]
+    for ours, them in zip(table.to_dict("records"), theirs.to_dict("records"), strict=True):
+        cells = next(t for t in text.splitlines() if f"| {ours['claim']}" in t).split(" | ")
+        for cell, line in zip(cells[2:4], (ours, them), strict=True):
+            assert cell.startswith(f"**{line['verdict']}**") and line["reason"] in cell
+            if line["seeds"]:
+                assert f"({line['seeds']} seeds): {line['ours']}" in cell
 
 
 @pytest.mark.parametrize("profile", ["laptop", "laptop-rates"])
@@ -228,16 +264,3 @@ def test_the_runs_that_a_study_still_lacks_are_named_with_the_command(profile):
     (text,) = seeds_to_go(some)
     assert f"seed 4 of {', '.join(five)}." in text and "SEEDS=0,1,2" not in text
     assert f"SEEDS=3,4 ROWS={','.join(five)}`" in text
-
-
-def test_the_other_studys_verdict_stands_beside_with_its_seeds(study):
-    rows, seeds = ("3.1", "frozen-1e-3", "3.8", "3.9"), (0, 1)
-    other = fake_study(rows, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
-    lines = claims_markdown([*study, *other]).splitlines()
-    expected = claims_table(other).set_index("claim")["verdict"]
-    for some in ({"3.1", "frozen-1e-3"}, {"3.8", "3.9"}):
-        words = next(c.words for c in CLAIMS if set(c.rows) == some)
-        line = next(line for line in lines if f"| {words}" in line)
-        assert line.split(" | ")[5] == f"{expected[words]} (2)"
-    untested = next(line for line in lines if f"| {SURGERY.words}" in line)
-    assert untested.split(" | ")[5] == "–"

@@ -16,6 +16,7 @@ from mtl_lib.uncertainty import (
     Evidence,
     bootstrap_by_label,
     bootstrap_metric,
+    by_label_measure,
     combine,
     mcnemar,
     permutation_test,
@@ -173,14 +174,46 @@ def test_the_average_is_the_mean_of_the_three_tasks():
     assert average.example_error == pytest.approx(expected, rel=0.1)
 
 
-def test_a_gap_is_training_minus_development_and_less_certain_than_either():
+def test_a_gap_is_training_minus_development_on_a_given_training_sample():
     runs = fake_study(["3.1"], (0,))
     evidence = Evidence(runs)
     gap = evidence.estimate({"3.1": 1}, "sentiment", "gap")
     best = runs[0].metrics["best"]
     expected = best["train"]["sentiment"]["accuracy"] - best["dev"]["sentiment"]["accuracy"]
     assert gap.value == pytest.approx(expected)
-    assert gap.example_error > evidence.estimate({"3.1": 1}, "sentiment").example_error
+    dev = evidence.estimate({"3.1": 1}, "sentiment")
+    assert gap.example_error == pytest.approx(dev.example_error)
+
+
+def with_predictions(values, seed=0):
+    run = fake_run("3.1", seed)
+    run.predictions["similarity"] = np.resize(values, 200).astype(np.float32)[:, None]
+    return run
+
+
+def test_a_label_that_is_never_predicted_still_has_an_upper_bound():
+    evidence = Evidence([with_predictions([2.0, 4.4], seed) for seed in range(3)])
+    top = evidence.estimate({"3.1": 1}, "similarity", "top")
+    assert (top.value, top.low) == (0, 0)
+    assert top.high == pytest.approx(stats.binomtest(0, 200).proportion_ci().high)
+    evidence = Evidence([with_predictions([2.0, 4.6], seed) for seed in range(3)])
+    assert evidence.estimate({"3.1": 1}, "similarity", "top").value == 0.5
+
+
+def test_the_most_frequent_label_is_held_against_the_mean_of_the_others():
+    accuracy = np.array([[0.2, 0.9, 0.4], [0.2, 0.9, np.nan]])
+    share = np.array([[0.5, 0.3, 0.2], [0.3, 0.7, 0.0]])
+    assert by_label_measure(accuracy, share, "frequency") == pytest.approx([0.2 - 0.65, 0.9 - 0.2])
+
+
+def test_answers_are_alike_example_by_example():
+    runs = fake_study(["3.1", "3.2"], (0, 1))
+    evidence = Evidence(runs)
+    assert evidence.alike("3.1", "3.1", "sentiment") == 1
+    equal = [predicted_labels(BY_NAME["sentiment"], run.predictions["sentiment"]) for run in runs]
+    expected = np.mean([equal[0] == equal[2], equal[1] == equal[3]])
+    assert evidence.alike("3.1", "3.2", "sentiment") == pytest.approx(expected)
+    assert np.isnan(evidence.alike("3.1", "3.2", "similarity"))
 
 
 def with_cosines(seed, others, same):
