@@ -6,13 +6,15 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from mtl_lib.experiments import ALL_ROWS, PROFILES, STUDY_VERSION
-from mtl_lib.paths import RESULTS
+from mtl_lib.paper import TASK_ORDER
+from mtl_lib.paths import RESULTS, ROOT
 from mtl_lib.results import Run, RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
 STUDIES = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
 PILOTS = RunStore(RESULTS / "pilots").runs()
 RUNS = STUDIES + PILOTS
+README = (ROOT / "README.md").read_text()
 
 
 def recomputed(task: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -69,7 +71,12 @@ def test_the_study_finds_a_stored_run_again_and_does_not_train_it(run: Run):
     assert RunStore(RESULTS / profile).get(key).key == run.key
 
 
-def test_the_pilot_is_what_the_readme_says_of_it():
-    (run,) = PILOTS
-    assert (run.config["row"], run.config["seed"], run.config["lr_factor"]) == ("4.6", 0, 5)
-    assert set(run.provenance["constant_predictions"]) == {"sentiment", "paraphrase"}
+def test_the_pilots_are_what_the_readme_says_of_them():
+    by_profile = {run.config["profile"]: run for run in PILOTS}
+    assert {(run.config["row"], run.config["seed"]) for run in PILOTS} == {("4.6", 0)}
+    shorter, longer = by_profile["laptop"], by_profile["laptop-rates"]
+    assert (shorter.config["lr_factor"], longer.config["lr_factor"]) == (5, 2)
+    assert set(shorter.provenance["constant_predictions"]) == {"sentiment", "paraphrase"}
+    scores = longer.metrics["best"]["dev"]
+    found = [scores[task][BY_NAME[task].metric] for task in TASK_ORDER]
+    assert "reach {:.3f}, {:.3f} and {:.3f}".format(*found).replace("0.", ".") in README
