@@ -166,21 +166,22 @@ def draw_table(
 @plain
 def draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFrame) -> Picture:
     picture, ax = _chart(title, stamp, bottom=0.31)
-    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.6, **BARS, ax=ax)
+    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.8, **BARS, ax=ax)
     published = table["accuracy_paper"]
-    ax.plot(range(len(table)), published, "D", color=PAPER, mec="white", ms=10, zorder=5)
+    diamond = {"color": PAPER, "mec": "white", "ms": 10, "zorder": 5, "clip_on": False}
+    ax.plot(range(len(table)), published, "D", **diamond)
     names = []
     for place, line in enumerate(table.to_dict("records")):
         names.append(
             f"{line['label']}\n{line['share_ours']:.1%}\n{LABEL_NAMES[line['task']][place]}"
         )
-        top = np.nan_to_num(np.fmax(line["accuracy_ours"], line["accuracy_high"]))
-        mark = line["accuracy_paper"]
-        if -0.03 < mark - top < 0.09:  # above the paper's diamond, where that is in the way
-            top = mark + 0.02
-        empty = np.isnan(line["accuracy_ours"])
-        words = "no examples" if empty else in_words(line["accuracy_ours"])
-        ax.text(place, top + 0.015, words, ha="center", va="bottom", color=INK, zorder=6)
+        ours = line["accuracy_ours"]
+        if np.isnan(ours):
+            ax.text(place, 0.012, "no examples", ha="center", va="bottom", size=8, color=INK)
+            continue
+        # At the foot, left of error bar and diamond; above a bar that is too low to hold it.
+        foot, colour = (0.012, "white") if ours > 0.06 else (ours + 0.012, OURS)
+        ax.text(place - 0.38, foot, in_words(ours), va="bottom", size=8, color=colour)
     ax.set_xticks(range(len(table)), names)
     ax.set(
         xlim=(-0.5, len(table) - 0.5),

@@ -59,7 +59,7 @@ from mtl_lib.uncertainty import sampling_error, seed_interval
 log = logging.getLogger(__name__)
 
 ROUNDING = "Similarity, true and predicted, is rounded half to even and clipped to 0-5."
-SEEDS = "Several seeds: their mean, and the 95 % interval of that mean."
+SEEDS = "Several seeds: their mean, and the 95 % interval of that mean over the seeds alone."
 
 
 # --- which runs stand behind a figure ----------------------------------------------------------
@@ -365,13 +365,14 @@ def _label_figure(number: int, task: str, runs: Sequence[Run]) -> Figure:
     by_label = by_label[by_label["task"] == task]
     table = _label_table(by_label)
     title = f"{BY_NAME[task].title}: development accuracy by true label"
+    marks = "bars and numbers: ours; diamonds: the paper's"
     if task == "similarity":
         words.append(ROUNDING)
     return Figure(
         number,
         _signed(table, used),
         draw_labels(f"Figure {number}. {title}", _stamp(used), table, by_label),
-        _caption(number, f"{title}; diamonds: the paper's.", used, *words, tasks=[task]),
+        _caption(number, f"{title}; {marks}.", used, *words, tasks=[task]),
         f"Bar chart of accuracy by true label. {_label_alt(table)}",
     )
 

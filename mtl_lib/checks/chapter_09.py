@@ -176,8 +176,9 @@ def _down(s: int, w: int, t: int) -> float:
 
 
 def _ask_schedule(warmup: int, total: int, last: int) -> Case:
-    def ask(answer: Callable) -> list:
-        return [float(call(answer, step, warmup, total)) for step in range(last + 1)]
+    def ask(answer: Callable) -> dict[str, float]:
+        steps = range(last + 1)
+        return {f"at step {step}": float(call(answer, step, warmup, total)) for step in steps}
 
     return Case(f"warm-up {warmup}, total {total}, steps 0 to {last}", ask)
 
@@ -193,7 +194,8 @@ LINEAR_WARMUP = Exercise(
 Write `linear_warmup(step, warmup_steps, total_steps)`: three whole numbers to the factor of the
 learning rate. `step` counts optimizer steps taken so far, 0 before the first. The factor rises
 linearly from 0 to 1, which it reaches at `warmup_steps`, falls linearly to 0, which it reaches at
-`total_steps`, and stays 0. `warmup_steps` may be 0: then it starts at 1. It is below `total_steps`.
+`total_steps`, and stays 0. `warmup_steps` may be 0: then the factor starts at 1. `warmup_steps` is
+below `total_steps`.
 """,
     hint="Two straight lines. Write down where each begins and ends; how many steps lie between?",
     reference=optim.linear_warmup,
