@@ -80,7 +80,7 @@ endif
 reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
 	@"$(BIN)/mtl" reproduce $(PARAMETERS)
 
-study: $(STAMP) ## hours | Train what data/results/PROFILE lacks of all rows and SEEDS, then make figures
+study: $(STAMP) ## hours | Train what data/results/PROFILE lacks of its rows and SEEDS, then make figures
 	@"$(BIN)/mtl" sweep --store "data/results/$(or $(PROFILE),quick)" $(PARAMETERS)
 	@"$(BIN)/mtl" figures
 
