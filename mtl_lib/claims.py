@@ -45,8 +45,9 @@ RULE = (
     "Student's t) and of the development set (bootstrap over examples). An interval that ends "
     f"below one point (+{MARGIN}) shows that there is no gain worth the name, one that otherwise "
     f"begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its differences "
-    f"show what it says, {FAILS} if one of them shows the opposite, and else is {NOISE}. A "
-    f"difference {UNTOLD} with fewer than {ENOUGH_SEEDS} seeds; between rows of different rates "
+    f"show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of them "
+    f"{UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} seeds; "
+    "between rows of different rates "
     "where a shortened study multiplies the paper's rates (the frozen control apart, whose heads "
     "have rates of their own); between rows that give the same answers, so that the change did "
     "nothing here; and where overfitting is said to shrink that is not there. Overfitting is the "
@@ -187,8 +188,8 @@ CLAIMS = (
         "5.4 and 6, Figure 3",
         (_over("3.9", "3.8", ONE, expected=NO_GAIN),),
         "Published sentiment training accuracy .273: the term as run there kept the task from "
-        "training, so the paper does not tell SMART from a fault in it. With these "
-        "settings the term is a billionth of the gradient (chapter 08).",
+        "training, so the paper does not tell SMART from a fault in it. At our settings the term "
+        "starts many orders of magnitude below the loss (chapter 08).",
     ),
     Claim(
         "A second linear layer ultimately only improves the score for similarity.",

@@ -334,7 +334,15 @@ def task_cosines(run: Run, task: str) -> tuple[float, float]:
 
 
 def by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> np.ndarray:
-    """A measure `[B]` of accuracies and shares by label, `[B, K]` each: "balance", "frequency"."""
+    """A measure `[B]` of accuracies and shares by label, `[B, K]` each: see `Evidence.estimate`.
+
+    Args:
+        accuracy, share: fractions; a label without examples has accuracy NaN and is left out.
+        measure: "balance" or "frequency".
+
+    Raises:
+        ValueError: if the measure is another.
+    """
     if measure == "balance":
         return np.nansum(accuracy * share, axis=1) - np.nanmean(accuracy, axis=1)
     if measure == "frequency":

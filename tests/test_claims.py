@@ -151,7 +151,9 @@ def test_every_claim_has_a_verdict(table):
     assert len(table) == len(CLAIMS)
     assert set(table["verdict"]) <= {HOLDS, FAILS, NOISE, UNTOLD}
     told = table[table["rows"] != ""]
-    assert (told["seeds"] == 3).all() and (told["verdict"] != UNTOLD).sum() > 15
+    assert (told["seeds"] == 3).all()
+    untold = told[told["verdict"] == UNTOLD]
+    assert untold["reason"].str.contains("overfit|same answers").all() and len(untold) < 6
 
 
 def test_a_shortened_study_with_other_rates_cannot_judge_what_compares_rates():
