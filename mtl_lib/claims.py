@@ -4,6 +4,7 @@ A claim is data: the paper's words, the rows it compares, and what the numbers w
 The rule of the verdicts is `RULE`; it is the same for all.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -797,5 +798,7 @@ def write_section(path: str | Path, name: str, text: str) -> Path:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{path}: no {start} .. {end}")
-    path.write_text(f"{before}{start}\n{text.strip()}\n{end}{after}")
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(f"{before}{start}\n{text.strip()}\n{end}{after}")
+    os.replace(unfinished, path)
     return path
