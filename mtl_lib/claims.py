@@ -5,8 +5,10 @@ The rule of the verdicts is `RULE`; it is the same for all.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from mtl_lib.paper import (
     TASK_ORDER,
 )
 from mtl_lib.results import Run
-from mtl_lib.studies import choose_study, missing_rows, provenance_line, studies, study_of
+from mtl_lib.studies import by_corpora, missing_rows, provenance_line, studies
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.uncertainty import (
     AVERAGE,
@@ -42,20 +44,21 @@ ALIKE = 0.999
 
 RULE = (
     "Every claim is one or more differences between rows, paired by seed and by development "
-    "example. Their 95 % intervals, in brackets, hold the error of the seeds (spread over seeds, "
-    "Student's t) and of the development set (bootstrap over examples). An interval that ends "
+    "example. One study tells a claim: of those on the same corpora the one with most of its "
+    f"rows, of these one with {ENOUGH_SEEDS} seeds of each, of these the longest. The 95 % "
+    "intervals, in brackets, hold the error of the seeds (spread over seeds, Student's t) and of "
+    "the development set (bootstrap over examples). An interval that ends "
     f"below one point (+{MARGIN}) shows that there is no gain worth the name, one that otherwise "
     f"begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its differences "
     f"show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of them "
     f"{UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} seeds; "
-    "between rows of different rates "
-    "where a shortened study multiplies the paper's rates (the frozen control apart, whose heads "
-    "have rates of their own); between rows that give the same answers, so that the change did "
-    "nothing here; and where overfitting is said to shrink that is not there. Overfitting is the "
-    "score on a fixed sample of the training examples, the same for all rows, minus the "
-    "development score. Cosines between gradients are means over the epochs; their intervals hold "
-    "the error of the seeds only. The intervals are not corrected for their number: one in twenty "
-    "misses by chance."
+    "between rows of different rates where a shortened study multiplies the paper's rates (the "
+    "frozen control apart, whose heads have rates of their own); between rows that give the same "
+    "answers, so that the change did nothing here; and where overfitting is said to shrink that is "
+    "not there. Overfitting is the score on a fixed sample of the training examples, the same for "
+    "all rows, minus the development score. Cosines between gradients are means over the epochs; "
+    "their intervals hold the error of the seeds only. The intervals are not corrected for their "
+    "number: one in twenty misses by chance."
 )
 
 GAIN, NO_GAIN = "gain", "no gain"
@@ -351,27 +354,28 @@ def claim_rows(claims: Iterable[Claim] = CLAIMS) -> list[str]:
 
 
 def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
-    """Every single difference behind the claims, from one study.
+    """Every single difference behind the claims; those of one claim come from one study.
 
     Args:
-        runs: stored runs; of several studies, the most thorough with all rows of `CLAIMS` is
-            taken, else the one with most of them.
+        runs: stored runs on the same corpora (`by_corpora`); `RULE` says which study tells a claim.
 
     Returns:
-        One line per difference: claim, rows, measure, task, expected, paper, ours, low, high,
-        seeds, seed_error, example_error, test (name and p-value of each seed, for plain
-        differences of two rows: of these trained models, not of the methods), reason (why it
-        cannot be told, if so), verdict. Where rows are not run, the numbers are NaN.
+        One line per difference: claim, study (its profile, "" without runs), rows, measure, task,
+        expected, paper, ours, low, high, seeds, seed_error, example_error, test (name and p-value
+        of each seed, for plain differences of two rows: of these trained models, not of the
+        methods), reason (why it cannot be told, if so), verdict. Where rows are not run, the
+        numbers are NaN.
     """
-    used = _study(runs)
-    evidence = Evidence(used)
-    factor = max((run.config["lr_factor"] for run in used), default=1)
     lines = []
-    for claim in claims:
+    evidence = {}
+    for claim, used in zip(claims, _told_by(runs, claims), strict=True):
+        known = evidence.setdefault(id(used), Evidence(used))
+        factor = max((run.config["lr_factor"] for run in used), default=1)
         for comparison in claim.comparisons:
             for task in comparison.tasks:
                 line = {
                     "claim": claim.words,
+                    "study": used[0].config["profile"] if used else "",
                     "rows": comparison.words,
                     "measure": comparison.measure,
                     "task": task,
@@ -379,10 +383,10 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
                     "paper": paper_value(comparison, task),
                 }
                 estimate = None
-                if evidence.seeds(comparison.terms):
-                    estimate = evidence.estimate(comparison.terms, task, comparison.measure)
-                line |= _result(evidence, comparison, task, estimate)
-                line["reason"] = _reason(evidence, comparison, task, estimate, factor)
+                if known.seeds(comparison.terms):
+                    estimate = known.estimate(comparison.terms, task, comparison.measure)
+                line |= _result(known, comparison, task, estimate)
+                line["reason"] = _reason(known, comparison, task, estimate, factor)
                 told = not line["reason"]
                 line["verdict"] = verdict(estimate, comparison.expected) if told else UNTOLD
                 lines.append(line)
@@ -396,14 +400,14 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
         runs: see `comparisons`; any number of seeds, rows may be missing.
 
     Returns:
-        Columns: claim, source, rows, paper, ours, seeds, verdict, reason (what to know of this
-        study's numbers), note (what to know of the claim). `ours` gives value and 95 % interval;
-        `seeds` is the smallest number behind a number of the line, 0 for none.
+        Columns: claim, source, rows, paper, ours, study, seeds, verdict, reason (what to know of
+        this study's numbers), note (what to know of the claim). `ours` gives value and 95 %
+        interval; `seeds` is the smallest number behind a number of the line, 0 for none.
     """
-    used = _study(runs)
-    details = comparisons(used, claims)
+    runs = list(runs)
+    details = comparisons(runs, claims)
     lines = []
-    for claim in claims:
+    for claim, used in zip(claims, _told_by(runs, claims), strict=True):
         parts = details[details["claim"] == claim.words] if len(details) else details
         lines.append(
             {
@@ -412,6 +416,7 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
                 "rows": "; ".join(dict.fromkeys(parts["rows"])) if claim.comparisons else "",
                 "paper": _in_words(parts, _paper_words) if claim.comparisons else "",
                 "ours": _in_words(parts, _our_words) if claim.comparisons else "",
+                "study": parts["study"].iloc[0] if claim.comparisons else "",
                 "seeds": int(parts["seeds"].min()) if claim.comparisons else 0,
                 "verdict": _together(parts["verdict"]) if claim.comparisons else UNTOLD,
                 "reason": _reasons(claim, parts, used),
@@ -419,21 +424,6 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
             }
         )
     return pd.DataFrame(lines)
-
-
-def claims_by_study(
-    runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS
-) -> dict[str, pd.DataFrame]:
-    """`claims_table` of the best study of each profile, by the profile's name.
-
-    First the study that has most rows of `CLAIMS`, then the others, the most thorough first.
-    """
-    runs = list(runs)
-    used = _study(runs)
-    return {
-        group[0].config["profile"]: claims_table(group, claims)
-        for group in ([used] if used else []) + _other_studies(runs, used)
-    }
 
 
 def paper_value(comparison: Comparison, task: str) -> float:
@@ -472,11 +462,16 @@ def verdict(estimate: Estimate, expected: str) -> str:
     return NOISE
 
 
-def _study(runs: Iterable[Run]) -> list[Run]:
-    """All runs, of any row, of the study that has most rows of the paper's claims."""
-    runs = _of_three_tasks(runs)
-    chosen = choose_study(runs, claim_rows())
-    return [run for run in runs if chosen and study_of(run) == study_of(chosen[0])]
+def _told_by(runs: Iterable[Run], claims: Iterable[Claim]) -> list[list[Run]]:
+    """For each claim the study that tells it, by `RULE`; empty where there are no runs."""
+    groups = studies(_of_three_tasks(runs))
+
+    def strength(claim: Claim, group: Sequence[Run]) -> tuple[int, int]:
+        seeds = Counter(run.config["row"] for run in group if run.config["row"] in claim.rows)
+        return len(seeds), min([ENOUGH_SEEDS, *seeds.values()])
+
+    # `max` takes the first of equals, and the groups begin with the most thorough.
+    return [max(groups, key=partial(strength, claim), default=[]) for claim in claims]
 
 
 def _of_three_tasks(runs: Iterable[Run]) -> list[Run]:
@@ -643,27 +638,33 @@ CAUTIONS = {
 
 
 def claims_markdown(runs: Iterable[Run]) -> str:
-    """The README's section: the rule, the claims with every study's verdict, and the studies."""
+    """The README's section: the rule, the claims with a verdict by corpora, and the studies."""
     runs = list(runs)
-    used = _study(runs)
-    if not used:
+    by_name = by_corpora(_of_three_tasks(runs))
+    if not by_name:
         return "No study is stored yet: `mtl sweep` trains one.\n"
-    by_study, controls = claims_by_study(runs), claims_by_study(runs, CONTROLS)
+    claims, controls = (
+        {
+            CORPORA.get(name, f"corpora {name}"): claims_table(of, asked)
+            for name, of in by_name.items()
+        }
+        for asked in (CLAIMS, CONTROLS)
+    )
     plural = {HOLDS: "hold", FAILS: "do not hold", NOISE: NOISE, UNTOLD: UNTOLD}
     counts = []
-    for profile, table in by_study.items():
+    for corpora, table in claims.items():
         verdicts = table["verdict"].value_counts()
         told = ", ".join(f"{verdicts.get(v, 0)} {words}" for v, words in plural.items())
-        counts.append(f"{told} (`{profile}`)")
+        counts.append(f"on the {corpora} {told}")
     parts = [
         RULE,
-        f"Of the paper's {len(CLAIMS)} claims: {'; '.join(counts)}. The studies are described "
+        f"Of the paper's {len(CLAIMS)} claims {'; '.join(counts)}. The studies are described "
         "below the tables.",
-        _markdown(by_study),
+        _markdown(claims),
         "Controls that the paper lacks:",
         _markdown(controls),
     ]
-    for group in [used, *_other_studies(runs, used)]:
+    for group in _described(runs):
         parts += [f"The study `{group[0].config['profile']}`:", *_study_markdown(group)]
     return "\n\n".join(parts) + "\n"
 
@@ -718,15 +719,16 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _other_studies(runs: Sequence[Run], used: Sequence[Run]) -> list[list[Run]]:
-    """The best study of every profile but the one used, if a key row is among its rows."""
-    found = {used[0].config["profile"]: used} if used else {}
+def _described(runs: Iterable[Run]) -> list[list[Run]]:
+    """The best study of every profile, if a key row is among its rows."""
+    found: dict[str, list[Run]] = {}
     for group in studies(_of_three_tasks(runs)):
         if any(run.config["row"] in KEY_ROWS for run in group):
             found.setdefault(group[0].config["profile"], group)
-    return list(found.values())[1:]
+    return list(found.values())
 
 
+CORPORA = {"handbook": "embedded corpora", "cs224n": "real corpora"}
 FIVE_SEEDS = (BASELINE, "3.2", ARCHITECTURE, FROZEN)
 KEY_ROWS = (BASELINE, "3.2", ARCHITECTURE, FINAL, *FROZEN_ROWS)
 
@@ -765,25 +767,25 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
     return "\n".join(lines)
 
 
-def _markdown(by_study: Mapping[str, pd.DataFrame]) -> str:
-    """The claims as a Markdown table, a column for each study: verdict, seeds, numbers, reason."""
-    head = ["claim (section; rows)", "paper", *by_study, "to keep in mind"]
+def _markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The claims as a Markdown table; each set of corpora has a column for verdicts and numbers."""
+    head = ["claim (section; rows)", "paper", *tables, "to keep in mind"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for same_claim in zip(*(t.to_dict("records") for t in by_study.values()), strict=True):
+    for same_claim in zip(*(t.to_dict("records") for t in tables.values()), strict=True):
         line = same_claim[0]
         where = "; ".join(filter(None, [line["source"], line["rows"]]))
         cells = [f"{line['claim']} ({where})", line["paper"]]
-        cells += [_study_cell(of_study) for of_study in same_claim]
+        cells += [_verdict_cell(on_corpora) for on_corpora in same_claim]
         lines.append(f"| {' | '.join([*cells, line['note']])} |")
     return "\n".join(lines)
 
 
-def _study_cell(line: Mapping) -> str:
+def _verdict_cell(line: Mapping) -> str:
     if not line["seeds"]:
         return f"**{line['verdict']}**" + (f": {line['reason']}" if line["reason"] else "")
     seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
     reason = f". {line['reason']}" if line["reason"] else ""
-    return f"**{line['verdict']}** ({seeds}): {line['ours']}{reason}"
+    return f"**{line['verdict']}** (`{line['study']}`, {seeds}): {line['ours']}{reason}"
 
 
 def write_section(path: str | Path, name: str, text: str) -> Path:

@@ -39,6 +39,14 @@ def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
     return max(groups, key=lambda group: len(_rows(group)), default=[])  # the first of equals
 
 
+def by_corpora(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs by the name of their corpora; those first on which the most thorough study stands."""
+    found: dict[str, list[Run]] = {}
+    for group in studies(runs):
+        found.setdefault(group[0].provenance["corpus"]["name"], []).extend(group)
+    return found
+
+
 def missing_rows(runs: Iterable[Run], rows: Iterable[str]) -> list[str]:
     """Those of the rows that none of the runs is of."""
     there = _rows(runs)

@@ -18,7 +18,6 @@ from mtl_lib.claims import (
     NOISE,
     UNTOLD,
     claim_rows,
-    claims_by_study,
     claims_markdown,
     claims_table,
     comparisons,
@@ -231,19 +230,46 @@ def test_without_runs_the_section_says_how_to_get_some():
     assert "mtl sweep" in claims_markdown([])
 
 
-def test_another_profiles_study_has_a_column_of_its_own(study, table):
+LAPTOP = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n"}
+RATES = LAPTOP | {"profile": "laptop-rates"}
+
+
+@pytest.mark.parametrize(
+    ("other", "told_by"),
+    [
+        (fake_study(["3.1"], (0, 1, 2), **RATES), "laptop"),  # it lacks a row
+        (fake_study(["3.1", "3.2"], (0, 1), **RATES), "laptop"),  # it lacks a seed
+        (fake_study(["3.1", "3.2"], (0, 1, 2), **RATES), "laptop-rates"),
+    ],
+)
+def test_a_claim_is_told_by_the_most_rows_then_enough_seeds_then_the_longest(other, told_by):
+    runs = [*fake_study(["3.1", "3.2"], range(5), **LAPTOP), *other]
+    table = claims_table(runs, [SURGERY])
+    assert table["study"].item() == told_by
+    chosen = [run for run in runs if run.config["profile"] == told_by]
+    assert table.equals(claims_table(chosen, [SURGERY]))
+
+
+def test_claims_of_one_table_may_be_told_by_different_studies():
+    runs = [*fake_study(["3.1", "3.2"], **LAPTOP), *fake_study(["4.6", "4.9"], **RATES)]
+    table = claims_table(runs).drop_duplicates("rows").set_index("rows")
+    assert table.loc["3.2 - 3.1", "study"] == "laptop"
+    assert table.loc["4.9 - 4.6", "study"] == "laptop-rates"
+
+
+def test_other_corpora_have_a_column_of_their_own(study, table):
     rows, seeds = ("3.1", "frozen-1e-3", "3.8", "3.9"), (0, 1, 2)
-    other = fake_study(rows, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    other = fake_study(rows, seeds, **LAPTOP)
     text = claims_markdown([*study, *other])
+    assert "| embedded corpora | real corpora |" in text
     assert "profile laptop" in text.split("The study `laptop`:")[1]
     theirs = claims_table(other)
-    assert list(claims_by_study([*study, *other])) == ["full", "laptop"]
     for ours, them in zip(table.to_dict("records"), theirs.to_dict("records"), strict=True):
         cells = next(t for t in text.splitlines() if f"| {ours['claim']}" in t).split(" | ")
         for cell, line in zip(cells[2:4], (ours, them), strict=True):
             assert cell.startswith(f"**{line['verdict']}**") and line["reason"] in cell
             if line["seeds"]:
-                assert f"({line['seeds']} seeds): {line['ours']}" in cell
+                assert f"(`{line['study']}`, {line['seeds']} seeds): {line['ours']}" in cell
 
 
 @pytest.mark.parametrize("profile", ["laptop", "laptop-rates"])
