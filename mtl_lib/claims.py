@@ -658,7 +658,7 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         counts.append(f"on the {corpora} {told}")
     parts = [
         RULE,
-        f"Of the paper's {len(CLAIMS)} claims {'; '.join(counts)}. The studies are described "
+        f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}. The studies are described "
         "below the tables.",
         _markdown(claims),
         "Controls that the paper lacks:",
