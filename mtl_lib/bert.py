@@ -66,6 +66,9 @@ class BertConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise EncoderError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        epsilon = self.layer_norm_eps
+        if not (isinstance(epsilon, float) and 0 < epsilon < 1):
+            raise EncoderError(f"layer_norm_eps is {epsilon!r}; it must be a number in (0, 1)")
         if self.hidden_size % self.num_attention_heads:
             raise EncoderError(
                 f"hidden_size {self.hidden_size} does not divide into "

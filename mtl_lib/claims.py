@@ -5,7 +5,6 @@ The rule of the verdicts is `RULE`; it is the same for all.
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,20 +44,20 @@ ALIKE = 0.999
 RULE = (
     "Every claim is one or more differences between rows, paired by seed and by development "
     "example. One study tells a claim: of those on the same corpora the one with most of its "
-    f"rows, of these one with {ENOUGH_SEEDS} seeds of each, of these the longest. The 95 % "
-    "intervals, in brackets, hold the error of the seeds (spread over seeds, Student's t) and of "
-    "the development set (bootstrap over examples). An interval that ends "
-    f"below one point (+{MARGIN}) shows that there is no gain worth the name, one that otherwise "
-    f"begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its differences "
-    f"show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of them "
-    f"{UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} seeds; "
-    "between rows of different rates where a shortened study multiplies the paper's rates (the "
-    "frozen control apart, whose heads have rates of their own); between rows that give the same "
-    "answers, so that the change did nothing here; and where overfitting is said to shrink that is "
-    "not there. Overfitting is the score on a fixed sample of the training examples, the same for "
-    "all rows, minus the development score. Cosines between gradients are means over the epochs; "
-    "their intervals hold the error of the seeds only. The intervals are not corrected for their "
-    "number: one in twenty misses by chance."
+    f"rows, of these one where they have {ENOUGH_SEEDS} seeds in common, of these the longest. The "
+    "95 % intervals, in brackets, hold the error of the seeds (spread over seeds, Student's t) and "
+    "of the development set (bootstrap over examples). An interval that ends below one point "
+    f"(+{MARGIN}; for a cosine, below zero) shows that there is no gain worth the name, one that "
+    f"otherwise begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its "
+    f"differences show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of "
+    f"them {UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} "
+    "seeds; between rows of different rates where a shortened study multiplies the paper's rates "
+    "(the frozen control apart, whose heads have rates of their own); between rows that give the "
+    "same answers, so that the change did nothing here; and where overfitting is said to shrink "
+    "that is not there. Overfitting is the score on a fixed sample of the training examples, the "
+    "same for all rows and counted without an error, minus the development score. Cosines "
+    "between gradients are means over the epochs; their intervals hold the error of the seeds "
+    "only. The intervals are not corrected for their number: one in twenty misses by chance."
 )
 
 GAIN, NO_GAIN = "gain", "no gain"
@@ -387,8 +386,9 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
                     estimate = known.estimate(comparison.terms, task, comparison.measure)
                 line |= _result(known, comparison, task, estimate)
                 line["reason"] = _reason(known, comparison, task, estimate, factor)
+                margin = 0.0 if comparison.measure in COSINES else MARGIN
                 told = not line["reason"]
-                line["verdict"] = verdict(estimate, comparison.expected) if told else UNTOLD
+                line["verdict"] = verdict(estimate, comparison.expected, margin) if told else UNTOLD
                 lines.append(line)
     return pd.DataFrame(lines)
 
@@ -451,11 +451,11 @@ def paper_value(comparison: Comparison, task: str) -> float:
     return scores["train"] - scores["dev"] if comparison.measure == "gap" else scores["dev"]
 
 
-def verdict(estimate: Estimate, expected: str) -> str:
+def verdict(estimate: Estimate, expected: str, margin: float = MARGIN) -> str:
     """The verdict on one difference by `RULE`, as far as its numbers decide."""
     if estimate.seeds < ENOUGH_SEEDS or np.isnan([estimate.low, estimate.high]).any():
         return UNTOLD
-    if estimate.high < MARGIN:
+    if estimate.high < margin:
         return HOLDS if expected == NO_GAIN else FAILS
     if estimate.low > 0:
         return HOLDS if expected == GAIN else FAILS
@@ -467,8 +467,12 @@ def _told_by(runs: Iterable[Run], claims: Iterable[Claim]) -> list[list[Run]]:
     groups = studies(_of_three_tasks(runs))
 
     def strength(claim: Claim, group: Sequence[Run]) -> tuple[int, int]:
-        seeds = Counter(run.config["row"] for run in group if run.config["row"] in claim.rows)
-        return len(seeds), min([ENOUGH_SEEDS, *seeds.values()])
+        seeds: dict[str, set[int]] = {}
+        for run in group:
+            if run.config["row"] in claim.rows:
+                seeds.setdefault(run.config["row"], set()).add(run.config["seed"])
+        common = set.intersection(*seeds.values()) if seeds else ()
+        return len(seeds), min(ENOUGH_SEEDS, len(common))
 
     # `max` takes the first of equals, and the groups begin with the most thorough.
     return [max(groups, key=partial(strength, claim), default=[]) for claim in claims]
@@ -796,11 +800,11 @@ def write_section(path: str | Path, name: str, text: str) -> Path:
     """
     path = Path(path)
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, found, rest = path.read_text().partition(start)
+    before, found, rest = path.read_text(encoding="utf-8").partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{path}: no {start} .. {end}")
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(f"{before}{start}\n{text.strip()}\n{end}{after}")
+    unfinished.write_text(f"{before}{start}\n{text.strip()}\n{end}{after}", encoding="utf-8")
     os.replace(unfinished, path)
     return path

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one row and keep its model")
     train.add_argument("row", help="a row id, such as 3.2")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--model", help="folder for the model (default: build/models/ROW-seedN)")
+    train.add_argument(
+        "--model", help="folder for the model (default: build/models/PROFILE-ROW-seedN)"
+    )
     _study_options(train)
     train.set_defaults(run=_train)
 
@@ -112,9 +114,10 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    rows = options.rows.split(",") if options.rows else experiments.PROFILES[options.profile].rows
+    profile = experiments.PROFILES[options.profile]
     runs = experiments.study(
-        rows,
+        experiments.ALL_ROWS if options.rows else profile.rows,
+        only=options.rows,
         profile=options.profile,
         data=options.data,
         encoder=options.encoder,
@@ -132,7 +135,8 @@ def _train(options: argparse.Namespace) -> None:
     profile = experiments.profile_settings(options.profile, options.encoder, options.max_steps)
     config = profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed)
     corpus = load_corpus(options.data or experiments.default_corpus(profile.corpus))
-    model = Path(options.model or BUILD / "models" / f"{options.row}-seed{options.seed}")
+    name = f"{options.profile}-{options.row}-seed{options.seed}"
+    model = Path(options.model or BUILD / "models" / name)
     torch.set_num_threads(profile.threads)
     run = experiments.run_experiment(
         config,

@@ -6,6 +6,7 @@ L tokens of the longest sentence in the batch.
 
 import csv
 import hashlib
+import http.client
 import math
 import os
 import re
@@ -143,7 +144,10 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
             f"{folder}: no such folder; run `mtl data fetch {directory}` to download the original "
             "files there, or use DATA=handbook for the embedded corpora"
         )
-    name = "handbook" if str(directory) == "handbook" else folder.resolve().name
+    embedded = folder.resolve() == (DATA / "handbook").resolve()
+    name = "handbook" if embedded else folder.resolve().name
+    if name == "handbook" and not embedded:  # only the embedded corpora are called so
+        name = f"{folder.resolve().parent.name}-handbook"
     splits: dict[str, dict[str, list[Example]]] = {}
     files: dict[str, str] = {}
     skipped: list[str] = []
@@ -172,7 +176,7 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
             f"{folder}: none of the corpus files is here ({', '.join(ORIGINALS)}); "
             f"run `mtl data fetch {directory}`, or use DATA=handbook for the embedded corpora"
         )
-    if name == "handbook":
+    if embedded:
         altered = []  # the embedded corpora only borrow the file names
     elif len(altered) == len(files):
         altered = ["no file of this folder is an original file of the CS224N project"]
@@ -369,7 +373,7 @@ def _download(url: str) -> bytes:
             if not response.geturl().startswith("https://"):
                 raise CorpusError(f"{url}: redirected to {response.geturl()}, which is not https")
             content = response.read(DOWNLOAD_LIMIT + 1)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CorpusError(
             f"{url}: {error}; check the connection and run the command again (finished files are "
             "kept), or use DATA=handbook for the embedded corpora"

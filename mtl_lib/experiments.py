@@ -32,7 +32,7 @@ from mtl_lib.evaluation import is_constant
 from mtl_lib.model import HeadConfig, MultitaskModel, has_fast_bfloat16
 from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import BUILD, DATA, RESULTS
-from mtl_lib.pretrained import encoder_hash, load_encoder
+from mtl_lib.pretrained import ENCODERS, encoder_hash, load_encoder
 from mtl_lib.results import Run, RunStore, run_key
 from mtl_lib.studies import choose_study
 from mtl_lib.tasks import BY_NAME, TASKS
@@ -127,6 +127,14 @@ class ExperimentConfig:
         for name in ("max_steps", "train_sample"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0")
+        needed = {"similarity": self.penalty is not None}
+        needed["sentiment"] = self.smoothness > 0 or self.class_weights
+        if lacking := [
+            name for name, is_needed in needed.items() if is_needed and name not in self.heads
+        ]:
+            raise ConfigError(
+                f"row {self.row}: its penalty, SMART or class weights need a head for {lacking[0]}"
+            )
         if self.same_task_every < 0 or (self.same_task_every and self.frozen):
             raise ConfigError(
                 f"same_task_every = {self.same_task_every}: it must be 0 or more, and 0 for a "
@@ -326,6 +334,8 @@ def profile_settings(name: str, encoder: str = "", max_steps: int = 0) -> Profil
     """
     if name not in PROFILES:
         raise ConfigError(f"profile {name!r}: choose from {['stored', *PROFILES]}")
+    if encoder and encoder not in ENCODERS:  # one folder, one name in the runs' keys
+        encoder = str(Path(encoder).expanduser().resolve())
     changes = {"encoder": encoder, "max_steps": max_steps}
     return replace(PROFILES[name], **{key: value for key, value in changes.items() if value})
 
@@ -496,7 +506,7 @@ def _train_run(
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": round(seconds(), 1),
             "resumes": before["resumes"],
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_memory_mb": peak_memory() // 2**20,  # of the process, with its earlier runs
             "threads": torch.get_num_threads(),
             "precision": "bfloat16" if model.bfloat16 else "float32",
             "hardware": hardware(),
@@ -517,10 +527,12 @@ def _out_of_memory(error: Exception) -> bool:
 def _move_model(source: Path, target: Path) -> None:
     """Put a finished model in its place, its weights last: a folder with weights is whole."""
     target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-        unfinished = target / f"{path.name}.tmp"
-        shutil.copyfile(path, unfinished)  # not a rename: the disk may be another
-        os.replace(unfinished, target / path.name)
+    paths = sorted(source.iterdir(), key=lambda path: path.suffix == ".safetensors")
+    for path in paths:
+        shutil.copyfile(path, target / f"{path.name}.tmp")  # not a rename: the disk may be another
+    (target / paths[-1].name).unlink(missing_ok=True)  # the weights of another model
+    for path in paths:
+        os.replace(target / f"{path.name}.tmp", target / path.name)
 
 
 def tokenized(
@@ -537,7 +549,7 @@ def tokenized(
                 f"row {config.row} needs the {split} split of {name}: corpus {corpus.name!r} has "
                 f"none"
             )
-    cache_key = (corpus.fingerprint, config.encoder, config.max_length)
+    cache_key = (corpus.fingerprint, tokenizer.to_str(), config.max_length)
     if cache_key not in _TOKENIZED:
         _TOKENIZED.clear()  # one corpus at a time in memory
     cache = _TOKENIZED.setdefault(cache_key, {})
@@ -573,6 +585,12 @@ def _class_weights(config: ExperimentConfig, train: dict, device: torch.device) 
         return {}
     split = train["sentiment"]
     return {"sentiment": class_weights(split.labels, split.task.num_classes).to(device)}
+
+
+def peak_memory() -> int:
+    """The most memory that this process ever held, in bytes."""
+    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kept if sys.platform == "darwin" else kept * 1024  # Linux counts in KiB
 
 
 def hardware() -> str:
@@ -653,7 +671,7 @@ def parse_seeds(seeds: str) -> list[int]:
         ConfigError: if one is no whole number.
     """
     try:
-        return [int(seed) for seed in seeds.split(",")] if seeds else [0]
+        return list(dict.fromkeys(map(int, seeds.split(",")))) if seeds else [0]
     except ValueError:
         raise ConfigError(f"seeds {seeds!r}: give whole numbers, such as 0,1,2") from None
 
@@ -720,7 +738,7 @@ def run_all(
 def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -> None:
     """Train in worker processes; after Ctrl-C or a fault the finished runs are stored, and of
     those under way the last state."""
-    done, total = 0, len(configs)
+    done, total, faults = 0, len(configs), []
     # Spawned, not forked: a forked child would inherit torch's thread pool in an unknown state.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
@@ -732,7 +750,12 @@ def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -
             futures = {pool.submit(_train_one, c, data, store, wait): c for c in configs}
             configs = []
             for future in as_completed(futures):
-                if (line := future.result()) is None:
+                try:
+                    line = future.result()
+                except NumericalError as fault:  # this run's alone: the others go on
+                    faults.append(str(fault))
+                    continue
+                if line is None:
                     configs.append(futures[future])
                     continue
                 done += 1
@@ -753,6 +776,8 @@ def _train(configs: list, data: str, store: RunStore, jobs: int, threads: int) -
         _stop(pool)
         raise
     pool.shutdown()
+    if faults:
+        raise NumericalError("\n".join(faults))
 
 
 def _start_worker(threads: int) -> None:

@@ -138,7 +138,10 @@ def _stamp(runs: Sequence[Run]) -> str:
 
 def _sampling_words(run: Run) -> str:
     """How much the choice of development examples alone moves one run's scores."""
-    errors = ", ".join(f"{task} ± {sampling_error(task, run):.3f}" for task in TASK_ORDER)
+    defined = [
+        t for t in TASK_ORDER if np.isfinite(run.metrics["best"]["dev"][t][BY_NAME[t].metric])
+    ]
+    errors = ", ".join(f"{task} ± {sampling_error(task, run):.3f}" for task in defined)
     return (
         "The development examples alone (95 %, bootstrap) move a score by: "
         f"{errors} (row {run.config['row']})."
@@ -399,7 +402,8 @@ def figure_9(runs: Sequence[Run]) -> Figure:
             published = PAPER_SCORES.loc[row, f"dev_{task}"]
             line |= {f"{name}_row": row, f"{name}_paper": published} | _over_seeds(name, scores)
             bars += [(task, f"paper, {name}", published)]
-            bars += [(task, f"ours, {name}", score) for score in scores]
+            if np.isfinite(scores).all():  # else the mean is undefined, and has no bar
+                bars += [(task, f"ours, {name}", score) for score in scores]
         for source in ("paper", "ours"):
             line[f"improvement_{source}"] = line[f"final_{source}"] - line[f"baseline_{source}"]
         records.append(line)

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.experiments import (
-    ALL_ROWS,
     PROFILES,
     ROWS,
     SINGLE_TASK,
@@ -69,6 +68,9 @@ def _run_reproduce(options: argparse.Namespace) -> None:
     reproduce(**arguments)
 
 
+TRAINED = (*ROWS, *SINGLE_TASK)
+
+
 def reproduce(
     profile: str = "quick",
     *,
@@ -114,7 +116,7 @@ def reproduce(
     print(_announcement(wanted, len(plan), record.seconds(plan)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
     study(
-        [*ROWS, *SINGLE_TASK],
+        TRAINED,
         only=wanted.get("ROWS", ""),
         profile=wanted["PROFILE"],
         data=wanted.get("DATA", ""),
@@ -186,7 +188,11 @@ def _checked(wanted: Parameters) -> Parameters:
     wanted = dict(wanted)
     if wanted["PROFILE"] not in PROFILES:
         raise ConfigError(f"profile {wanted['PROFILE']!r}: choose from {', '.join(PROFILES)}")
-    choose_rows(ALL_ROWS, wanted.get("ROWS", ""))
+    if not choose_rows(TRAINED, wanted.get("ROWS", "")):
+        raise ConfigError(
+            f"ROWS={wanted['ROWS']}: no notebook trains these; choose from {', '.join(TRAINED)}. "
+            "`mtl sweep --rows` trains any row"
+        )
     parse_seeds(wanted.get("SEEDS", ""))
     # Notebooks run in their own folder, where a relative name would mean another one.
     for name, known in (("DATA", ["handbook"]), ("ENCODER", ENCODERS)):
@@ -346,7 +352,7 @@ def _inputs(wanted: Parameters) -> list[Path]:
     folders = [Path(wanted[name]) for name in ("DATA", "ENCODER") if name in wanted]
     folders = [DATA, *(folder for folder in folders if folder.is_absolute())]
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
-    return [*sorted(Path(__file__).parent.glob("*.py")), *files]
+    return [*sorted(Path(__file__).parent.rglob("*.py")), *files]
 
 
 def _fingerprint(files: Iterable[Path], start: str = "") -> str:

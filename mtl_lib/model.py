@@ -229,18 +229,19 @@ class MultitaskModel(nn.Module):
         directory.mkdir(parents=True, exist_ok=True)
         heads = {name: head.config.as_dict() for name, head in self.heads.items()}
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        written = directory / "model.safetensors.tmp"
+        written, weights = directory / "model.safetensors.tmp", directory / "model.safetensors"
         save_file(state, written)
+        weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
         self.encoder.config.to_json(directory / "config.json")
         (directory / "heads.json").write_text(json.dumps(heads, indent=2) + "\n")
         tokenizer.save(str(directory / "tokenizer.json"))
-        os.replace(written, directory / "model.safetensors")  # last: a folder with it is whole
+        os.replace(written, weights)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32: GPUs and recent server CPUs."""
+    """Whether products in bfloat16 are faster than in float32: recent GPUs and server CPUs."""
     if device.type != "cpu":
-        return True
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

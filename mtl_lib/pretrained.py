@@ -129,9 +129,10 @@ def _empty_model(folder: Path) -> BertModel:
 
 
 def encoder_hash(name_or_path: str | Path) -> str:
-    """SHA-256 of the encoder's weights; of `config.json` and `tokenizer.json` for "tiny".
+    """SHA-256 of what makes the encoder: its weights; for a folder, its other files as well.
 
-    Nothing is downloaded for a named encoder: its hash is pinned.
+    Nothing is downloaded for a named encoder: its files are pinned, the hash of its weights stands
+    for them. "tiny" draws its weights, so it is known by its two other files.
 
     Raises:
         EncoderError: if there is no such encoder or folder.
@@ -143,7 +144,12 @@ def encoder_hash(name_or_path: str | Path) -> str:
     if folder == TINY:
         parts = [(folder / name).read_bytes() for name in ("config.json", "tokenizer.json")]
         return hashlib.sha256(b"".join(parts)).hexdigest()
-    return _sha256(_weights_of(folder))
+    weights = _weights_of(folder)
+    if source:
+        return _sha256(weights)
+    names = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json", weights.name)
+    parts = [f"{name} {_sha256(folder / name)}" for name in names if (folder / name).is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def fetch_encoder(name: str) -> Path:
@@ -337,14 +343,15 @@ def save_encoder(directory: str | Path, model: BertModel, tokenizer: Tokenizer) 
     """Write a folder that `load_encoder` reads: config.json, tokenizer.json, model.safetensors."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.to_json(folder / "config.json")
-    _write_tokenizer(tokenizer, folder / "tokenizer.json")
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
-    temporary = folder / "model.safetensors.tmp"
+    temporary, weights = folder / "model.safetensors.tmp", folder / "model.safetensors"
     save_file(state, temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / "model.safetensors")  # last: a folder with weights is whole
+    weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
+    model.config.to_json(folder / "config.json")
+    _write_tokenizer(tokenizer, folder / "tokenizer.json")
+    os.replace(temporary, weights)
 
 
 def _write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:

@@ -64,7 +64,7 @@ def run_key(config: dict, corpus: str, encoder: str, version: int) -> str:
     Args:
         config: the experiment as a dict, seed included.
         corpus: `Corpus.fingerprint`.
-        encoder: hash of the encoder's weights.
+        encoder: `encoder_hash`.
         version: the study version: raised when the training code changes its results.
     """
     words = json.dumps([config, corpus, encoder, version], sort_keys=True)
@@ -120,15 +120,11 @@ class RunStore:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
-    def runs(self, **match) -> list[Run]:
-        """All whole runs whose configuration has these values, by row and seed.
-
-        `store.runs(row="3.2", profile="quick")` gives every seed of that row.
-        """
+    def runs(self) -> list[Run]:
+        """All whole runs, by row and seed."""
         folders = (path.parent for path in self.directory.glob("[!.]*/run.json"))
         runs = filter(None, map(self._whole, folders))
-        chosen = [r for r in runs if all(r.config[k] == v for k, v in match.items())]
-        return sorted(chosen, key=lambda r: (_row_order(r.config["row"]), r.config["seed"], r.key))
+        return sorted(runs, key=lambda r: (_row_order(r.config["row"]), r.config["seed"], r.key))
 
     @staticmethod
     def name(config: dict, key: str) -> str:
@@ -168,16 +164,16 @@ class RunStore:
             lock.release()
 
     def _moving(self) -> FileLock:
-        """Held while a run's folder comes or goes."""
-        return self._file_lock("moving")
+        """Held while something of the store comes or goes; who holds it may hold it again."""
+        return self._file_lock("moving", is_singleton=True)
 
-    def _file_lock(self, name: str) -> FileLock:
+    def _file_lock(self, name: str, **options) -> FileLock:
         folder = self.directory / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder}: cannot be made: {explain(error)}") from error
-        return FileLock(folder / f"{name}.lock")
+        return FileLock(folder / f"{name}.lock", **options)
 
     def _put_split(self, ids: list[str], labels: np.ndarray) -> str:
         digest = _split_digest(ids, labels)
@@ -188,25 +184,34 @@ class RunStore:
             try:
                 np.savez_compressed(unfinished, ids=np.array(ids), labels=labels)
                 _to_disk(unfinished)
-                os.replace(unfinished, path)
+                with self._moving():
+                    os.replace(unfinished, path)
             finally:
                 unfinished.unlink(missing_ok=True)
         return digest
 
     def _whole(self, folder: Path) -> Run | None:
-        """The run in a folder, or None where there is none that is whole."""
+        """The run in a folder, or None where there is none that is whole; a damaged one is set
+        aside."""
+        run, fault = self._judged(folder)
+        if fault:
+            with self._moving():  # another process may have put a whole one there meanwhile
+                run, fault = self._judged(folder)
+                if fault:
+                    self._set_aside(folder, fault)
+        return run
+
+    def _judged(self, folder: Path) -> tuple[Run | None, str]:
+        """The run in a folder if it is whole, and what is wrong with it if it is not."""
         try:
-            return self._read(folder)
+            return self._read(folder), ""
         except FileNotFoundError:
-            if not folder.exists():  # set aside by another process just now
-                return None
-            fault = "a file is missing"
+            # No folder: another process has just set it aside.
+            return None, "a file is missing" if folder.exists() else ""
         except OSError as error:
             raise RunError(f"{folder}: cannot be read: {explain(error)}") from error
         except _Damaged as error:
-            fault = str(error)
-        self._set_aside(folder, fault)
-        return None
+            return None, str(error)
 
     def _read(self, folder: Path) -> Run | None:
         try:
@@ -232,18 +237,13 @@ class RunStore:
     def _split(self, digest: str) -> tuple[list[str], np.ndarray] | None:
         """Ids and labels, or None; a damaged file is set aside, and the next run writes it anew."""
         path = self.directory / "splits" / f"{digest}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as split:
-                ids, labels = split["ids"].tolist(), split["labels"]
-            if _split_digest(ids, labels) == digest:
-                return ids, labels
-            fault = "it does not have the hash that is its name"
-        except FileNotFoundError:
-            return None
-        except _FAULTS as error:
-            fault = f"{type(error).__name__}: {error}"
-        self._set_aside(path, fault)
-        return None
+        split, fault = _judged_split(path)
+        if fault:
+            with self._moving():  # another process may have written it anew meanwhile
+                split, fault = _judged_split(path)
+                if fault:
+                    self._set_aside(path, fault)
+        return split
 
     def _set_aside(self, path: Path, fault: str) -> None:
         aside = self.directory / "damaged" / f"{path.name}.{time.time_ns()}"
@@ -268,6 +268,20 @@ _FAULTS = (
     AttributeError, EOFError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError,
     ValueError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+
+def _judged_split(path: Path) -> tuple[tuple[list[str], np.ndarray] | None, str]:
+    """Ids and labels of a split's file if it is whole, and what is wrong with it if it is not."""
+    try:
+        with np.load(path, allow_pickle=False) as split:
+            ids, labels = split["ids"].tolist(), split["labels"]
+    except FileNotFoundError:
+        return None, ""
+    except _FAULTS as error:
+        return None, f"{type(error).__name__}: {error}"
+    if _split_digest(ids, labels) != path.stem:
+        return None, "it does not have the hash that is its name"
+    return (ids, labels), ""
 
 
 def _split_digest(ids: list[str], labels: np.ndarray) -> str:

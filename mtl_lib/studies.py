@@ -3,6 +3,7 @@
 A table or a figure shows one study; numbers of two are never mixed.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def studies(runs: Iterable[Run]) -> list[list[Run]]:
     """Groups of runs that may stand in one figure: same profile, encoder, corpora and protocol.
 
     Returns:
-        The groups, best first: by profile (full, laptop, quick, others), then by the number of
+        The groups, best first: by profile (as in `PROFILES`, then others), then by the number of
         steps, then the newer version of the study, then by the number of runs.
     """
     groups: dict[tuple, list[Run]] = {}
@@ -40,11 +41,19 @@ def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
 
 
 def by_corpora(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs by the name of their corpora; those first on which the most thorough study stands."""
-    found: dict[str, list[Run]] = {}
+    """Runs by the name of their corpora; those first on which the most thorough study stands.
+
+    Different corpora of one name are told apart by their fingerprints.
+    """
+    found: dict[tuple[str, str], list[Run]] = {}
     for group in studies(runs):
-        found.setdefault(group[0].provenance["corpus"]["name"], []).extend(group)
-    return found
+        corpus = group[0].provenance["corpus"]
+        found.setdefault((corpus["name"], corpus["fingerprint"]), []).extend(group)
+    names = Counter(name for name, _ in found)
+    return {
+        name if names[name] == 1 else f"{name} {fingerprint[:8]}": of_corpora
+        for (name, fingerprint), of_corpora in found.items()
+    }
 
 
 def missing_rows(runs: Iterable[Run], rows: Iterable[str]) -> list[str]:

@@ -313,7 +313,7 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         torch.set_rng_state(state["dropout"]["cpu"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "cuda" in state["dropout"]:  # else saved on a CPU
             torch.cuda.set_rng_state(state["dropout"]["cuda"], self.device)
         self.model.remember(state["memory"])
 

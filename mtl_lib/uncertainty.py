@@ -222,7 +222,7 @@ class Evidence:
             terms: factor of each row.
             task: a task, or "average" of the three.
             measure: "dev", the task's metric on the development set; "gap", training minus
-                development, where the training sample counts as given: all rows met the same;
+                development, where the training sample counts as given, without an error;
                 "balance", accuracy minus balanced accuracy; "frequency", accuracy on the most
                 frequent label minus the mean of the others'; "top", share of predictions of the
                 highest label; "opposition", minus the mean cosine of the task's gradient with the

@@ -339,7 +339,7 @@ def test_a_model_is_refused_with_file_and_reason(tmp_path, capsys, name):
 # Configuration
 
 COMMANDS = {
-    "unknown row": (["sweep", "--rows", "3.99"], 1, "unknown row 3.99: choose from 3.1"),
+    "unknown row": (["sweep", "--rows", "3.1, 3.99,"], 1, "unknown row 3.99: choose from 3.1"),
     "row that is a path": (["sweep", "--rows", "../3.1"], 1, "unknown row ../3.1"),
     "row to train": (["train", "9.9"], 1, "unknown row 9.9"),
     "unknown profile": (["sweep", "--profile", "fast"], 2, "invalid choice: 'fast'"),

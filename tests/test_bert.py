@@ -341,6 +341,8 @@ def test_a_mask_that_would_only_broadcast_is_refused(shape):
         {"hidden_size": "24"},
         {"num_hidden_layers": 2.0},
         {"hidden_dropout_prob": 1.0},
+        {"layer_norm_eps": "tiny"},
+        {"layer_norm_eps": 0.0},
         {"attention_probs_dropout_prob": -0.1},
         {"pad_token_id": 60},
         {"pad_token_id": None},

@@ -250,6 +250,17 @@ def test_a_claim_is_told_by_the_most_rows_then_enough_seeds_then_the_longest(oth
     assert table.equals(claims_table(chosen, [SURGERY]))
 
 
+def test_seeds_that_rows_do_not_share_do_not_count():
+    apart = [*fake_study(["3.1"], (0, 1, 2), **RATES), *fake_study(["3.2"], (3, 4, 5), **RATES)]
+    table = claims_table([*apart, *fake_study(["3.1", "3.2"], (0, 1, 2), **LAPTOP)], [SURGERY])
+    assert table["study"].item() == "laptop"
+
+
+def test_a_cosine_has_no_margin():
+    assert verdict(Estimate(0.0, -0.002, 0.004, 5, 0.0, 0.0), GAIN) == FAILS
+    assert verdict(Estimate(0.0, -0.002, 0.004, 5, 0.0, 0.0), GAIN, margin=0.0) == NOISE
+
+
 def test_claims_of_one_table_may_be_told_by_different_studies():
     runs = [*fake_study(["3.1", "3.2"], **LAPTOP), *fake_study(["4.6", "4.9"], **RATES)]
     table = claims_table(runs).drop_duplicates("rows").set_index("rows")

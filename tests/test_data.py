@@ -1,5 +1,6 @@
 """Corpora: reading, validation, download, tokenising, batches."""
 
+import http.client
 import io
 import os
 import urllib.error
@@ -225,6 +226,8 @@ def test_the_report_names_rows_malformed_rows_and_missing_files(folder):
 class FakeServer:
     """Stands in for the network: answers every address with the file's name as content."""
 
+    fault: Exception = urllib.error.URLError("timed out")
+
     def __init__(self, monkeypatch, wrong="", down="", scheme="https"):
         self.asked, self.wrong, self.down, self.scheme = [], wrong, down, scheme
         for name in data.ORIGINALS:
@@ -236,7 +239,7 @@ class FakeServer:
         name = url.rsplit("/", 1)[1]
         self.asked.append(name)
         if name == self.down:
-            raise urllib.error.URLError("timed out")
+            raise self.fault
         response = io.BytesIO(b"something else" if name == self.wrong else name.encode())
         response.geturl = lambda: url.replace("https", self.scheme, 1)
         return response
@@ -264,6 +267,22 @@ def test_fetch_goes_on_after_an_interruption(tmp_path, monkeypatch):
     server.down, server.asked = "", []
     fetch_corpus(tmp_path)
     assert finished and set(server.asked) == set(data.ORIGINALS) - finished
+
+
+@pytest.mark.parametrize(
+    "fault", [http.client.IncompleteRead(b"half"), http.client.BadStatusLine("nonsense")]
+)
+def test_a_broken_transfer_is_named_with_the_file(tmp_path, monkeypatch, fault):
+    FakeServer(monkeypatch, down="quora-train.csv").fault = fault
+    with pytest.raises(CorpusError, match=r"quora-train.csv: .* run the command again"):
+        fetch_corpus(tmp_path)
+
+
+def test_a_folder_that_is_only_called_handbook_is_not_the_embedded_corpora(folder):
+    directory = folder(ids_sst_dev=SST + "0\tx1\tFine .\t3\n")
+    mine = directory.rename(directory.with_name("handbook"))
+    corpus = load_corpus(mine)
+    assert corpus.name == f"{mine.parent.name}-handbook" and corpus.notes
 
 
 def test_fetch_never_overwrites_a_file_that_is_not_the_original(tmp_path, monkeypatch):

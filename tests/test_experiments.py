@@ -13,7 +13,7 @@ from small import small_corpus, small_encoder, small_tokenizer
 
 from mtl_lib import experiments
 from mtl_lib.data import load_corpus
-from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.errors import ConfigError, EncoderError, NumericalError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.experiments import (
     ALL_ROWS,
@@ -29,6 +29,7 @@ from mtl_lib.experiments import (
     ExperimentConfig,
     choose_rows,
     parse_seeds,
+    profile_settings,
     run_all,
     run_experiment,
     study,
@@ -233,6 +234,9 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
         ({"lr": 0.0}, "lr = 0.0"),
         ({"batch_size": -8}, "batch_size = -8"),
         ({"heads": {"ner": HeadConfig()}}, "ner"),
+        ({"heads": {"sentiment": HeadConfig()}, "penalty": 1.0}, "need a head for similarity"),
+        ({"heads": {"similarity": HeadConfig()}, "smoothness": 1.0}, "need a head for sentiment"),
+        ({"heads": {"similarity": HeadConfig()}, "class_weights": True}, "need a head for senti"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(change, message):
@@ -249,6 +253,19 @@ def test_unknown_rows_profiles_and_seeds_are_refused_by_name():
         study(["3.1"], profile="fast")
     with pytest.raises(ConfigError, match="whole numbers"):
         parse_seeds("1,x")
+
+
+def test_a_seed_given_twice_counts_once():
+    assert parse_seeds("2,0,2") == [2, 0]
+
+
+def test_a_folders_encoder_has_one_name_however_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {
+        profile_settings("quick", name).encoder for name in ("enc", "./enc", f"{tmp_path}/enc")
+    }
+    assert names == {str(tmp_path / "enc")}
+    assert profile_settings("quick", "tiny").encoder == "tiny"
 
 
 def test_rows_are_chosen_in_the_order_of_the_figure():
@@ -295,6 +312,30 @@ def test_a_study_trains_in_processes_and_a_second_call_trains_nothing(config, tm
     assert run_all(configs, data, store, jobs=2) == keys
     assert capfd.readouterr().out == ""
     assert [store.get(key).config["seed"] for key in keys] == [0, 1]
+
+
+def test_a_run_that_diverges_does_not_keep_the_others_from_being_trained(config, tmp_path, capfd):
+    store, data = RunStore(tmp_path / "runs"), write_corpus(tmp_path / "corpus")
+    diverging = replace(config, row="wild", lr=1e30)
+    with pytest.raises(NumericalError, match="row wild, seed"):
+        run_all([diverging, config], data, store)
+    assert [run.config["row"] for run in store.runs()] == [config.row]
+
+
+def test_a_model_half_moved_over_another_has_no_weights(config, tmp_path, monkeypatch):
+    run_experiment(config, small_corpus(), RunStore(tmp_path / "a"), save_model=tmp_path / "m")
+    replaced = os.replace
+
+    def stops(source, target):
+        if Path(target) == tmp_path / "m" / "heads.json":
+            raise OSError("no space left on device")
+        replaced(source, target)
+
+    monkeypatch.setattr(experiments.os, "replace", stops)
+    with pytest.raises(OSError, match="no space"):
+        run_experiment(config, small_corpus(), RunStore(tmp_path / "b"), save_model=tmp_path / "m")
+    with pytest.raises(EncoderError, match=r"no model\.safetensors"):
+        load_model(tmp_path / "m")
 
 
 def test_worker_processes_give_the_same_numbers_as_one(config, tmp_path):

@@ -108,6 +108,17 @@ def test_one_seed_has_no_interval_and_the_caption_names_the_sampling_error(study
     )
 
 
+def test_an_undefined_mean_has_no_bar_and_no_sampling_error():
+    runs = fake_study(["3.1", "4.6"], (0, 1, 2))
+    for run in runs:
+        if run.config["seed"] == 0:
+            run.metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")
+    figure = figures.figure_9(runs)
+    (ax,) = figure.picture.axes
+    assert len([bar for bar in ax.patches if bar.get_height() > 0]) == 3 * 4 - 2
+    assert "similarity ±" not in figure.caption and "nan" not in figure.caption
+
+
 def test_undefined_correlation_is_shown_and_not_hidden():
     run = fake_run("3.1")
     run.metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")

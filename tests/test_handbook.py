@@ -163,7 +163,7 @@ def test_a_damaged_record_is_as_good_as_none(notebooks, executions):
 def test_the_inputs_are_the_library_the_data_and_the_given_folders(tmp_path):
     (tmp_path / "quora-dev.csv").touch()
     found = {path.name for path in handbook._inputs({"DATA": str(tmp_path), "ENCODER": "tiny"})}
-    assert {"bert.py", "quora-dev.csv"} <= found
+    assert {"bert.py", "chapter_01.py", "quora-dev.csv"} <= found
 
 
 def test_a_relative_corpus_folder_means_the_callers(notebooks, executions):
@@ -180,6 +180,7 @@ def test_a_relative_corpus_folder_means_the_callers(notebooks, executions):
         ({"seeds": "0,1"}, "unknown parameter SEEDS"),
         ({"profile": "stored"}, "profile 'stored': choose from quick"),
         ({"rows": "9.9"}, "unknown row 9.9"),
+        ({"rows": "compare"}, "ROWS=compare: no notebook trains these; choose from 3.1"),
         ({"seeds": "one"}, "seeds 'one'"),
         ({"data": "nowhere"}, "DATA=nowhere: no such folder; or choose handbook"),
         ({"encoder": "nowhere"}, "ENCODER=nowhere: no such folder; or choose tiny"),

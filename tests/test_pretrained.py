@@ -244,10 +244,30 @@ def test_an_unknown_name_lists_the_known_ones():
         fetch_encoder("bert-huge")
 
 
-def test_the_hash_of_a_folder_is_that_of_its_weights(tmp_path, model, tokenizer):
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_the_hash_of_a_folder_changes_with_each_of_its_files(tmp_path, model, tokenizer, name):
     save_encoder(tmp_path, model, tokenizer)
-    weights = (tmp_path / "model.safetensors").read_bytes()
-    assert encoder_hash(tmp_path) == hashlib.sha256(weights).hexdigest()
+    before = encoder_hash(tmp_path)
+    (tmp_path / "notes.txt").write_text("no part of an encoder")
+    assert encoder_hash(tmp_path) == before
+    with (tmp_path / name).open("ab") as file:
+        file.write(b" ")
+    assert encoder_hash(tmp_path) != before
+
+
+def test_an_encoder_half_written_over_another_has_no_weights(
+    tmp_path, model, tokenizer, monkeypatch
+):
+    save_encoder(tmp_path, model, tokenizer)
+
+    def full(source, target):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pretrained.os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        save_encoder(tmp_path, model, tokenizer)
+    with pytest.raises(EncoderError, match="no such file"):
+        load_encoder(tmp_path)
 
 
 # The tiny encoder and its vocabulary

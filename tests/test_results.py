@@ -59,13 +59,6 @@ def test_runs_are_sorted_by_row_as_numbers_then_by_seed(tmp_path):
     assert found == [("3.2", 0), ("3.2", 1), ("3.10", 0), ("frozen-1e-5", 0)]
 
 
-def test_runs_are_chosen_by_their_configuration(tmp_path):
-    store = RunStore(tmp_path)
-    store.put(make_run("3.1"))
-    store.put(make_run("3.2"))
-    assert [run.config["row"] for run in store.runs(row="3.2", profile="quick")] == ["3.2"]
-
-
 def test_ids_and_labels_are_kept_once_for_all_runs(tmp_path):
     store = RunStore(tmp_path)
     store.put(make_run("3.1"))
@@ -179,3 +172,21 @@ def test_a_run_holds_no_sentence(tmp_path):
         "config", "metrics", "history", "provenance", "key", "splits",
         "sha256", "predictions_sha256",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["run", "split"])
+def test_what_another_process_has_mended_meanwhile_is_not_set_aside(tmp_path, monkeypatch, part):
+    store, run = RunStore(tmp_path), make_run()
+    folder = store.put(run)
+    path = folder / "run.json" if part == "run" else next((tmp_path / "splits").glob("*.npz"))
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    moving = RunStore._moving
+
+    def mended_first(self):
+        path.write_bytes(whole)  # by a process that held the lock before
+        return moving(self)
+
+    monkeypatch.setattr(RunStore, "_moving", mended_first)
+    assert same(store.get(run.key), run)
+    assert not (tmp_path / "damaged").exists()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.studies import choose_study, missing_rows, provenance_line, studies
+from mtl_lib.studies import by_corpora, choose_study, missing_rows, provenance_line, studies
 
 
 def rows(runs):
@@ -67,3 +67,11 @@ def test_a_note_on_a_file_stands_only_where_its_task_was_trained():
     assert "quora-train.csv" in provenance_line([fake_run("3.1", notes=notes)])
     line = provenance_line([run])
     assert "quora-train.csv" not in line and "Corpora: the sentences are lower-cased." in line
+
+
+def test_different_corpora_of_one_name_are_told_apart():
+    mine, others = fake_study(["3.1"], (0, 1)), fake_study(["3.1"])
+    corpus = others[0].provenance["corpus"] | {"fingerprint": "0123456789abcdef"}
+    others = [replace(r, provenance=r.provenance | {"corpus": corpus}) for r in others]
+    assert list(by_corpora(mine)) == ["handbook"]
+    assert set(by_corpora([*mine, *others])) == {"handbook handbook", "handbook 01234567"}

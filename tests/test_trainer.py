@@ -326,3 +326,11 @@ def test_class_weights_follow_the_papers_formula_and_leave_an_empty_class_at_zer
     weights = class_weights([0, 0, 0, 1, 2, 2, 4, 4, 4, 4], 5)
     expected = [10 / (5 * 3), 10 / (5 * 1), 10 / (5 * 2), 0.0, 10 / (5 * 4)]
     assert weights.tolist() == pytest.approx(expected)
+
+
+def test_a_state_saved_on_a_cpu_goes_on_where_there_is_a_gpu():
+    trainer = make_trainer(small_model())
+    state = trainer.state_dict()
+    assert "cuda" not in state["dropout"]
+    trainer.device = torch.device("cuda")  # stands for one: no generator of its was saved
+    trainer.load_state_dict(state)
