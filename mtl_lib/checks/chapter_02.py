@@ -73,7 +73,7 @@ $$\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \cdot \mathit{weight} + \mathit{bia
 - `weight` and `bias`: `[H]`. Return `[.., H]`. Gradients flow back to all three.
 - A vector whose numbers are all equal becomes `bias`, not NaN.
 
-Write it out: no `nn.LayerNorm`, no `F.layer_norm`.
+Write it out, please, without `nn.LayerNorm` and `F.layer_norm`: the check would not notice.
 """,
     hint="""
 `x.var` divides by H - 1 unless told otherwise: look for `correction` or `unbiased` in its

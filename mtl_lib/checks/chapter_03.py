@@ -123,14 +123,16 @@ class Step:
         decay_factor: Callable = lambda b1, b2, t: 1.0,
         count: Callable = lambda state: state.get("t", 0) + 1,
         skip: bool = True,
+        without: Callable = lambda p, state, lr, decay: p.clone(),
     ) -> None:
         self.gradient, self.means, self.update, self.new = gradient, means, update, new
-        self.decay_factor, self.count, self.skip = decay_factor, count, skip
+        self.decay_factor, self.count = decay_factor, count
+        self.skip, self.without = skip, without
 
     def __call__(self, p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
         if g is None:
             if self.skip:
-                return p.clone()
+                return self.without(p, state, lr, decay)
             g = torch.zeros_like(p)
         b1, b2 = betas
         t = state["t"] = self.count(state)
@@ -151,6 +153,11 @@ class SharedCount:
     def __call__(self, state: dict) -> int:
         self.t += 1
         return self.t
+
+
+def _counted(p, state, lr, decay):
+    state["t"] = state.get("t", 0) + 1
+    return p.clone()
 
 
 def _no_correction(m, v, b1, b2, t):
@@ -191,8 +198,9 @@ def _steps(sizes: dict[str, tuple], count: int, seed: int, scale: float = 1.0, s
     return ask
 
 
-PAIR = {"first": (2, 3), "second": (4,)}
-TWINS = {"first": (3,), "second": (3,)}
+PAIR = {"parameter one": (2, 3), "parameter two": (4,)}
+TWINS = {"parameter one": (3,), "parameter two": (3,)}
+SKIPPED = {("parameter one", 0), ("parameter two", 2), ("parameter two", 3)}
 # Room for a step count in float32, none for a misplaced epsilon.
 EXACT = dict(rtol=1e-5, atol=5e-6)
 _SMALL = dict(scale=3e-6, eps=1e-6, lr=0.1)  # gradients as small as epsilon
@@ -241,9 +249,7 @@ its own beta. The decay never meets m or v.
         ),
         Case(
             "steps without a gradient",
-            _steps(
-                TWINS, 5, 8, lr=0.05, decay=0.4, skip={("first", 0), ("second", 2), ("second", 3)}
-            ),
+            _steps(TWINS, 5, 8, lr=0.05, decay=0.4, skip=SKIPPED),
             **EXACT,
         ),
         Case("the defaults", _steps({"p": (3,)}, 2, 9, scale=3e-6), **EXACT),
@@ -334,6 +340,14 @@ its own beta. The decay never meets m or v.
             Step(skip=False),
             "A parameter without a gradient is treated as if its gradient were zero: it must not "
             "move, nor its count.",
+        ),
+        Mistake(
+            Step(without=lambda p, state, lr, decay: p - lr * decay * p),
+            "A parameter without a gradient still decays: it must not move.",
+        ),
+        Mistake(
+            Step(without=_counted),
+            "The step count moves on without a gradient: nothing of the state may.",
         ),
     ),
     notes="""

@@ -123,6 +123,17 @@ def _summed(model, batches, optimizer):
     return [loss.item() for loss in losses]
 
 
+def _measured_after(model, batches, optimizer):
+    model.train()
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        batch.task.loss(model(batch), batch.labels).backward()
+        optimizer.step()
+        losses.append(batch.task.loss(model(batch), batch.labels).item())
+    return losses
+
+
 def _mean_of(losses_of: Callable) -> Callable:
     def mean(model, batches, optimizer):
         losses = losses_of(model, batches, optimizer)
@@ -190,6 +201,10 @@ adds to `.grad`; what does that mean for the next batch?
         Mistake(
             _mean_of(_loop()),
             "It returns the mean of the losses: a list with each of them is asked for.",
+        ),
+        Mistake(
+            _measured_after,
+            "The losses are measured after each step: those before it are asked for.",
         ),
     ),
     notes="""

@@ -251,7 +251,7 @@ def task_gradients(model: nn.Module, losses: list[Tensor]) -> Tensor:
 
 
 def _row(loss: Tensor, parameters: list[Tensor]) -> Tensor:
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
     pairs = zip(parameters, found, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
 
@@ -287,7 +287,8 @@ apart.
 - `losses`: a list of T scalars, each from its own batch and so with its own graph.
 - Return `[T, P]`: row t is the gradient of loss t, the tensors flattened and joined in the order of
   the list. A tensor that a loss does not reach has the gradient zero.
-- No `.grad` is set when it begins; what you leave in `.grad` does not matter. Nothing may move.
+- No `.grad` is set when it begins; what you leave in `.grad` does not matter. No parameter may
+  change.
 """,
     hint="""
 `torch.autograd.grad` returns gradients without adding them to `.grad`; look at `allow_unused`. Or
@@ -372,6 +373,13 @@ def _table(score: Callable, vectors: Tensor) -> Tensor:
         return score(u, v).view(n, n).double()
 
 
+def _all_fours(score: Callable, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """s(a, b) + s(c, d) and s(a, d) + s(c, b) of all fours, `[N, N, N, N]` each."""
+    table = _table(score, vectors)
+    left = table[:, :, None, None] + table
+    return left, table[:, None, None, :] + table.T[None, :, :, None]
+
+
 def _close(left: Tensor, right: Tensor) -> bool:
     return torch.allclose(left, right, rtol=1e-4, atol=1e-4)
 
@@ -393,7 +401,7 @@ def _additive_asks(score: Callable[[Tensor, Tensor], Tensor]):
 
 
 def _linear(u: Tensor, v: Tensor) -> Tensor:
-    return u @ _W1 + v @ _W2 + 0.7
+    return u @ _W1 + v @ _W2 + 50.0 - 49.3  # in this order, so that rounding shows, at 1e-5
 
 
 def _switched(number: int) -> Callable:
@@ -406,7 +414,7 @@ def _bent(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _like_exchanged(u: Tensor, v: Tensor) -> Tensor:
-    return torch.tanh(u @ _W1) + torch.tanh(v @ _W1)
+    return torch.tanh(u @ _W1) + torch.tanh(v @ _W1) + 5.0
 
 
 def _opposite(u: Tensor, v: Tensor) -> Tensor:
@@ -454,6 +462,10 @@ the table of all scores: what do its rows have in common if the score is additiv
             "nearly additive",
             _additive_asks(lambda u, v: _linear(u, v) + 0.05 * torch.sin(3 * u[:, 0] * v[:, 1])),
         ),
+        Case(
+            "nearly additive, but for a thousandth",
+            _additive_asks(lambda u, v: _linear(u, v) + 0.001 * torch.sin(3 * u[:, 0] * v[:, 1])),
+        ),
         Case("always the same", _additive_asks(lambda u, v: 0 * u[:, 0] + 1.5)),
     ),
     mistakes=(
@@ -488,6 +500,13 @@ the table of all scores: what do its rows have in common if the score is additiv
                 table[:, None, :, None] + table[None, :, None, :],
             ),
             "A first sentence is put in second place: only the second sentences change partners.",
+        ),
+        *(
+            Mistake(
+                lambda score, vectors, close=close: close(*_all_fours(score, vectors)),
+                "Rounding alone makes it say False: compare to 1e-4, as an absolute difference.",
+            )
+            for close in (torch.equal, torch.allclose)  # exactly, or with the defaults
         ),
         Mistake(
             lambda score, vectors: not is_additive(score, vectors),

@@ -361,7 +361,7 @@ def none_is_zero(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     return p - lr * decay * p - lr * m / (v.sqrt() + eps)
 
 
-@wrong("adamw_step", None)
+@wrong("adamw_step", "still decays")
 def none_still_decays(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         return p - lr * decay * p
@@ -369,7 +369,7 @@ def none_still_decays(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=
     return p - lr * decay * p - lr * m / (v.sqrt() + eps)
 
 
-@wrong("adamw_step", None)
+@wrong("adamw_step", "moves on without a gradient")
 def none_still_counts(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         state["t"] = state.get("t", 0) + 1

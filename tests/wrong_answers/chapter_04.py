@@ -245,7 +245,7 @@ def first_batch_only(model, batches, optimizer):
     return clears_at_the_end(model, [next(iter(batches))], optimizer)
 
 
-@wrong("train_epoch", None)
+@wrong("train_epoch", "measured after each step")
 def loss_after_the_step(model, batches, optimizer):
     model.train()
     losses = []
