@@ -365,10 +365,14 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
         methods), reason (why it cannot be told, if so), verdict. Where rows are not run, the
         numbers are NaN.
     """
+    return _differences(claims, _told_by(runs, claims))
+
+
+def _differences(
+    claims: Sequence[Claim], told_by: Sequence[tuple[list[Run], Evidence]]
+) -> pd.DataFrame:
     lines = []
-    evidence = {}
-    for claim, used in zip(claims, _told_by(runs, claims), strict=True):
-        known = evidence.setdefault(id(used), Evidence(used))
+    for claim, (used, evidence) in zip(claims, told_by, strict=True):
         factor = max((run.config["lr_factor"] for run in used), default=1)
         for comparison in claim.comparisons:
             for task in comparison.tasks:
@@ -382,10 +386,10 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
                     "paper": paper_value(comparison, task),
                 }
                 estimate = None
-                if known.seeds(comparison.terms):
-                    estimate = known.estimate(comparison.terms, task, comparison.measure)
-                line |= _result(known, comparison, task, estimate)
-                line["reason"] = _reason(known, comparison, task, estimate, factor)
+                if evidence.seeds(comparison.terms):
+                    estimate = evidence.estimate(comparison.terms, task, comparison.measure)
+                line |= _result(evidence, comparison, task, estimate)
+                line["reason"] = _reason(evidence, comparison, task, estimate, factor)
                 margin = 0.0 if comparison.measure in COSINES else MARGIN
                 told = not line["reason"]
                 line["verdict"] = verdict(estimate, comparison.expected, margin) if told else UNTOLD
@@ -404,10 +408,10 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
         this study's numbers), note (what to know of the claim). `ours` gives value and 95 %
         interval; `seeds` is the smallest number behind a number of the line, 0 for none.
     """
-    runs = list(runs)
-    details = comparisons(runs, claims)
+    told_by = _told_by(runs, claims)
+    details = _differences(claims, told_by)
     lines = []
-    for claim, used in zip(claims, _told_by(runs, claims), strict=True):
+    for claim, (used, _) in zip(claims, told_by, strict=True):
         parts = details[details["claim"] == claim.words] if len(details) else details
         lines.append(
             {
@@ -462,20 +466,19 @@ def verdict(estimate: Estimate, expected: str, margin: float = MARGIN) -> str:
     return NOISE
 
 
-def _told_by(runs: Iterable[Run], claims: Iterable[Claim]) -> list[list[Run]]:
-    """For each claim the study that tells it, by `RULE`; empty where there are no runs."""
-    groups = studies(_of_three_tasks(runs))
+def _told_by(runs: Iterable[Run], claims: Iterable[Claim]) -> list[tuple[list[Run], Evidence]]:
+    """For each claim the study that tells it, by `RULE`: its runs, none if there is no study."""
+    groups = [(group, Evidence(group)) for group in studies(_of_three_tasks(runs))]
 
-    def strength(claim: Claim, group: Sequence[Run]) -> tuple[int, int]:
-        seeds: dict[str, set[int]] = {}
-        for run in group:
-            if run.config["row"] in claim.rows:
-                seeds.setdefault(run.config["row"], set()).add(run.config["seed"])
-        common = set.intersection(*seeds.values()) if seeds else ()
-        return len(seeds), min(ENOUGH_SEEDS, len(common))
+    def strength(claim: Claim, group: tuple[list[Run], Evidence]) -> tuple[int, int]:
+        evidence = group[1]
+        there = [row for row in claim.rows if row in evidence.rows]
+        return len(there), min(ENOUGH_SEEDS, len(evidence.seeds(there))) if there else 0
 
     # `max` takes the first of equals, and the groups begin with the most thorough.
-    return [max(groups, key=partial(strength, claim), default=[]) for claim in claims]
+    return [
+        max(groups, key=partial(strength, claim), default=([], Evidence([]))) for claim in claims
+    ]
 
 
 def _of_three_tasks(runs: Iterable[Run]) -> list[Run]:

@@ -94,7 +94,12 @@ def _adam(parameters: Iterable) -> torch.optim.Optimizer:
 
 
 def _loop(
-    mode: bool = True, clear: bool = True, step: bool = True, scaled: bool = False, last: int = 0
+    mode: bool = True,
+    clear: bool = True,
+    step: bool = True,
+    scaled: bool = False,
+    after: bool = False,
+    last: int = 0,
 ) -> Callable:
     """The loop with one thing or another changed; `last` batches are not trained on."""
 
@@ -108,6 +113,8 @@ def _loop(
             (loss / len(batch) if scaled else loss).backward()
             if step:
                 optimizer.step()
+            if after:
+                loss = batch.task.loss(model(batch), batch.labels)
             losses.append(loss.item() / (len(batch) if scaled else 1))
         return losses
 
@@ -121,17 +128,6 @@ def _summed(model, batches, optimizer):
     sum(losses).backward()
     optimizer.step()
     return [loss.item() for loss in losses]
-
-
-def _measured_after(model, batches, optimizer):
-    model.train()
-    losses = []
-    for batch in batches:
-        optimizer.zero_grad()
-        batch.task.loss(model(batch), batch.labels).backward()
-        optimizer.step()
-        losses.append(batch.task.loss(model(batch), batch.labels).item())
-    return losses
 
 
 def _mean_of(losses_of: Callable) -> Callable:
@@ -203,7 +199,7 @@ adds to `.grad`; what does that mean for the next batch?
             "It returns the mean of the losses: a list with each of them is asked for.",
         ),
         Mistake(
-            _measured_after,
+            _loop(after=True),
             "The losses are measured after each step: those before it are asked for.",
         ),
     ),
