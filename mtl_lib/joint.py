@@ -12,6 +12,8 @@ Shapes as in `packed.py`: T tasks, S sentences, N tokens; besides, P shared para
 word embeddings, and U distinct words in the step.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -112,10 +114,10 @@ class JointGradients(Layers):
         weights = self._table.weight, position.weight, segment.weight
         return _Embed.apply(*weights, pack, self._table.padding_idx, *into)
 
-    def linear(self, module: nn.Linear, x: Tensor, rows: list[int]) -> Tensor:
-        """`[R, in]` -> `[R, out]`; `rows` says how many of the R belong to each task."""
-        into = self._views[module.weight], self._views[module.bias]
-        return _Linear.apply(x, module.weight, module.bias, rows, *into)
+    def linears(self, modules: Sequence[nn.Linear], x: Tensor, rows: list[int]) -> Sequence[Tensor]:
+        """`[R, in]` -> for each module `[R, out]`; `rows`: how many of the R are of each task."""
+        parameters = [p for module in modules for p in (module.weight, module.bias)]
+        return _Linears.apply(x, rows, [self._views[p] for p in parameters], *parameters)
 
     def norm(self, module: nn.LayerNorm, x: Tensor, rows: list[int]) -> Tensor:
         """`[R, H]` -> `[R, H]`; `rows` says how many of the R belong to each task."""
@@ -144,29 +146,33 @@ class _Embed(Function):
         return (None,) * 8
 
 
-class _Linear(Function):
-    """`F.linear`, the gradients of weight and bias written task by task."""
+class _Linears(Function):
+    """`F.linear` by several weights, the gradients of weights and biases written task by task."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, rows, *into):
-        ctx.save_for_backward(x, weight)
+    def forward(ctx, x, rows, into, *parameters):
+        weights, biases = parameters[::2], parameters[1::2]
+        ctx.save_for_backward(x, *weights)
         ctx.rows, ctx.into = rows, into
-        return F.linear(x, weight, bias)
+        return tuple(F.linear(x, *of_layer) for of_layer in zip(weights, biases, strict=True))
 
     @staticmethod
-    def backward(ctx, dy):
-        (x, weight), (of_weight, of_bias) = ctx.saved_tensors, ctx.into
+    def backward(ctx, *dys):
+        (x, *weights), dx = ctx.saved_tensors, None
         # Under autocast dy is bfloat16; the products then run in it, their results are float32.
-        x_low, weight = x.to(dy.dtype), weight.to(dy.dtype)
-        for t, (x_t, dy_t) in enumerate(
-            zip(x_low.split(ctx.rows), dy.split(ctx.rows), strict=True)
+        x_low = x.to(dys[0].dtype).split(ctx.rows)
+        for dy, weight, of_weight, of_bias in zip(
+            dys, weights, ctx.into[::2], ctx.into[1::2], strict=True
         ):
-            if dy.dtype == of_weight[t].dtype:
-                torch.mm(dy_t.T, x_t, out=of_weight[t])
-            else:
-                of_weight[t].copy_(dy_t.T @ x_t)
-            torch.sum(dy_t, dim=0, out=of_bias[t])
-        return (dy @ weight).to(x.dtype), *(None,) * 5
+            for t, (x_t, dy_t) in enumerate(zip(x_low, dy.split(ctx.rows), strict=True)):
+                if dy.dtype == of_weight[t].dtype:
+                    torch.mm(dy_t.T, x_t, out=of_weight[t])
+                else:
+                    of_weight[t].copy_(dy_t.T @ x_t)
+                torch.sum(dy_t, dim=0, out=of_bias[t])
+            of_layer = dy @ weight.to(dy.dtype)
+            dx = of_layer.to(x.dtype) if dx is None else dx.add_(of_layer)
+        return dx, None, None, *(None,) * (2 * len(weights))
 
 
 class _LayerNorm(Function):

@@ -9,20 +9,17 @@ Shapes as in `bert.py`; besides, T batches (one per task), S sentences and N rea
 them together, in G groups of like length.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from mtl_lib.bert import (
-    BertEmbeddings,
-    BertLayer,
-    BertModel,
-    attention_scores,
-    mask_scores,
-)
+from mtl_lib.bert import BertEmbeddings, BertLayer, BertModel
 
 # Cells of padded attention, length x length, that a group of its own has to save. On a CPU so many
 # cost what one more call does (12 heads); on a GPU the call is all that costs.
@@ -105,16 +102,66 @@ class Pack:
 
         return cls(**{field.name: moved(getattr(pack, field.name)) for field in fields(pack)})
 
-    def cells_by_head(self, heads: int) -> Tensor:
-        """The cells where every sentence has a row of its grid for each head, one after the other.
-
-        Returns:
-            The cell of each token's part for each head, `[N * A]`, token by token.
-        """
+    def grids(self, heads: int) -> "Grids":
+        """Where the parts of all tokens stand: a grid of its own for each head of a sentence."""
         first = heads * (self.cells - self.positions) + self.positions  # [N]
-        return (
-            first[:, None] + self.widths[:, None] * torch.arange(heads, device=first.device)
-        ).flatten()
+        head = torch.arange(heads, device=first.device)
+        return Grids(
+            cells=(first[:, None] + self.widths[:, None] * head).flatten(),
+            heads=heads,
+            lengths=[mask.shape[1] for mask in self.masks],
+            sentences=[len(mask) for mask in self.masks],
+        )
+
+    def cls_grids(self, heads: int) -> "Grids":
+        """Where the parts of the [CLS] tokens stand that attend alone: grids of length 1."""
+        place = torch.empty_like(self.order)
+        place[self.order] = torch.arange(len(place), device=place.device)
+        head = torch.arange(heads, device=place.device)
+        return Grids(
+            cells=(heads * place[:, None] + head).flatten(),
+            heads=heads,
+            lengths=[1] * len(self.masks),
+            sentences=[len(mask) for mask in self.masks],
+        )
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Where the heads' parts of R rows `[R, A, D]` stand in C cells, one grid a head and sentence.
+
+    Attributes:
+        cells: the cell of each part, `[R * A]`.
+        heads: how many there are, A.
+        lengths: the length L_g of each group's grids, G numbers.
+        sentences: how many sentences each group has, G numbers.
+    """
+
+    cells: Tensor
+    heads: int
+    lengths: list[int]
+    sentences: list[int]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many cells each group has, G numbers; C in all."""
+        return [
+            self.heads * n * length for n, length in zip(self.sentences, self.lengths, strict=True)
+        ]
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Rows `[R, H]` to cells `[C, D]`, the others zero."""
+        parts = rows.view(len(self.cells), -1)  # [R * A, D]
+        return parts.new_zeros(sum(self.sizes), parts.shape[1]).index_copy_(0, self.cells, parts)
+
+    def gather(self, cells: Tensor) -> Tensor:
+        """Cells `[C, D]` to rows `[R, H]`."""
+        return cells.index_select(0, self.cells).view(len(self.cells) // self.heads, -1)
+
+    def groups(self, cells: Tensor) -> list[Tensor]:
+        """Views of the groups' cells, `[C, D]` -> G tensors `[S_g * A, L_g, D]`."""
+        pieces = zip(cells.split(self.sizes), self.lengths, strict=True)
+        return [piece.view(-1, length, cells.shape[1]) for piece, length in pieces]
 
 
 def _groups(lengths: list[int], worth: int | None) -> list[Tensor]:
@@ -148,9 +195,13 @@ class Layers:
         places = embeddings.position_embeddings(pack.positions)  # [N, H]
         return words + places + embeddings.token_type_embeddings.weight[0]  # alone: segment 0
 
+    def linears(self, modules: Sequence[nn.Linear], x: Tensor, rows: list[int]) -> Sequence[Tensor]:
+        """Several layers read the same rows, `[R, in]` -> for each of them `[R, out]`."""
+        return [module(x) for module in modules]
+
     def linear(self, module: nn.Linear, x: Tensor, rows: list[int]) -> Tensor:
-        """`[R, in]` -> `[R, out]`."""
-        return module(x)
+        """One layer, `[R, in]` -> `[R, out]`."""
+        return self.linears([module], x, rows)[0]
 
     def norm(self, module: nn.LayerNorm, x: Tensor, rows: list[int]) -> Tensor:
         """`[R, H]` -> `[R, H]`."""
@@ -185,10 +236,11 @@ def encode_packed(
     """From finished embeddings of the tokens, `[N, H]`, to the sentences' vectors `[S, H]`."""
     layers = layers or Layers()
     *lower, last = model.encoder.layer
-    cells = pack.cells_by_head(last.attention.self.heads)
+    heads = last.attention.self.heads
+    grids, of_cls = pack.grids(heads), pack.cls_grids(heads)
     for layer in lower:
-        hidden = _layer(layer, layers, hidden, pack, cells)  # [N, H]
-    cls = _layer(last, layers, hidden, pack, cells, cls_only=True)  # [S, H]
+        hidden = _layer(layer, layers, hidden, pack, grids)  # [N, H]
+    cls = _layer(last, layers, hidden, pack, grids, of_cls)  # [S, H]
     return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
 
 
@@ -197,8 +249,8 @@ def _layer(
     layers: Layers,
     hidden: Tensor,
     pack: Pack,
-    cells: Tensor,
-    cls_only: bool = False,
+    grids: Grids,
+    of_cls: Grids | None = None,
 ) -> Tensor:
     """One layer on all tokens `[N, H]`: their new vectors, or those of the S [CLS] tokens only."""
     attention, attended, widen, narrow = (
@@ -207,12 +259,17 @@ def _layer(
         layer.intermediate,
         layer.output,
     )
-    queries = hidden[pack.first] if cls_only else hidden  # [Q, H]
-    rows = pack.sentences if cls_only else pack.tokens  # Q in all
-    query = layers.linear(attention.query, queries, rows)  # [Q, H]
-    key = layers.linear(attention.key, hidden, pack.tokens)  # [N, H]
-    value = layers.linear(attention.value, hidden, pack.tokens)  # [N, H]
-    context = _attend(query, key, value, pack, cells, attention.dropout)  # [Q, H]
+    asks, reads = [attention.query], [attention.key, attention.value]
+    if of_cls is None:
+        queries, rows = hidden, pack.tokens  # [Q, H], Q in all
+        query, key, value = layers.linears(asks + reads, hidden, rows)  # [N, H] each
+    else:
+        queries, rows = hidden[pack.first], pack.sentences
+        (query,) = layers.linears(asks, queries, rows)  # [S, H]
+        key, value = layers.linears(reads, hidden, pack.tokens)  # [N, H] each
+    context = _Attention.apply(
+        query, key, value, pack.masks, of_cls or grids, grids, attention.dropout
+    )  # [Q, H]
     new = _dropout(attended.dropout, layers.linear(attended.dense, context, rows))
     x = layers.norm(attended.LayerNorm, queries + new, rows)  # [Q, H]
     wide = F.gelu(layers.linear(widen.dense, x, rows))  # [Q, I]
@@ -220,47 +277,82 @@ def _layer(
     return layers.norm(narrow.LayerNorm, x + new, rows)  # [Q, H]
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, pack: Pack, cells: Tensor, dropout: nn.Dropout
-) -> Tensor:
-    """Attention within the sentences, for all N tokens or the S [CLS] tokens, `[Q, H]`.
+class _Attention(Function):
+    """softmax(q k^T / sqrt(D)) v within the sentences, `[Q, H]` and twice `[N, H]` -> `[Q, H]`.
 
-    Only here the tokens stand in padded grids, one a group. Their parts go straight to the cells of
-    their heads, `cells`, so that no tensor has to be turned around for the products.
+    Only here the tokens stand in padded grids, one group after the other. The backward pass is
+    written out: it keeps to the grids and adds up in place, which autograd cannot know.
     """
-    (N, H), everywhere = key.shape, len(query) == len(key)
-    A = len(cells) // N
-    D = H // A
-    sizes = [A * mask.numel() for mask in pack.masks]
 
-    def in_cells(x: Tensor) -> Iterable[Tensor]:  # [N, H] -> G tensors [S_g * A * L_g, D]
-        return x.new_zeros(sum(sizes), D).index_copy_(0, cells, x.view(-1, D)).split(sizes)
+    @staticmethod
+    def forward(ctx, query, key, value, masks, of_queries, of_keys, dropout):
+        q, k, v = of_queries.spread(query), of_keys.spread(key), of_keys.spread(value)  # [C, D]
+        context, saved = torch.empty_like(q), []
+        of_groups = zip(
+            masks,
+            *(of_queries.groups(x) for x in (q, context)),
+            *(of_keys.groups(x) for x in (k, v)),
+            strict=True,
+        )
+        for mask, q_g, context_g, k_g, v_g in of_groups:
+            padding = torch.zeros(mask.shape, dtype=q.dtype, device=q.device)
+            padding = padding.masked_fill_(mask == 0, -torch.inf).repeat_interleave(
+                of_keys.heads, dim=0
+            )  # [S_g * A, L_g]
+            scores = torch.baddbmm(
+                padding[:, None], q_g, k_g.transpose(1, 2), alpha=1 / math.sqrt(q.shape[1])
+            )  # [S_g * A, L_g or 1, L_g]
+            probabilities = scores.softmax(dim=2).to(q.dtype)
+            kept = _kept(dropout, probabilities)
+            dropped = probabilities if kept is None else probabilities * kept
+            torch.bmm(dropped, v_g, out=context_g)
+            saved += [q_g, k_g, v_g, probabilities, kept, dropped]
+        ctx.save_for_backward(*saved)
+        ctx.grids = of_queries, of_keys
+        return of_queries.gather(context)
 
-    def by_group(x: Tensor) -> Iterable[Tensor]:  # [S, H] -> G tensors [S_g, H]
-        return x[pack.order].split([len(mask) for mask in pack.masks])
-
-    queries = in_cells(query) if everywhere else by_group(query)
-    contexts = []
-    for mask, *of_group in zip(pack.masks, queries, in_cells(key), in_cells(value), strict=True):
-        q, k, v = (x.view(len(mask), A, -1, D) for x in of_group)  # [S_g, A, L_g or 1, D]
-        scores = mask_scores(attention_scores(q, k), mask)  # [S_g, A, L_g or 1, L_g]
-        probabilities = _dropout(dropout, scores.softmax(dim=3))
-        contexts.append((probabilities @ v).view(-1, D))
-    context = torch.cat(contexts)
-    if everywhere:
-        return context.index_select(0, cells).view(N, H)
-    return torch.empty_like(query).index_copy(0, pack.order, context.view(-1, H))
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        (of_queries, of_keys), saved = ctx.grids, ctx.saved_tensors
+        d = of_queries.spread(dy.contiguous())  # [C, D]
+        dq, dk = torch.empty_like(d), d.new_empty(sum(of_keys.sizes), d.shape[1])
+        dv = torch.empty_like(dk)
+        of_groups = zip(
+            *(of_queries.groups(x) for x in (d, dq)),
+            *(of_keys.groups(x) for x in (dk, dv)),
+            *(saved[i::6] for i in range(6)),
+            strict=True,
+        )
+        for d_g, dq_g, dk_g, dv_g, q, k, v, probabilities, kept, dropped in of_groups:
+            torch.bmm(dropped.transpose(1, 2), d_g, out=dv_g)
+            d_probabilities = d_g @ v.transpose(1, 2)  # [S_g * A, L_g or 1, L_g]
+            if kept is not None:
+                d_probabilities *= kept
+            d_scores = torch._softmax_backward_data(
+                d_probabilities, probabilities, 2, probabilities.dtype
+            ).div_(math.sqrt(d.shape[1]))
+            torch.bmm(d_scores, k, out=dq_g)
+            torch.bmm(d_scores.transpose(1, 2), q, out=dk_g)
+        return of_queries.gather(dq), of_keys.gather(dk), of_keys.gather(dv), *(None,) * 4
 
 
 def _dropout(module: nn.Dropout, x: Tensor) -> Tensor:
-    """`module(x)` from 16 random bits an element: on a CPU torch's own draw takes 5 % of a step.
+    """`module(x)`, with masks of our own drawing."""
+    kept = _kept(module, x)
+    return x if kept is None else x * kept
 
-    The rate is rounded to a multiple of 2^-16, and what stays is scaled by the rounded rate.
+
+def _kept(module: nn.Dropout, x: Tensor) -> Tensor | None:
+    """What dropout multiplies x by, from 16 random bits an element; None where it does nothing.
+
+    On a CPU torch's own draw takes 5 % of a step. The rate is rounded to a multiple of 2^-16, and
+    what stays is scaled by the rounded rate.
     """
     if not module.training or module.p == 0:
-        return x
+        return None
     dropped = min(round(module.p * 2**16), 2**16 - 1)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
     kept = torch.ge(bits, dropped - 2**15, out=torch.empty_like(x))  # 0 or 1
-    return x * kept.mul_(2**16 / (2**16 - dropped))
+    return kept.mul_(2**16 / (2**16 - dropped))
