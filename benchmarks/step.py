@@ -5,6 +5,7 @@ no surgery; the others do PCGrad on the encoder.
 """
 
 import statistics
+from functools import partial
 
 import torch
 from common import (
@@ -22,6 +23,8 @@ from common import (
     watch,
 )
 from peers import Peer
+from torch.ops import aten
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_lib.bert import BertModel
@@ -51,17 +54,40 @@ def our_trainer(size: str, splits: dict, batch_size: int) -> Trainer:
     )
 
 
+class Products(TorchDispatchMode):
+    """Notes every matrix product that runs within it, to run them again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        call = partial(function, *arguments, **(options or {}))
+        if function.overloadpacket in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm):
+            self.calls.append(call)
+        return call()
+
+    @torch.no_grad()
+    def again(self) -> None:
+        for call in self.calls:
+            call()
+
+
 def parts(trainer: Trainer, rounds: int) -> list[dict]:
-    """Where the time of our step goes, with the arithmetic of forward and backward."""
+    """Where the time of our step goes, with the arithmetic of forward and backward.
+
+    "Products alone" runs the matrix products of forward and backward again and nothing else: no
+    arrangement of the rest is faster than that.
+    """
     gradients, streams = trainer.gradients, trainer.streams
-    rows, steps = gradients._rows, []
-    products = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
+    rows, flop = gradients._rows, []
+    large = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
     others = {
         "read the gradients": lambda: rows.sum(),
         "write one gradient": lambda: gradients._total.fill_(0.0),
-        **{name: call for name, (call, _) in products.items()},
+        **{name: call for name, (call, _) in large.items()},
     }
-    apart = {name: [] for name in others}
+    apart = {name: [] for name in (*others, "products alone")}
     with watch(
         (trainer, "_backward", "forward and backward"),
         (gradients, "gram", "inner products"),
@@ -69,34 +95,40 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
         (trainer.optimizer, "step", "AdamW"),
     ) as times:
         for _ in range(WARM_UP + rounds):
-            steps.append([next(stream) for stream in streams.values()])
-            trainer.streams = {batch.task.name: iter([batch]) for batch in steps[-1]}
+            batches = [next(stream) for stream in streams.values()]
+            trainer.streams = {batch.task.name: iter([batch]) for batch in batches}
             trainer.step()
+            with FlopCounterMode(display=False) as counter, Products() as products:
+                Trainer._backward(trainer, batches)  # not the watched one
+            flop.append(counter.get_total_flops())
+            apart["products alone"].append(timed(products.again))
             for name, call in others.items():  # in turn: the machine's speed is never the same
                 apart[name].append(timed(call))
     trainer.streams = streams
-    step_flop = []
-    for batches in steps[WARM_UP:]:
-        with FlopCounterMode(display=False) as counter:
-            trainer._backward(batches)
-        step_flop.append(counter.get_total_flops())
     medians = {name: statistics.median(ms[WARM_UP:]) for name, ms in (times | apart).items()}
     surgery = medians["inner products"] + medians["combination"]
     step = medians["forward and backward"] + surgery + medians["AdamW"]
-    spent = times["forward and backward"][WARM_UP:]
-    rate = statistics.median(flop / ms / 1e6 for flop, ms in zip(step_flop, spent, strict=True))
+
+    def rate(spent: list[float]) -> float:  # GFLOP/s
+        pairs = zip(flop[WARM_UP:], spent[WARM_UP:], strict=True)
+        return statistics.median(count / ms / 1e6 for count, ms in pairs)
+
+    reached, bare = rate(times["forward and backward"]), rate(apart["products alone"])
     bound = 2 * medians["read the gradients"] + medians["write one gradient"]
-    best = max(flop / medians[name] / 1e6 for name, (_, flop) in products.items())
+    best = max(count / medians[name] / 1e6 for name, (_, count) in large.items())
     measures = {
         "forward and backward, ms": round(medians["forward and backward"], 1),
+        "products alone, ms": round(medians["products alone"], 1),
         "inner products, ms": round(medians["inner products"], 1),
         "combination, ms": round(medians["combination"], 1),
         "AdamW, ms": round(medians["AdamW"], 1),
         "surgery / step": round(surgery / step, 3),
         "surgery / memory bandwidth floor": round(surgery / bound, 2),
-        "forward and backward, GFLOP/s": round(rate),
+        "forward and backward, GFLOP/s": round(reached),
+        "products alone, GFLOP/s": round(bare),
         "best matrix product, GFLOP/s": round(best),
-        "rate / best": round(rate / best, 2),
+        "rate / best": round(reached / best, 2),
+        "products alone / best": round(bare / best, 2),
     }
     return [{"measure": name, "value": value} for name, value in measures.items()]
 
