@@ -1,6 +1,7 @@
 """Exercises of chapter 06: gradient surgery."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,21 @@ def project(g_i: Tensor, g_j: Tensor) -> Tensor:
     return g_i - inner / (g_j @ g_j) * g_j
 
 
-_EPSILONS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
+_SMALL = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
+# What is divided by in place of the squared length, to be safe from zeros that cannot occur.
+_GUARDS = (
+    *(lambda square, small=small: square + small for small in (*_SMALL, 1e-12, 1e-15, 1e-16)),
+    *(lambda square, small=small: square.clamp(min=small) for small in (*_SMALL, 1e-12)),
+    *(lambda square, small=small: (square.sqrt() + small) ** 2 for small in _SMALL),
+)
 _NO_EPSILON = (
     "A small number in the denominator changes the answer for short gradients; where there is a "
     "conflict the length cannot be zero."
+)
+_BY_OWN_LENGTH = "It divides by the squared length of g_i; the part along g_j is measured by g_j's."
+_ALWAYS = "It projects always; gradients that agree are to be left alone."
+_ZERO_BY_ZERO = (
+    "Where g_j is zero it divides zero by zero; only in a conflict is there anything to divide."
 )
 _LENGTHS = (1e-2, 1e-4, 1e-6, 1e-8)
 
@@ -45,8 +57,8 @@ def _project(conflict: Callable, part: Callable) -> Callable:
     return variant
 
 
-def _with_epsilon(small: float) -> Callable:
-    return _project(_negative, lambda i, j: (i @ j) / (j @ j + small) * j)
+def _guarded(guard: Callable) -> Callable:
+    return _project(_negative, lambda i, j: (i @ j) / guard(j @ j) * j)
 
 
 def _negative(inner: Tensor) -> bool:
@@ -61,6 +73,41 @@ def _always(g_i: Tensor, g_j: Tensor) -> Tensor:
     return g_i - _parallel(g_i, g_j) if g_j.any() else g_i.clone()
 
 
+_WRONG_PROJECTIONS = (
+    (lambda g_i, g_j: g_i - _parallel(g_i, g_j), _ALWAYS),
+    (_always, _ALWAYS),
+    (
+        _project(lambda inner: inner > 0, _parallel),
+        "It projects where the gradients agree and not where they conflict: look at the sign.",
+    ),
+    (_project(lambda inner: inner <= 0, _parallel), _ZERO_BY_ZERO),
+    (
+        _project(_negative, lambda i, j: (i @ j) * j),
+        "It multiplies g_j by the inner product and divides by nothing, which is right only for a "
+        "g_j of length 1.",
+    ),
+    (
+        _project(_negative, lambda i, j: (i @ j) / (i @ i) * j),
+        _BY_OWN_LENGTH,
+    ),
+    (
+        _project(_negative, lambda i, j: (i @ j) / j.norm() * j),
+        "It divides by the length of g_j, not by its square: try a g_j twice as long.",
+    ),
+    (
+        _project(_negative, lambda i, j: (i @ j) / (i.norm() * j.norm()) * j),
+        "It subtracts the cosine times g_j: how much of g_j lies in g_i depends on both lengths.",
+    ),
+    (
+        _project(_negative, lambda i, j: i - _parallel(i, j)),
+        "It returns the part along g_j, the one that should go, and drops the rest.",
+    ),
+    (
+        _project(_negative, lambda i, j: -_parallel(i, j)),
+        "It adds the conflicting part once more instead of taking it out.",
+    ),
+    *((_guarded(guard), _NO_EPSILON) for guard in _GUARDS),
+)
 _CONFLICT = torch.tensor([3.0, 1.0]).double(), torch.tensor([-1.0, 2.0]).double()
 _RANDOM = _normal(7, seed=1), -2 * _normal(7, seed=1) + 3 * _normal(7, seed=2)
 
@@ -100,44 +147,23 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
         question("opposite directions", _RANDOM[0], -3 * _RANDOM[0]),
     ),
     mistakes=(
-        *(
-            Mistake(wrong, "It projects always; gradients that agree are to be left alone.")
-            for wrong in (lambda g_i, g_j: g_i - _parallel(g_i, g_j), _always)
-        ),
         Mistake(
             lambda g_i, g_j: g_i.clone(),
             "It returns g_i as it is, also where the two conflict.",
         ),
-        Mistake(
-            _project(lambda inner: inner > 0, _parallel),
-            "It projects where the gradients agree and not where they conflict: look at the sign.",
-        ),
-        Mistake(
-            _project(_negative, lambda i, j: (i @ j) / (i @ i) * j),
-            "It divides by the squared length of g_i; the part along g_j is measured by g_j's.",
-        ),
-        Mistake(
-            _project(_negative, lambda i, j: (i @ j) / j.norm() * j),
-            "It divides by the length of g_j, not by its square: try a g_j twice as long.",
-        ),
-        Mistake(
-            _project(_negative, lambda i, j: (i @ j) / (i.norm() * j.norm()) * j),
-            "It subtracts the cosine times g_j: how much of g_j lies in g_i depends on both "
-            "lengths.",
+        *(
+            Mistake(wrong, "The roles are exchanged: it takes the part along g_i out of g_j.")
+            for wrong in (
+                lambda g_i, g_j: project(g_j, g_i),
+                lambda g_i, g_j: project(g_j, g_i) if g_i @ g_j < 0 else g_i.clone(),
+            )
         ),
         Mistake(
             _project(_negative, lambda i, j: (i @ j) / (i @ i) * i),
-            "It takes out the part along g_i itself, which is all of g_i.",
+            "It subtracts a multiple of g_i, which changes only the length of g_i; what has to go "
+            "is a multiple of g_j.",
         ),
-        Mistake(
-            _project(_negative, lambda i, j: i - _parallel(i, j)),
-            "It returns the part along g_j, the one that should go, and drops the rest.",
-        ),
-        Mistake(
-            _project(_negative, lambda i, j: -_parallel(i, j)),
-            "It adds the conflicting part once more instead of taking it out.",
-        ),
-        *(Mistake(_with_epsilon(small), _NO_EPSILON) for small in _EPSILONS),
+        *(Mistake(wrong, says) for wrong, says in _WRONG_PROJECTIONS),
     ),
     notes="Students project always, or divide by the wrong length; both look right on two unit "
     "vectors in conflict. An epsilon in the denominator is the other favourite: it is not needed, "
@@ -158,26 +184,38 @@ def pcgrad(gradients: Tensor, order: Order) -> Tensor:
 
 def _pcgrad(project: Callable) -> Callable:
     """Algorithm 1 with this projection."""
+    return lambda gradients, order: _projected(gradients, order, project).sum(dim=0)
 
-    def variant(gradients: Tensor, order: Order) -> Tensor:
-        projected = []
-        for g, others in zip(gradients, order, strict=True):
-            for j in others:
-                g = project(g, gradients[j])
-            projected.append(g)
-        return torch.stack(projected).sum(dim=0)
 
-    return variant
+def _projected(gradients: Tensor, order: Order, project: Callable = project) -> Tensor:
+    """All tasks' projected gradients, `[T, P]`."""
+    rows = []
+    for g, others in zip(gradients, order, strict=True):
+        for j in others:
+            g = project(g, gradients[j])
+        rows.append(g)
+    return torch.stack(rows)
 
 
 _TESTS_THE_ORIGINAL = (
     "It asks whether the *original* g_i conflicts with g_j; after the first projection that may be "
     "another question."
 )
+_USES_THE_ORIGINAL = (
+    "It subtracts the parts of the original g_i one after the other; the second projection has to "
+    "start from what the first has left."
+)
+_UNIT_GRADIENTS = "It makes the gradients equally long first; their lengths belong in the sum."
+_COSINES = "It works on cosines; the lengths of the gradients decide how much of g_j is taken out."
 _ONTO_THE_PROJECTED = (
     "It projects on gradients that were projected before; the other task's gradient is the "
     "original one."
 )
+_AFTER_SUMMING = (
+    "It projects the sum; each task's gradient is to be projected on its own, then summed."
+)
+_FIRST_ONLY = "It projects on the first of the other tasks only."
+_REVERSED = "It meets the other tasks in the reverse of the given order."
 _BY_NUMBER = "It meets the other tasks by number; the order is given, and changes the answer."
 
 
@@ -229,6 +267,32 @@ def _until_no_conflict(gradients: Tensor, order: Order) -> Tensor:
 
 def _first_only(gradients: Tensor, order: Order) -> Tensor:
     return pcgrad(gradients, [others[:1] for others in order])
+
+
+def _last_only(gradients: Tensor, order: Order) -> Tensor:
+    return pcgrad(gradients, [others[-1:] for others in order])
+
+
+def _one_conflict(which: int) -> Callable:
+    """A variant: of the tasks in conflict with the original g_i it meets one."""
+
+    def variant(gradients: Tensor, order: Order) -> Tensor:
+        conflicts = [
+            [j for j in others if gradients[i] @ gradients[j] < 0] for i, others in enumerate(order)
+        ]
+        return pcgrad(gradients, [found[which:][:1] for found in conflicts])
+
+    return variant
+
+
+def _divided_by_original(gradients: Tensor, order: Order) -> Tensor:
+    rows = gradients.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            inner = rows[i] @ gradients[j]
+            if inner < 0:
+                rows[i] -= inner / (gradients[i] @ gradients[i]) * gradients[j]
+    return rows.sum(dim=0)
 
 
 def _in_index_order(gradients: Tensor, order: Order) -> Tensor:
@@ -300,19 +364,9 @@ gradient may be zero.
         question("one task", _THREE[:1], [[]]),
     ),
     mistakes=(
-        Mistake(
-            _tests_the_original,
-            _TESTS_THE_ORIGINAL,
-        ),
-        Mistake(
-            _uses_the_original,
-            "It subtracts the parts of the original g_i one after the other; the second projection "
-            "has to start from what the first has left.",
-        ),
-        Mistake(
-            _onto_the_projected,
-            _ONTO_THE_PROJECTED,
-        ),
+        Mistake(_tests_the_original, _TESTS_THE_ORIGINAL),
+        Mistake(_uses_the_original, _USES_THE_ORIGINAL),
+        Mistake(_onto_the_projected, _ONTO_THE_PROJECTED),
         Mistake(
             lambda gradients, order: pcgrad(gradients, order) / len(gradients),
             "That is the mean; surgery returns the sum, so that without conflict it is the plain "
@@ -322,32 +376,36 @@ gradient may be zero.
             lambda gradients, order: gradients.sum(dim=0),
             "That is the plain sum of the gradients: nothing has been projected.",
         ),
-        Mistake(
-            _after_summing,
-            "It projects the sum; each task's gradient is to be projected on its own, then summed.",
-        ),
+        Mistake(_after_summing, _AFTER_SUMMING),
         Mistake(
             _until_no_conflict,
             "It goes on until no conflict is left; Algorithm 1 meets each other task once, and "
             "does not promise that all conflict is gone.",
         ),
+        *(Mistake(_pcgrad(wrong), says) for wrong, says in _WRONG_PROJECTIONS),
+        Mistake(_first_only, _FIRST_ONLY),
+        Mistake(
+            _one_conflict(0), "It stops at a task's first conflict; every other task is to be met."
+        ),
         *(
             Mistake(
-                _pcgrad(wrong), "It projects always; gradients that agree are to be left alone."
+                wrong,
+                "It starts from the original g_i again for each other task, so that only the last "
+                "projection is left.",
             )
-            for wrong in (lambda g_i, g_j: g_i - _parallel(g_i, g_j), _always)
+            for wrong in (_last_only, _one_conflict(-1))
         ),
-        *(Mistake(_pcgrad(_with_epsilon(small)), _NO_EPSILON) for small in _EPSILONS),
-        Mistake(_first_only, "It projects on the first of the other tasks only."),
-        Mistake(
-            _in_index_order,
-            _BY_NUMBER,
+        Mistake(_divided_by_original, _BY_OWN_LENGTH),
+        *(
+            Mistake(
+                lambda gradients, order, i=i: _projected(gradients, order)[i],
+                "It returns one task's projected gradient; asked is the sum of all of them.",
+            )
+            for i in (0, -1)
         ),
-        Mistake(_backwards, "It meets the other tasks in the reverse of the given order."),
-        Mistake(
-            _unit_gradients,
-            "It makes the gradients equally long first; their lengths belong in the sum.",
-        ),
+        Mistake(_in_index_order, _BY_NUMBER),
+        Mistake(_backwards, _REVERSED),
+        Mistake(_unit_gradients, _UNIT_GRADIENTS),
     ),
     notes="The test on the original g_i is found in public code and differs in over half of all "
     "random triples; with two tasks nobody can see it. The mean is found there too. An answer that "
@@ -367,19 +425,41 @@ def pcgrad_weights(gram: Tensor, order: Order) -> Tensor:
     return _coefficients(gram, order).sum(dim=0)
 
 
-def _coefficients(gram: Tensor, order: Order, small: float = 0.0) -> Tensor:
-    """Row i holds the projected gradient of task i as a combination of all: `[T, T]`."""
+def _inner_now(gram: Tensor, inner: Tensor, i: int, j: int) -> Tensor:
+    return inner
+
+
+def _inner_before(gram: Tensor, inner: Tensor, i: int, j: int) -> Tensor:
+    return gram[i, j]
+
+
+def _part(gram: Tensor, inner: Tensor, i: int, j: int) -> Tensor:
+    return inner / gram[j, j]
+
+
+def _coefficients(
+    gram: Tensor, order: Order, part: Callable = _part, tested: Callable = _inner_now
+) -> Tensor:
+    """Row i holds the projected gradient of task i as a combination of all: `[T, T]`.
+
+    `part` of g_j is taken out where `tested` is negative; both get the Gram matrix, the inner
+    product of the projected g_i with g_j, i and j.
+    """
     coefficients = torch.eye(len(gram), dtype=gram.dtype)
     for i, others in enumerate(order):
         for j in others:
-            inner = coefficients[i] @ gram[:, j]
-            if inner < 0:
-                coefficients[i, j] -= inner / (gram[j, j] + small)
+            pair = gram, coefficients[i] @ gram[:, j], i, j
+            if tested(*pair) < 0:
+                coefficients[i, j] -= part(*pair)
     return coefficients
 
 
-def _weights_with_epsilon(small: float) -> Callable:
-    return lambda gram, order: _coefficients(gram, order, small).sum(dim=0)
+def _weights(part: Callable = _part, tested: Callable = _inner_now) -> Callable:
+    return lambda gram, order: _coefficients(gram, order, part, tested).sum(dim=0)
+
+
+def _weights_in_order(reorder: Callable) -> Callable:
+    return lambda gram, order: pcgrad_weights(gram, [reorder(others) for others in order])
 
 
 def _ask_short_gram(answer: Callable) -> list[Tensor]:
@@ -388,32 +468,40 @@ def _ask_short_gram(answer: Callable) -> list[Tensor]:
     return [tensor(call(answer, s**2 * _gram(g), _FORWARD)) for s in _LENGTHS for g in triples]
 
 
-def _weights_of_the_original(gram: Tensor, order: Order) -> Tensor:
-    coefficients = torch.eye(len(gram), dtype=gram.dtype)
+def _written_elsewhere(row: Callable, column: Callable) -> Callable:
+    """A variant: a projection changes the coefficient in this row and column."""
+
+    def variant(gram: Tensor, order: Order) -> Tensor:
+        coefficients = torch.eye(len(gram), dtype=gram.dtype)
+        for i, others in enumerate(order):
+            for j in others:
+                inner = coefficients[i] @ gram[:, j]
+                if inner < 0:
+                    coefficients[row(i, j), column(i, j)] -= inner / gram[j, j]
+        return coefficients.sum(dim=0)
+
+    return variant
+
+
+def _weights_onto_the_projected(gram: Tensor, order: Order) -> Tensor:
+    rows = torch.eye(len(gram), dtype=gram.dtype)
     for i, others in enumerate(order):
         for j in others:
-            if gram[i, j] < 0:
-                coefficients[i, j] -= gram[i, j] / gram[j, j]
-    return coefficients.sum(dim=0)
-
-
-def _weights_tested_on_the_original(gram: Tensor, order: Order) -> Tensor:
-    coefficients = torch.eye(len(gram), dtype=gram.dtype)
-    for i, others in enumerate(order):
-        for j in others:
-            if gram[i, j] < 0:
-                coefficients[i, j] -= coefficients[i] @ gram[:, j] / gram[j, j]
-    return coefficients.sum(dim=0)
-
-
-def _weights_divided_by_own(gram: Tensor, order: Order) -> Tensor:
-    coefficients = torch.eye(len(gram), dtype=gram.dtype)
-    for i, others in enumerate(order):
-        for j in others:
-            inner = coefficients[i] @ gram[:, j]
+            inner = rows[i] @ gram @ rows[j]
             if inner < 0:
-                coefficients[i, j] -= inner / gram[i, i]
-    return coefficients.sum(dim=0)
+                rows[i] -= inner / (rows[j] @ gram @ rows[j]) * rows[j]
+    return rows.sum(dim=0)
+
+
+def _written_into_gram(gram: Tensor, order: Order) -> Tensor:
+    gram, weights = gram.clone(), torch.ones(len(gram), dtype=gram.dtype)
+    for i, others in enumerate(order):
+        for j in others:
+            if gram[i, j] < 0:
+                share = gram[i, j] / gram[j, j]
+                weights[j] -= share
+                gram[i] -= share * gram[j]
+    return weights
 
 
 def _gram(gradients: Tensor) -> Tensor:
@@ -454,7 +542,7 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
     mistakes=(
         Mistake(
             lambda gram, order: torch.ones(len(gram)),
-            "These are the weights of the plain sum: nothing has been projected.",
+            "These are the weights of the plain sum: all are 1, as if nothing were projected.",
         ),
         Mistake(
             lambda gram, order: pcgrad_weights(gram, order) / len(gram),
@@ -468,32 +556,73 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
         ),
         Mistake(
             lambda gram, order: pcgrad_weights(weighting.cosines(gram), order),
-            "It works on cosines; the lengths of the gradients decide how much of g_j is taken "
-            "out.",
+            _COSINES,
         ),
         Mistake(
-            _weights_of_the_original,
+            _weights(lambda gram, inner, i, j: gram[i, j] / gram[j, j], _inner_before),
             "It uses the inner products of the original gradients throughout; after a first "
             "projection the inner product with the next g_j is another one.",
         ),
+        Mistake(_weights(tested=_inner_before), _TESTS_THE_ORIGINAL),
+        Mistake(_weights_onto_the_projected, _ONTO_THE_PROJECTED),
         Mistake(
-            _weights_tested_on_the_original,
-            _TESTS_THE_ORIGINAL,
+            _written_into_gram,
+            "It writes a task's new inner products over the old ones, which the tasks after it "
+            "still need: the other task's gradient is the original one.",
+        ),
+        *(
+            Mistake(_weights(part, lambda *pair: -1), _ALWAYS)
+            for part in (_part, lambda gram, inner, i, j: inner / gram[j, j].clamp(min=1e-300))
         ),
         Mistake(
-            _weights_divided_by_own,
-            "It divides by the squared length of g_i; the part along g_j is measured by g_j's.",
+            _weights(tested=lambda gram, inner, i, j: -inner),
+            "It projects where the gradients agree and not where they conflict: look at the sign.",
+        ),
+        Mistake(_weights(tested=lambda gram, inner, i, j: -1 if inner <= 0 else 1), _ZERO_BY_ZERO),
+        Mistake(
+            _weights(lambda gram, inner, i, j: inner / gram[i, i]),
+            _BY_OWN_LENGTH,
+        ),
+        Mistake(
+            _weights(lambda gram, inner, i, j: inner / gram[j, j].sqrt()),
+            "It divides by the length of g_j; the diagonal holds squared lengths, and they are "
+            "what belongs there.",
+        ),
+        Mistake(
+            _weights(lambda gram, inner, i, j: inner),
+            "It divides by nothing, which is right only for a g_j of length 1.",
+        ),
+        Mistake(
+            _weights(lambda gram, inner, i, j: -inner / gram[j, j]),
+            "It adds the conflicting part once more instead of taking it out.",
+        ),
+        *(
+            Mistake(
+                _written_elsewhere(row, column),
+                "It changes the wrong coefficient: what a projection subtracts from the gradient "
+                "of task i is a multiple of g_j.",
+            )
+            for row, column in (
+                (lambda i, j: i, lambda i, j: i),
+                (lambda i, j: j, lambda i, j: i),
+                (lambda i, j: j, lambda i, j: j),
+            )
         ),
         Mistake(
             lambda gram, order: _coefficients(gram, order).sum(dim=1),
             "It adds up what each projected gradient is made of; a weight says how often one "
             "original gradient occurs in all of them: the other direction of the matrix.",
         ),
-        Mistake(
-            lambda gram, order: pcgrad_weights(gram, [sorted(others) for others in order]),
-            _BY_NUMBER,
+        Mistake(_weights_in_order(lambda others: others[:1]), _FIRST_ONLY),
+        Mistake(_weights_in_order(sorted), _BY_NUMBER),
+        Mistake(_weights_in_order(lambda others: others[::-1]), _REVERSED),
+        *(
+            Mistake(
+                _weights(lambda gram, inner, i, j, guard=guard: inner / guard(gram[j, j])),
+                _NO_EPSILON,
+            )
+            for guard in _GUARDS
         ),
-        *(Mistake(_weights_with_epsilon(small), _NO_EPSILON) for small in _EPSILONS),
     ),
     notes="Normalising the Gram matrix to cosines feels natural and is wrong as soon as lengths "
     "differ. Summing the coefficients along the wrong axis gives plausible weights. A student who "
@@ -535,12 +664,36 @@ def _gram_of_common(gradients: list[list[Tensor | None]]) -> Tensor:
     return _gram(_vectors([[of_task[k] for k in common] for of_task in gradients]))
 
 
-def _sum_of_cosines(gradients: list[list[Tensor | None]]) -> Tensor:
+def _by_tensor(
+    gradients: list[list[Tensor | None]], of_two: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A variant: `of_two` tasks' gradients tensor by tensor, added up: `[T, T]`."""
     total = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
-    for k in range(len(gradients[0])):
-        if any(of_task[k] is not None for of_task in gradients):
-            total += weighting.cosines(_gram(_vectors([[of_task[k]] for of_task in gradients])))
+    for i, j, a, b in _pairs(gradients):
+        total[i, j] += of_two(a, b)
     return total
+
+
+def _of_last_parameter(gradients: list[list[Tensor | None]]) -> Tensor:
+    last = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for i, j, a, b in _pairs(gradients):
+        last[i, j] = a @ b
+    return last
+
+
+def _pairs(
+    gradients: list[list[Tensor | None]],
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Tasks i and j and their gradients, flat, in float64, for each parameter that both reach."""
+    for (i, one), (j, other) in product(enumerate(gradients), repeat=2):
+        for a, b in zip(one, other, strict=True):
+            if a is not None and b is not None:
+                yield i, j, a.flatten().double(), b.flatten().double()
+
+
+def _with_diagonal(gradients: list[list[Tensor | None]], change: Callable) -> Tensor:
+    gram = gram_matrix(gradients)
+    return gram - gram.diag().diag() + change(gram.diag()).diag()
 
 
 _NESTED = [
@@ -551,6 +704,11 @@ _NESTED = [
 _UNREACHED = [[a, None, b] for a, _, b in _NESTED]
 _PARTLY = [_NESTED[0], [None, *_NESTED[1][1:]], [_NESTED[2][0], None, _NESTED[2][2]]]
 _TINY = [[1e-25 * gradient for gradient in of_task] for of_task in _NESTED]
+
+
+def _ask_tiny(answer: Callable) -> Tensor:
+    return tensor(call(answer, _TINY)).double() * 1e50
+
 
 GRAM_MATRIX = Exercise(
     name="gram_matrix",
@@ -575,17 +733,21 @@ million numbers of a small BERT, sums in float32 are off in the third digit of t
         Case("two tasks", lambda answer: call(answer, _NESTED[1:])),
         Case("a task that misses a parameter", lambda answer: call(answer, _PARTLY)),
         Case("a parameter that no task reaches", lambda answer: call(answer, _UNREACHED)),
-        Case(
-            "gradients near 1e-25, in units of 1e-50",
-            lambda answer: tensor(call(answer, _TINY)).double() * 1e50,
-        ),
+        Case("gradients near 1e-25, in units of 1e-50", _ask_tiny),
+        Case("the same where torch's default is float64", precisely(_ask_tiny)),
         Case("one task", lambda answer: call(answer, _NESTED[:1])),
     ),
     mistakes=(
         Mistake(
             _gram_in_float32,
-            "It computes in float32, where squares of small gradients vanish and long sums lose "
-            "digits: change the type before the products, not after.",
+            "It computes in float32, in the products or where they are added up: squares of small "
+            "gradients vanish there and long sums lose digits. Change the type before the "
+            "products, and keep it.",
+        ),
+        Mistake(
+            lambda gradients: gram_matrix(gradients).to(torch.get_default_dtype()),
+            "The products may be float64, but the matrix that takes them up has torch's default "
+            "type, which is float32 unless somebody has changed it: name its type.",
         ),
         Mistake(
             _gram_of_common,
@@ -597,13 +759,41 @@ million numbers of a small BERT, sums in float32 are off in the third digit of t
             "These are cosines; surgery needs the lengths too.",
         ),
         Mistake(
-            _sum_of_cosines,
+            lambda gradients: _by_tensor(gradients, lambda a, b: a @ b / (a.norm() * b.norm())),
             "It adds cosines of single tensors; the inner product is over all parameters as one "
             "vector, where long tensors count for more.",
         ),
+        *(
+            Mistake(wrong, "It takes roots; the diagonal holds squared lengths.")
+            for wrong in (
+                lambda gradients: gram_matrix(gradients).sqrt(),
+                lambda gradients: _with_diagonal(gradients, torch.Tensor.sqrt),
+            )
+        ),
         Mistake(
-            lambda gradients: _gram(_vectors(gradients)).sqrt(),
-            "It takes roots; the diagonal holds squared lengths.",
+            lambda gradients: _by_tensor(gradients, lambda a, b: (a * b).mean()),
+            "It takes the mean over a tensor's entries; an inner product is their sum.",
+        ),
+        Mistake(
+            lambda gradients: _by_tensor(gradients, lambda a, b: a.norm() * b.norm()),
+            "It multiplies lengths, as if all gradients pointed the same way.",
+        ),
+        Mistake(
+            _of_last_parameter,
+            "Only the last parameter that both tasks reach counts: inner products over tensors "
+            "add up.",
+        ),
+        *(
+            Mistake(
+                lambda gradients, half=half: half(gram_matrix(gradients)),
+                "Half of the matrix is zero; two tasks' inner product stands on both sides of the "
+                "diagonal.",
+            )
+            for half in (torch.triu, torch.tril)
+        ),
+        Mistake(
+            lambda gradients: _with_diagonal(gradients, torch.zeros_like),
+            "The diagonal is zero; there each task meets itself, which gives its squared length.",
         ),
     ),
     notes="Surgery per tensor (one inner product each) is a different algorithm and differs by a "
@@ -622,6 +812,7 @@ _SIGNS = torch.tensor(
         [0.0, 1.0, -1.0, 2.0],
     ]
 ).double()
+_ONE_PAIR = torch.meshgrid(*[torch.tensor([0, 1, 3])] * 2, indexing="ij")
 
 
 def _per_pair(gram: Tensor, counted: Tensor, pairs: float) -> float:
@@ -650,6 +841,7 @@ has no pairs: return 0.
         question("two tasks in conflict", _SIGNS[:2, :2]),
         question("two tasks that agree", _SIGNS[::2, ::2]),
         question("two tasks at a right angle", _SIGNS[::3, ::3]),
+        question("three tasks, one pair in conflict", _SIGNS[_ONE_PAIR]),
         question("short gradients in conflict", 1e-12 * _SIGNS),
         question("six tasks", _gram(_gradients(6, 3, seed=14))),
         question("one task", _SIGNS[:1, :1]),
@@ -672,6 +864,10 @@ has no pairs: return 0.
             "It counts every conflict once, but every pair twice.",
         ),
         Mistake(
+            lambda gram: float((gram.triu() < 0).double().mean()),
+            "It counts every conflict once, but divides by all T * T entries of the matrix.",
+        ),
+        Mistake(
             lambda gram: _per_pair(gram, gram <= 0, len(gram) * (len(gram) - 1)),
             "It counts a right angle as a conflict.",
         ),
@@ -681,12 +877,20 @@ has no pairs: return 0.
             "pairs.",
         ),
         Mistake(
+            lambda gram: float((gram < 0).any()),
+            "It says whether any two tasks conflict; asked is the share of pairs that do.",
+        ),
+        Mistake(
             lambda gram: float((gram.triu() < 0).sum()),
             "It gives the number of conflicts; asked is their share of the pairs.",
         ),
         Mistake(
             lambda gram: 1 - weighting.conflict_rate(gram) if len(gram) > 1 else 0.0,
             "It counts the pairs that do not conflict.",
+        ),
+        Mistake(
+            lambda gram: weighting.conflict_rate(-gram),
+            "It counts the pairs that agree, with a positive inner product.",
         ),
     ),
     notes="Harmless, but the number goes into every conflict log; counted with the diagonal it can "
@@ -828,11 +1032,36 @@ def _heads_forgotten(losses, model, order):
             p.grad = None
 
 
+def _earlier_heads_cleared(losses, model, order):
+    surgery_step(losses, model, order)
+    shared = {id(p) for p in model.shared_parameters()}
+    heads = [p for p in model.parameters() if id(p) not in shared]
+    for p in heads[:-1]:
+        p.grad = None
+
+
+def _weighted_losses(losses, model, order):
+    shared = model.shared_parameters()
+    gradients = [
+        torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True) for loss in losses
+    ]
+    weights = pcgrad_weights(gram_matrix(gradients), order)
+    sum(weight * loss for weight, loss in zip(weights, losses, strict=True)).backward()
+
+
+def _mean_loss(losses, model, order):
+    (sum(losses) / len(losses)).backward()
+
+
 def _over_shared(surgery: Callable) -> Callable:
     def variant(losses, model, order):
         _step(losses, model.shared_parameters(), lambda rows: surgery(rows, order))
 
     return variant
+
+
+def _cosine_weights(gradients: Tensor, order: Order) -> Tensor:
+    return pcgrad_weights(weighting.cosines(_gram(gradients)), order) @ gradients
 
 
 def _not_written_back(losses, model, order):
@@ -907,6 +1136,11 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
             "That is the plain sum of the gradients: nothing has been projected.",
         ),
         Mistake(
+            _mean_loss,
+            "That is the gradient of the mean loss: nothing has been projected, and the heads' "
+            "gradients are too small.",
+        ),
+        Mistake(
             _mean_of_projected,
             "It takes the mean for the shared parameters; surgery is a sum, or the rates of "
             "shared parameters and heads no longer compare.",
@@ -915,15 +1149,48 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
             _heads_forgotten,
             "The heads end up without gradients and would never be trained.",
         ),
+        Mistake(
+            _earlier_heads_cleared,
+            "Only the last task's head keeps its gradient: what is cleared between two tasks is "
+            "the shared parameters' `.grad`.",
+        ),
+        Mistake(
+            _weighted_losses,
+            "The weights multiply the losses, and with them the heads' gradients; surgery is for "
+            "the shared parameters only.",
+        ),
         *(
             Mistake(_over_shared(wrong), says)
             for wrong, says in (
                 (_tests_the_original, _TESTS_THE_ORIGINAL),
                 (_onto_the_projected, _ONTO_THE_PROJECTED),
+                (_uses_the_original, _USES_THE_ORIGINAL),
+                (_pcgrad(_always), _ALWAYS),
+                (_unit_gradients, _UNIT_GRADIENTS),
+                (_cosine_weights, _COSINES),
+                (_after_summing, _AFTER_SUMMING),
                 (_in_index_order, _BY_NUMBER),
+                (_backwards, _REVERSED),
             )
         ),
-        Mistake(_not_written_back, "The shared parameters' `.grad` are None or zero afterwards."),
+        Mistake(
+            _over_shared(lambda rows, order: len(rows) * rows.sum(dim=0)),
+            "What was kept of each task is the very tensor in `.grad`, into which every later "
+            "backward adds: in the end all tasks have the same gradient, the sum.",
+        ),
+        *(
+            Mistake(
+                _over_shared(lambda rows, order, left=left: pcgrad(rows, order) + left(rows)),
+                "The result is added to what the backward passes have left in `.grad`; it is to "
+                "take its place.",
+            )
+            for left in (lambda rows: rows[-1], lambda rows: rows.sum(dim=0))
+        ),
+        Mistake(
+            _not_written_back,
+            "The shared parameters' `.grad` are None or zero afterwards: nothing was written back, "
+            "or what was kept of each task was cleared together with `.grad`.",
+        ),
         Mistake(_only_last, "The shared parameters' `.grad` hold the last task's gradient only."),
         Mistake(
             _through_one_tensor,

@@ -69,7 +69,7 @@ def with_epsilon(g_i, g_j):
     return g_i
 
 
-@wrong("project", None)
+@wrong("project", "small number in the denominator")
 def clamped_length(g_i, g_j):
     dot = torch.dot(g_i, g_j)
     if dot < 0:
@@ -136,6 +136,58 @@ def both(g_i, g_j):
     return g_i, g_j
 
 
+@wrong("project", "zero by zero")
+def right_angles_included(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i - dot / torch.dot(g_j, g_j) * g_j if dot <= 0 else g_i
+
+
+@wrong("project", "roles are exchanged")
+def the_other_one(g_i, g_j):
+    dot = g_i @ g_j
+    return g_j - dot / (g_i @ g_i) * g_i if dot < 0 else g_i
+
+
+@wrong("project", "divides by nothing")
+def undivided(g_i, g_j):
+    dot = g_i @ g_j
+    return g_i - dot * g_j if dot < 0 else g_i
+
+
+@wrong("project", "multiple of g_i")
+def shortens_itself(g_i, g_j):
+    dot = g_i @ g_j
+    return g_i - dot / g_i.norm() ** 2 * g_i if dot < 0 else g_i
+
+
+@wrong("project", "small number in the denominator")
+def length_with_epsilon(g_i, g_j):
+    dot = g_i @ g_j
+    return g_i - dot / (g_j.norm() + 1e-8) ** 2 * g_j if dot < 0 else g_i
+
+
+@wrong("project", "is a return missing?")
+def nothing_without_conflict(g_i, g_j):
+    dot = g_i @ g_j
+    if dot < 0:
+        return g_i - dot / (g_j @ g_j) * g_j
+
+
+@wrong("project", None)
+def reflected(g_i, g_j):
+    dot = g_i @ g_j
+    return g_i - 2 * dot / (g_j @ g_j) * g_j if dot < 0 else g_i
+
+
+@wrong("project", None)
+def as_long_as_before(g_i, g_j):
+    dot = g_i @ g_j
+    if dot >= 0:
+        return g_i
+    left = g_i - dot / (g_j @ g_j) * g_j
+    return left / left.norm() * g_i.norm()
+
+
 @right("project")
 def with_minimum(g_i, g_j):
     square = g_j @ g_j
@@ -169,6 +221,21 @@ def least_squares(g_i, g_j):
     if torch.inner(g_i, g_j) >= 0:
         return g_i
     return g_i - g_j * torch.linalg.lstsq(g_j[:, None], g_i[:, None]).solution.item()
+
+
+@right("project")
+def in_float32(g_i, g_j):
+    a, b = g_i.float(), g_j.float()
+    dot = (a * b).sum()
+    return a - dot / b.square().sum() * b if dot < 0 else a
+
+
+@right("project")
+def by_qr(g_i, g_j):
+    if g_i.dot(g_j) >= 0:
+        return g_i
+    axis = torch.linalg.qr(g_j[:, None]).Q[:, 0]
+    return g_i - axis * (axis @ g_i)
 
 
 # pcgrad
@@ -368,6 +435,118 @@ def worst_conflict_only(gradients, order):
     return total
 
 
+@wrong("pcgrad", "squared length of g_i")
+def divided_by_the_original_s_own_length(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = g @ gradients[j]
+            if dot < 0:
+                g = g - dot / gradients[i].norm() ** 2 * gradients[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", "starts from the original g_i again")
+def forgets_the_first_projection(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = gradients[i] @ gradients[j]
+            if dot < 0:
+                g = gradients[i] - dot / (gradients[j] @ gradients[j]) * gradients[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", "stops at a task's first conflict")
+def leaves_the_loop(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = g @ gradients[j]
+            if dot < 0:
+                g = g - dot / (gradients[j] @ gradients[j]) * gradients[j]
+                break
+        total += g
+    return total
+
+
+@wrong("pcgrad", "one task's projected gradient")
+def returns_inside_the_loop(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            dot = g @ gradients[j]
+            if dot < 0:
+                g = g - dot / (gradients[j] @ gradients[j]) * gradients[j]
+        total += g
+        return total
+
+
+@wrong("pcgrad", "zero by zero")
+def unit_vector_of_zero(gradients, order):
+    units = gradients / gradients.norm(dim=1, keepdim=True)
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i]
+        for j in others:
+            g = g - torch.clamp(g @ units[j], max=0) * units[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", "divides by nothing")
+def pcgrad_undivided(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for i, others in enumerate(order):
+        g = gradients[i].clone()
+        for j in others:
+            dot = torch.dot(g, gradients[j])
+            if dot < 0:
+                g -= dot * gradients[j]
+        total += g
+    return total
+
+
+@wrong("pcgrad", None)
+def summed_over_the_numbers(gradients, order):
+    rows = gradients.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = rows[i] @ gradients[j]
+            if dot < 0:
+                rows[i] -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return rows.sum(dim=1)
+
+
+@wrong("pcgrad", None)
+def each_pair_once_only(gradients, order):
+    rows = gradients.clone()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = rows[i] @ gradients[j]
+            if j > i and dot < 0:
+                rows[i] -= dot / (gradients[j] @ gradients[j]) * gradients[j]
+    return rows.sum(dim=0)
+
+
+@wrong("pcgrad", None)
+def out_of_all_conflicts_at_once(gradients, order):
+    total = torch.zeros_like(gradients[0])
+    for g, others in zip(gradients, order, strict=True):
+        against = [j for j in others if g @ gradients[j] < 0]
+        if against:
+            span = gradients[against].T
+            g = g - span @ torch.linalg.lstsq(span, g[:, None]).solution[:, 0]
+        total += g
+    return total
+
+
 @right("pcgrad")
 def rows_in_place_of_a_copy(gradients, order):
     rows = gradients.clone()
@@ -419,6 +598,34 @@ def through_the_gram_matrix(gradients, order):
                 row[j] -= dot / float(gram[j, j])
         weights += row
     return torch.from_numpy(weights).to(gradients.dtype) @ gradients
+
+
+@right("pcgrad")
+def all_tasks_at_once(gradients, order):
+    rows = gradients.clone()
+    for met in zip(*order, strict=True):
+        others = gradients[list(met)]  # whom each task meets in this round, [T, P]
+        dots = (rows * others).sum(dim=1, keepdim=True)
+        squares = (others * others).sum(dim=1, keepdim=True)
+        rows = torch.where(dots < 0, rows - dots / squares * others, rows)
+    return rows.sum(dim=0)
+
+
+@right("pcgrad")
+def recursive_lists(gradients, order):
+    rows = gradients.tolist()
+
+    def met(g, others):
+        if not others:
+            return g
+        other = rows[others[0]]
+        dot = math.fsum(x * y for x, y in zip(g, other, strict=True))
+        if dot < 0:
+            share = dot / math.fsum(y * y for y in other)
+            g = [x - share * y for x, y in zip(g, other, strict=True)]
+        return met(g, others[1:])
+
+    return [sum(entries) for entries in zip(*map(met, rows, order), strict=True)]
 
 
 # pcgrad_weights
@@ -545,6 +752,108 @@ def in_order_of_number(gram, order):
     return right_weights(gram, [sorted(others) for others in order])
 
 
+@wrong("pcgrad_weights", "dtype")
+def eye_of_another_type(gram, order):
+    C = torch.eye(len(gram), dtype=torch.float32)
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / gram[j, j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "projects always")
+def without_asking(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            C[i, j] -= C[i] @ gram[:, j] / gram[j, j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "projected before")
+def row_by_row_of_coefficients(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram @ C[j]
+            if dot < 0:
+                C[i] -= dot / (C[j] @ gram @ C[j]) * C[j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "over the old ones")
+def writes_into_gram(gram, order):
+    w = torch.ones(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            if gram[i, j] < 0:
+                share = gram[i, j] / gram[j, j]
+                w[j] -= share
+                gram[i] -= share * gram[j]
+    return w
+
+
+@wrong("pcgrad_weights", "length of g_j; the diagonal")
+def root_of_the_diagonal(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / gram[j, j].sqrt()
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "wrong coefficient")
+def own_coefficient(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, i] -= dot / gram[j, j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "wrong coefficient")
+def transposed_coefficient(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[j, i] -= dot / gram[j, j]
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "adds the conflicting part")
+def plus_the_share(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            C[i, j] += torch.clamp(C[i] @ gram[:, j], max=0) / gram[j, j].clamp(min=1e-300)
+    return C.sum(0)
+
+
+@wrong("pcgrad_weights", "reverse of the given order")
+def from_behind(gram, order):
+    return right_weights(gram, [others[::-1] for others in order])
+
+
+@wrong("pcgrad_weights", None)
+def whole_numbers(gram, order):
+    C = np.eye(len(gram), dtype=int)
+    G = gram.numpy()
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ G[:, j]
+            if dot < 0:
+                C[i, j] = C[i, j] - dot / G[j, j]
+    return C.sum(0)
+
+
 @right("pcgrad_weights")
 def right_weights(gram, order):
     C = torch.eye(len(gram))
@@ -586,6 +895,40 @@ def nested_lists(gram, order):
         for k, weight in c.items():
             total[k] += weight
     return torch.tensor(total)
+
+
+@right("pcgrad_weights")
+def in_double_returned_as_float(gram, order):
+    C = torch.eye(len(gram), dtype=torch.float64)
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j].double()
+            if dot < 0:
+                C[i, j] -= dot / gram[j, j]
+    return C.sum(0).float()
+
+
+@right("pcgrad_weights")
+def wholly_in_float32(gram, order):
+    gram = gram.numpy().astype(np.float32)
+    C = np.eye(len(gram), dtype=np.float32)
+    for i, others in enumerate(order):
+        for j in others:
+            C[i, j] -= min(C[i] @ gram[:, j], 0) / (gram[j, j] or 1)
+    return C.sum(0)
+
+
+@right("pcgrad_weights")
+def by_inner_products(gram, order):
+    inner = gram.clone()  # row i: the projected g_i with every original gradient
+    w = torch.ones(len(gram), dtype=gram.dtype)
+    for i, others in enumerate(order):
+        for j in others:
+            if inner[i, j] < 0:
+                share = inner[i, j] / gram[j, j]
+                w[j] -= share
+                inner[i] -= share * gram[j]
+    return w
 
 
 # gram_matrix
@@ -653,7 +996,86 @@ def tensor_by_tensor_cosines(gradients):
     return gram
 
 
+@wrong("gram_matrix", "name its type")
+def added_up_in_the_default_type(gradients):
+    gram = torch.zeros(len(gradients), len(gradients))
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is not None and b is not None:
+                    gram[i, j] += (a.double() * b.double()).sum()
+    return gram
+
+
+@wrong("gram_matrix", "and keep it")
+def returned_as_float32(gradients):
+    return double_sums(gradients).float()
+
+
+@wrong("gram_matrix", "Only the last parameter")
+def overwritten(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is not None and b is not None:
+                    gram[i, j] = (a.double() * b.double()).sum()
+    return gram
+
+
+@wrong("gram_matrix", "mean over a tensor's entries")
+def means_by_tensor(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is not None and b is not None:
+                    gram[i, j] += (a.double() * b.double()).mean()
+    return gram
+
+
+@wrong("gram_matrix", "diagonal is zero")
+def different_tasks_only(gradients):
+    return double_sums(gradients).fill_diagonal_(0)
+
+
+@wrong("gram_matrix", "takes roots")
+def lengths_on_the_diagonal(gradients):
+    gram = double_sums(gradients)
+    return gram.diagonal_scatter(gram.diagonal().sqrt())
+
+
 @wrong("gram_matrix", None)
+def shifted_by_what_is_missing(gradients):
+    rows = [torch.cat([g.double().flatten() for g in task if g is not None]) for task in gradients]
+    rows = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return rows @ rows.T
+
+
+@wrong("gram_matrix", None)
+def stops_at_none(gradients):
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    for i, one in enumerate(gradients):
+        for j, other in enumerate(gradients):
+            for a, b in zip(one, other, strict=True):
+                if a is None or b is None:
+                    break
+                gram[i, j] += (a.double() * b.double()).sum()
+    return gram
+
+
+@wrong("gram_matrix", "got shape (3, 3, 3)")
+def one_matrix_a_parameter(gradients):
+    return torch.stack(
+        [
+            double_sums([[task[k]] for task in gradients])
+            for k in range(len(gradients[0]))
+            if any(task[k] is not None for task in gradients)
+        ]
+    )
+
+
+@wrong("gram_matrix", "Half of the matrix is zero")
 def upper_half_only(gradients):
     return double_sums(gradients).triu()
 
@@ -705,6 +1127,21 @@ def lists_of_floats(gradients):
         )
 
     return [[inner(one, other) for other in gradients] for one in gradients]
+
+
+@right("gram_matrix")
+def by_polarisation(gradients):
+    def square(one, other, sign):
+        total = 0.0
+        for a, b in zip(one, other, strict=True):
+            parts = [g.double() for g in (a, None if b is None else sign * b) if g is not None]
+            total += (sum(parts) ** 2).sum().item() if parts else 0.0
+        return total
+
+    return [
+        [(square(one, other, 1) - square(one, other, -1)) / 4 for other in gradients]
+        for one in gradients
+    ]
 
 
 # conflict_rate
@@ -766,6 +1203,46 @@ def mean_of_nothing(gram):
     return (gram.numpy()[i, j] < 0).mean()
 
 
+@wrong("conflict_rate", "whether any two tasks conflict")
+def any_at_all(gram):
+    return float((gram < 0).any())
+
+
+@wrong("conflict_rate", "all T * T entries")
+def mean_of_the_upper_half(gram):
+    return (torch.triu(gram, diagonal=1) < 0).double().mean()
+
+
+@wrong("conflict_rate", "pairs that agree")
+def agreement(gram):
+    T = len(gram)
+    i, j = torch.triu_indices(T, T, 1)
+    return (gram[i, j] > 0).double().mean() if T > 1 else 0.0
+
+
+@wrong("conflict_rate", "got shape (4,)")
+def for_each_task(gram):
+    return (gram < 0).double().sum(dim=1) / max(len(gram) - 1, 1)
+
+
+@wrong("conflict_rate", None)
+def whole_division(gram):
+    T = len(gram)
+    return int((gram < 0).sum()) // max(T * (T - 1), 1)
+
+
+@wrong("conflict_rate", None)
+def last_task_left_out(gram):
+    T = len(gram)
+    hits = sum(bool(gram[i, j] < 0) for i in range(T - 1) for j in range(i + 1, T - 1))
+    return hits / max(T * (T - 1) / 2, 1)
+
+
+@wrong("conflict_rate", None)
+def first_task_s_view(gram):
+    return (gram[0, 1:] < 0).double().mean() if len(gram) > 1 else 0.0
+
+
 @wrong("conflict_rate", None)
 def clear_conflicts(gram):
     T = len(gram)
@@ -805,6 +1282,12 @@ def counted_by_hand(gram):
             pairs += 1
             hits += value < 0
     return hits / pairs if pairs else 0
+
+
+@right("conflict_rate")
+def without_the_nan(gram):
+    i, j = np.tril_indices(len(gram), k=-1)
+    return np.nan_to_num((gram.numpy()[i, j] < 0).mean())
 
 
 # surgery_step
@@ -935,7 +1418,7 @@ def only_asks_for_the_shared(losses, model, order):
     unflatten(surgery(rows, order), shared)
 
 
-@wrong("surgery_step", None)
+@wrong("surgery_step", "Only the last task's head")
 def heads_cleared_but_for_the_last(losses, model, order):
     shared, rows = model.shared_parameters(), []
     for loss in losses:
@@ -950,7 +1433,7 @@ def adds_the_losses(losses, model, order):
     torch.stack(list(losses)).sum().backward()
 
 
-@wrong("surgery_step", None)
+@wrong("surgery_step", "gradient of the mean loss")
 def the_mean_loss(losses, model, order):
     (sum(losses) / len(losses)).backward()
 
@@ -989,7 +1472,7 @@ def forgets_unreached(losses, model, order):
     unflatten(surgery(rows, order), shared)
 
 
-@wrong("surgery_step", None)
+@wrong("surgery_step", "is to take its place")
 def added_to_what_was_there(losses, model, order):
     shared, rows = model.shared_parameters(), []
     for loss in losses:
@@ -1005,6 +1488,104 @@ def steps_by_itself(losses, model, order):
     right_step(losses, model, order)
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     model.zero_grad()
+
+
+@wrong("surgery_step", "the very tensor in `.grad`")
+def kept_without_a_copy(losses, model, order):
+    shared, found = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        found.append([p.grad for p in shared])
+    rows = [
+        torch.cat(
+            [
+                (torch.zeros_like(p) if g is None else g).flatten()
+                for p, g in zip(shared, kept, strict=True)
+            ]
+        )
+        for kept in found
+    ]
+    unflatten(surgery(rows, order), shared)
+
+
+@wrong("surgery_step", "cleared together with `.grad`")
+def kept_and_zeroed(losses, model, order):
+    shared, found = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        found.append([torch.zeros_like(p) if p.grad is None else p.grad for p in shared])
+        for p in shared:
+            if p.grad is not None:
+                p.grad.zero_()
+    unflatten(surgery([parameters_to_vector(kept) for kept in found], order), shared)
+
+
+@wrong("surgery_step", "weights multiply the losses")
+def weights_for_the_losses(losses, model, order):
+    shared = model.shared_parameters()
+    found = [
+        torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True) for loss in losses
+    ]
+    weights = right_weights(double_sums(found), order)
+    sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()
+
+
+@wrong("surgery_step", "is to take its place")
+def added_to_the_last(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        for p in shared:
+            p.grad = None
+        loss.backward()
+        rows.append(flat(shared))
+    unflatten(surgery(rows, order) + flat(shared), shared)
+
+
+@wrong("surgery_step", "plain sum")
+def never_written_over_the_sum(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        found = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        pairs = zip(shared, found, strict=True)
+        rows.append([torch.zeros_like(p) if g is None else g for p, g in pairs])
+        loss.backward()
+    surgery([parameters_to_vector(row) for row in rows], order)
+
+
+@wrong("surgery_step", "projects always")
+def step_at_right_angles(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(right_angles_to_all(torch.stack(rows), order), shared)
+
+
+@wrong("surgery_step", "works on cosines")
+def step_by_cosines(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    rows = torch.stack(rows)
+    unflatten(from_cosines(rows @ rows.T, order) @ rows, shared)
+
+
+@wrong("surgery_step", None)
+def slices_not_moved_on(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    total = surgery(rows, order)
+    for p in shared:
+        p.grad = total[: p.numel()].view(p.shape).clone()
 
 
 @right("surgery_step")
@@ -1055,3 +1636,45 @@ def by_weights_of_the_losses(losses, model, order):
     for k, p in enumerate(shared):
         parts = [w * g[k] for w, g in zip(weights, found, strict=True) if g[k] is not None]
         p.grad = sum(parts) if parts else None
+
+
+@right("surgery_step")
+def last_task_first(losses, model, order):
+    shared, rows = model.shared_parameters(), [None] * len(losses)
+    for t in reversed(range(len(losses))):
+        losses[t].backward()
+        rows[t] = flat(shared)
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order), shared)
+
+
+@right("surgery_step")
+def numpy_rows_of_the_step(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared).numpy().copy())
+        for p in shared:
+            p.grad = None
+    total, at = numpy_rows(torch.from_numpy(np.stack(rows)), order), 0
+    for p in shared:
+        p.grad = torch.from_numpy(total[at : at + p.numel()].reshape(p.shape)).to(p)
+        at += p.numel()
+
+
+@right("surgery_step")
+def heads_asked_for_too(losses, model, order):
+    shared = model.shared_parameters()
+    heads = [p for p in model.parameters() if all(p is not q for q in shared)]
+    rows = []
+    for loss in losses:
+        found = torch.autograd.grad(loss, [*shared, *heads], allow_unused=True)
+        pairs = zip(shared, found[: len(shared)], strict=True)
+        rows.append(
+            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
+        )
+        for p, g in zip(heads, found[len(shared) :], strict=True):
+            if g is not None:
+                p.grad = g
+    unflatten(surgery(rows, order), shared)

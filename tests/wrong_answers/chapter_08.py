@@ -34,7 +34,7 @@ def rescaled_by_the_largest(delta, radius):
     return delta * (radius / largest) if largest > radius else delta
 
 
-@wrong("clip_to_ball", None)
+@wrong("clip_to_ball", "whole change smaller")
 def rescaled_per_sentence(delta, radius):
     largest = delta.abs().amax(dim=tuple(range(1, delta.dim())), keepdim=True)
     return delta * torch.clamp(radius / largest.clamp(min=1e-30), max=1)
@@ -80,6 +80,44 @@ def radius_of_one(delta, radius):
     return delta.clamp(-1, 1) * radius
 
 
+@wrong("clip_to_ball", "Euclidean norm")
+def rescaled_token_by_token(delta, radius):
+    norm = delta.norm(dim=-1, keepdim=True)
+    return torch.where(norm > radius, delta / norm * radius, delta)
+
+
+@wrong("clip_to_ball", "two sides")
+def from_below_only(delta, radius):
+    return delta.clamp(min=-radius)
+
+
+@wrong("clip_to_ball", "positive wall")
+def sign_forgotten(delta, radius):
+    return torch.where(delta.abs() > radius, torch.full_like(delta, radius), delta)
+
+
+@wrong("clip_to_ball", "in place")
+def by_index_in_place(delta, radius):
+    delta[delta > radius] = radius
+    delta[delta < -radius] = -radius
+    return delta
+
+
+@wrong("clip_to_ball", "is a return missing?")
+def nothing_returned(delta, radius):
+    delta.clamp_(-radius, radius)
+
+
+@wrong("clip_to_ball", None)
+def soft_threshold(delta, radius):
+    return F.softshrink(delta, radius)
+
+
+@wrong("clip_to_ball", None)
+def remainder(delta, radius):
+    return torch.fmod(delta, radius)
+
+
 @right("clip_to_ball")
 def min_and_max(delta, radius):
     return torch.maximum(
@@ -95,6 +133,22 @@ def numpy_clip(delta, radius):
 @right("clip_to_ball")
 def sign_times_size(delta, radius):
     return delta.sign() * delta.abs().clip(max=radius)
+
+
+@right("clip_to_ball")
+def by_absolute_values(delta, radius):
+    return ((delta + radius).abs() - (delta - radius).abs()) / 2
+
+
+@right("clip_to_ball")
+def what_is_left_of_the_threshold(delta, radius):
+    return delta - F.softshrink(delta, radius)
+
+
+@right("clip_to_ball")
+def middle_of_three(delta, radius):
+    wall = torch.full_like(delta, radius)
+    return torch.stack([delta, wall, -wall]).median(dim=0).values
 
 
 # symmetric_kl
@@ -201,6 +255,73 @@ def logarithm_forgotten(a, b):
     return F.kl_div(p, q, reduction="batchmean") + F.kl_div(q, p, reduction="batchmean")
 
 
+@wrong("symmetric_kl", "overflows")
+def exponentials_as_they_are(a, b):
+    p = a.exp() / a.exp().sum(dim=1, keepdim=True)
+    q = b.exp() / b.exp().sum(dim=1, keepdim=True)
+    return ((p - q) * (p / q).log()).sum(dim=1).mean()
+
+
+@wrong("symmetric_kl", "overflows")
+def log_of_a_sum_of_exponentials(a, b):
+    log_p = a - a.exp().sum(1, keepdim=True).log()
+    log_q = b - b.exp().sum(1, keepdim=True).log()
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(1).mean()
+
+
+@wrong("symmetric_kl", "floor under them")
+def with_a_small_floor(a, b):
+    p, q = a.softmax(1).clamp(min=1e-8), b.softmax(1).clamp(min=1e-8)
+    return ((p - q) * (p.log() - q.log())).sum(1).mean()
+
+
+@wrong("symmetric_kl", "floor under them")
+def with_an_epsilon_in_the_logarithm(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return ((p - q) * ((p + 1e-6).log() - (q + 1e-6).log())).sum(1).mean()
+
+
+@wrong("symmetric_kl", "cross-entropies")
+def two_cross_entropies(a, b):
+    return F.cross_entropy(a, b.softmax(1)) + F.cross_entropy(b, a.softmax(1))
+
+
+@wrong("symmetric_kl", "softmax twice")
+def softmax_of_a_softmax(a, b):
+    return kl_div_both(a.softmax(1), b.softmax(1), "batchmean")
+
+
+@wrong("symmetric_kl", "`log_target` says otherwise")
+def log_target_forgotten(a, b):
+    log_p, log_q = a.log_softmax(1), b.log_softmax(1)
+    return F.kl_div(log_p, log_q, reduction="batchmean") + F.kl_div(
+        log_q, log_p, reduction="batchmean"
+    )
+
+
+@wrong("symmetric_kl", "batch twice")
+def divided_once_more(a, b):
+    return kl_div_both(a, b, "batchmean") / a.shape[0]
+
+
+@wrong("symmetric_kl", "KL(P||Q) twice")
+def doubled(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return 2 * (p * (p / q).log()).sum(1).mean()
+
+
+@wrong("symmetric_kl", "its target as fixed")
+def probabilities_detached(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return ((p - q).detach() * (p.log() - q.log())).sum(1).mean()
+
+
+@wrong("symmetric_kl", None)
+def difference_of_the_two(a, b):
+    p, q = a.softmax(1), b.softmax(1)
+    return ((p * (p / q).log()).sum(1) - (q * (q / p).log()).sum(1)).mean()
+
+
 @wrong("symmetric_kl", None)
 def with_a_floor(a, b):
     p, q = a.softmax(1).clamp(min=1e-2), b.softmax(1).clamp(min=1e-2)
@@ -235,8 +356,8 @@ def by_distributions(a, b):
 def row_by_row(a, b):
     total = 0
     for one, other in zip(a, b, strict=True):
-        p = one.exp() / one.exp().sum()
-        q = other.exp() / other.exp().sum()
+        p, q = (one - one.max()).exp(), (other - other.max()).exp()
+        p, q = p / p.sum(), q / q.sum()
         for c in range(len(p)):
             total = total + p[c] * torch.log(p[c] / q[c]) + q[c] * torch.log(q[c] / p[c])
     return total / len(a)
@@ -246,6 +367,27 @@ def row_by_row(a, b):
 def einsum(a, b):
     # the normalisers cancel: sum_c (P_c - Q_c) = 0
     return torch.einsum("bc,bc->b", a.softmax(1) - b.softmax(1), a - b).mean()
+
+
+@right("symmetric_kl")
+def cross_entropies_less_entropies(a, b):
+    def beyond(x, y):
+        target = y.softmax(1)
+        return F.cross_entropy(x, target) - F.cross_entropy(y, target)
+
+    return beyond(a, b) + beyond(b, a)
+
+
+@right("symmetric_kl")
+def in_float32_by_logsumexp(a, b):
+    a, b = a.float(), b.float()
+    log_p, log_q = (x - x.logsumexp(dim=1, keepdim=True) for x in (a, b))
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / len(a)
+
+
+@right("symmetric_kl")
+def trace_of_a_product(a, b):
+    return ((a.softmax(1) - b.softmax(1)) @ (a - b).T).trace() / len(a)
 
 
 # divergence
@@ -331,7 +473,7 @@ def sum_for_scores(a, b, loss):
     return kl(a, b) if loss == "classes" else coin(a, b)
 
 
-@wrong("divergence", None)
+@wrong("divergence", "one of the two divergences")
 def one_way_coin(a, b, loss):
     if loss == "binary":
         p, q = a.sigmoid(), b.sigmoid()
@@ -339,10 +481,115 @@ def one_way_coin(a, b, loss):
     return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
 
 
-@wrong("divergence", None)
+@wrong("divergence", "a coin with logit 2 z")
 def logit_stacked_with_its_negative(a, b, loss):
     if loss == "binary":
         return kl(torch.cat([a, -a], dim=1), torch.cat([b, -b], dim=1))
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "sure coins give NaN")
+def both_sides_by_sigmoid(a, b, loss):
+    if loss == "binary":
+        p, q = a.sigmoid(), b.sigmoid()
+        heads = (p - q) * (p / q).log()
+        tails = (q - p) * ((1 - p) / (1 - q)).log()
+        return (heads + tails).mean()
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "sure coins give NaN or infinity")
+def with_bernoulli(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a.flatten(), b.flatten())
+    make = {
+        "classes": lambda x: torch.distributions.Categorical(logits=x),
+        "binary": lambda x: torch.distributions.Bernoulli(logits=x.squeeze(1)),
+    }[loss]
+    p, q = make(a), make(b)
+    both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+    return both.mean()
+
+
+@wrong("divergence", "overflows")
+def own_softmax(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b)
+    if loss == "binary":
+        a, b = F.pad(a, (0, 1)), F.pad(b, (0, 1))
+    return exponentials_as_they_are(a, b)
+
+
+@wrong("divergence", "no gradient flows into b")
+def clean_score_detached(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b.detach())
+    return kl(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "no gradient flows into a")
+def coin_of_a_number(a, b, loss):
+    if loss == "binary":
+        return coin(a.detach(), b)
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "its target as fixed")
+def targets_detached_for_classes(a, b, loss):
+    if loss == "classes":
+        return targets_detached(a, b)
+    return coin(a, b) if loss == "binary" else F.mse_loss(a, b)
+
+
+@wrong("divergence", "its target as fixed")
+def targets_detached_throughout(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b)
+    if loss == "binary":
+        a, b = F.pad(a, (0, 1)), F.pad(b, (0, 1))
+    return like_the_popular_port(a, b)
+
+
+@wrong("divergence", "one of the two divergences")
+def one_way_everywhere(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b)
+    if loss == "binary":
+        a, b = F.pad(a, (0, 1)), F.pad(b, (0, 1))
+    return kl_div_alone(a, b)
+
+
+@wrong("divergence", "takes the root")
+def root_mean_square(a, b, loss):
+    if loss == "score":
+        return F.mse_loss(a, b).sqrt()
+    return kl(a, b) if loss == "classes" else coin(a, b)
+
+
+@wrong("divergence", "squared differences whatever the loss")
+def squares_only(a, b, loss):
+    return ((a - b) ** 2).mean()
+
+
+@wrong("divergence", "two sides of the coin")
+def mean_over_the_sides(a, b, loss):
+    if loss == "binary":
+        return kl_div_both(F.pad(a, (0, 1)), F.pad(b, (0, 1)), "mean")
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", None)
+def one_minus_the_logit(a, b, loss):
+    if loss == "binary":
+        return kl(torch.cat([a, 1 - a], dim=1), torch.cat([b, 1 - b], dim=1))
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
+@wrong("divergence", None)
+def softmax_of_the_two_sides(a, b, loss):
+    if loss == "binary":
+        a, b = (torch.cat([z.sigmoid(), (-z).sigmoid()], dim=1) for z in (a, b))
+        return kl(a, b)
     return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
 
 
@@ -367,16 +614,21 @@ def by_difference_of_logits(a, b, loss):
 
 
 @right("divergence")
-def with_bernoulli(a, b, loss):
+def logarithms_of_both_sides(a, b, loss):
     if loss == "score":
-        return F.mse_loss(a.flatten(), b.flatten())
-    make = {
-        "classes": lambda x: torch.distributions.Categorical(logits=x),
-        "binary": lambda x: torch.distributions.Bernoulli(logits=x.squeeze(1)),
-    }[loss]
-    p, q = make(a), make(b)
-    both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
-    return both.mean()
+        return torch.linalg.vector_norm(a - b) ** 2 / len(a)
+    if loss == "binary":
+        a, b = (torch.cat([F.logsigmoid(z), F.logsigmoid(-z)], dim=1) for z in (a, b))
+    return in_float32_by_logsumexp(a, b)
+
+
+@right("divergence")
+def half_a_logit_for_each_side(a, b, loss):
+    if loss == "score":
+        return (a * a - 2 * a * b + b * b).mean()
+    if loss == "binary":
+        a, b = (torch.cat([z / 2, -z / 2], dim=1) for z in (a, b))
+    return by_distributions(a, b)
 
 
 @right("divergence")
@@ -477,19 +729,19 @@ def round_ball(x_tilde, x, gradient, step_size, radius):
     return x + torch.where(norm > radius, delta * radius / norm, delta)
 
 
-@wrong("smart_step", None)
+@wrong("smart_step", "small number in the denominator")
 def with_an_epsilon(x_tilde, x, gradient, step_size, radius):
     new = x_tilde + step_size * gradient / (per_sentence(gradient) + 1e-6)
     return x + torch.clamp(new - x, -radius, radius)
 
 
-@wrong("smart_step", None)
+@wrong("smart_step", "starts from x")
 def from_x(x_tilde, x, gradient, step_size, radius):
     new = x + step_size * unit(gradient, per_sentence(gradient))
     return x + torch.clamp(new - x, -radius, radius)
 
 
-@wrong("smart_step", None)
+@wrong("smart_step", "whole change shorter")
 def rescaled_into_the_ball(x_tilde, x, gradient, step_size, radius):
     delta = x_tilde + step_size * unit(gradient, per_sentence(gradient)) - x
     return x + delta * (radius / per_sentence(delta)).clamp(max=1)
@@ -499,6 +751,50 @@ def rescaled_into_the_ball(x_tilde, x, gradient, step_size, radius):
 def adds_in_place(x_tilde, x, gradient, step_size, radius):
     x_tilde += step_size * unit(gradient, per_sentence(gradient))
     return x + torch.clamp(x_tilde - x, -radius, radius)
+
+
+@wrong("smart_step", "largest over the tokens")
+def by_the_hidden_entry(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * unit(gradient, gradient.abs().amax(dim=1, keepdim=True))
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "changed places")
+def radius_for_a_step(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + radius * unit(gradient, per_sentence(gradient))
+    return x + torch.clamp(new - x, -step_size, step_size)
+
+
+@wrong("smart_step", "whole change shorter")
+def shortened_into_the_ball(x_tilde, x, gradient, step_size, radius):
+    delta = x_tilde + step_size * unit(gradient, per_sentence(gradient)) - x
+    largest = delta.abs().max()
+    return x + (delta * radius / largest if largest > radius else delta)
+
+
+@wrong("smart_step", "small number in the denominator")
+def with_a_floor_for_the_size(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / per_sentence(gradient).clamp(min=1e-6)
+    return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", None)
+def whole_batch_stays(x_tilde, x, gradient, step_size, radius):
+    if (per_sentence(gradient) == 0).any():
+        return x_tilde
+    return min_max_around_x(x_tilde, x, gradient, step_size, radius)
+
+
+@wrong("smart_step", None)
+def nan_removed_at_the_end(x_tilde, x, gradient, step_size, radius):
+    new = x_tilde + step_size * gradient / per_sentence(gradient)
+    return torch.nan_to_num(x + torch.clamp(new - x, -radius, radius))
+
+
+@wrong("smart_step", None)
+def by_the_mean_size(x_tilde, x, gradient, step_size, radius):
+    size = gradient.abs().mean(dim=(1, 2), keepdim=True)
+    return x + torch.clamp(x_tilde + step_size * unit(gradient, size) - x, -radius, radius)
 
 
 @right("smart_step")
@@ -530,6 +826,28 @@ def inf_norm(x_tilde, x, gradient, step_size, radius):
     return torch.clamp(x_tilde + step_size * gradient / norms, x - radius, x + radius)
 
 
+@right("smart_step")
+def loop_over_sentences(x_tilde, x, gradient, step_size, radius):
+    out = x_tilde.clone()
+    for i, g in enumerate(gradient):
+        if g.any():
+            out[i] += step_size * g / max(g.max(), -g.min())
+    return out.clamp(x - radius, x + radius)
+
+
+@right("smart_step")
+def normalized_flat(x_tilde, x, gradient, step_size, radius):
+    g = F.normalize(gradient.flatten(1), p=float("inf"), dim=1).view_as(gradient)
+    return x + (x_tilde - x + step_size * g).clamp(-radius, radius)
+
+
+@right("smart_step")
+def in_float32_by_median(x_tilde, x, gradient, step_size, radius):
+    x_tilde, x, g = x_tilde.float(), x.float(), gradient.float()
+    new = x_tilde + step_size * unit(g, per_sentence(g))
+    return torch.stack([new, x - radius, x + radius]).median(dim=0).values
+
+
 # smart_penalty
 
 
@@ -537,8 +855,8 @@ def penalty(model, x, start, step_size, radius):
     clean = model(x)
     point = (x + start).clone().requires_grad_(True)
     grad = torch.autograd.grad(kl(model(point), clean.detach()), point)[0]
-    worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
-    return kl(model(worst), clean)
+    worst = min_max_around_x(point.detach(), x.detach(), grad, step_size, radius)
+    return kl(model(x + (worst - x.detach())), clean)
 
 
 @wrong("smart_penalty", "Dropout is on")
@@ -665,12 +983,129 @@ def a_number(model, x, start, step_size, radius):
     return penalty(model, x, start, step_size, radius).item()
 
 
-@wrong("smart_penalty", None)
+@wrong("smart_penalty", "change found is not a constant")
 @in_eval
 def point_not_constant(model, x, start, step_size, radius):
     point = (x + start).requires_grad_()
     (grad,) = torch.autograd.grad(kl(model(point), model(x)), point, create_graph=True)
     return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), model(x))
+
+
+@wrong("smart_penalty", "change found is not a constant")
+@in_eval
+def functional_gradient(model, x, start, step_size, radius):
+    clean = model(x).detach()
+    grad = torch.func.grad(lambda delta: kl(model(x.detach() + delta), clean))(start)
+    change = start + step_size * grad / per_sentence(grad)
+    return kl(model(x + change.clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", "not the gradient of x")
+@in_eval
+def x_detached(model, x, start, step_size, radius):
+    return penalty(model, x.detach(), start, step_size, radius)
+
+
+@wrong("smart_penalty", "not the gradient of x")
+@in_eval
+def clean_x_detached(model, x, start, step_size, radius):
+    clean = model(x.detach())
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), clean.detach()), point)
+    delta = (start + step_size * unit(grad, per_sentence(grad))).clamp(-radius, radius)
+    return kl(model(x + delta), clean)
+
+
+@wrong("smart_penalty", "not the gradient of x")
+@in_eval
+def point_detached(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    worst = min_max_around_x(point, x, grad, step_size, radius).detach()
+    return kl(model(worst), model(x))
+
+
+@wrong("smart_penalty", "not the gradient of x")
+@in_eval
+def x_where_it_is_clipped(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), model(x))
+
+
+@wrong("smart_penalty", "prediction at the point reached is taken for a constant")
+@in_eval
+def worst_prediction_fixed(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    with torch.no_grad():
+        worst = model(min_max_around_x(point, x, grad, step_size, radius))
+    return kl(worst, model(x))
+
+
+@wrong("smart_penalty", "its target as fixed")
+@in_eval
+def both_targets_fixed(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
+    return like_the_popular_port(model(worst), model(x))
+
+
+@wrong("smart_penalty", "search climbs one of the two")
+@in_eval
+def climbs_one_way(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(like_the_popular_port(model(point), model(x)), point)
+    return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), model(x))
+
+
+@wrong("smart_penalty", "token by token")
+@in_eval
+def tokens_of_equal_size(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    delta = start + step_size * unit(grad, grad.abs().amax(dim=2, keepdim=True))
+    return kl(model(x + delta.clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", "largest size in the whole batch")
+@in_eval
+def one_size_for_the_batch(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), model(x).detach()), point)
+    delta = start + step_size * grad / grad.abs().max()
+    return kl(model(x + delta.clamp(-radius, radius)), model(x))
+
+
+@wrong("smart_penalty", "last pass")
+def back_in_train_mode_too_early(model, x, start, step_size, radius):
+    mode = model.training
+    model.eval()
+    clean = model(x)
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(model(point), clean.detach()), point)
+    model.train(mode)
+    return kl(model(min_max_around_x(point.detach(), x, grad, step_size, radius)), clean)
+
+
+@wrong("smart_penalty", None)
+@in_eval
+def draws_its_own_start(model, x, start, step_size, radius):
+    return penalty(model, x, 1e-5 * torch.randn_like(x), step_size, radius)
+
+
+@wrong("smart_penalty", None)
+def the_same_masks(model, x, start, step_size, radius):
+    def seeded(y):
+        torch.manual_seed(0)
+        return model(y)
+
+    clean = seeded(x)
+    point = (x + start).detach().requires_grad_()
+    (grad,) = torch.autograd.grad(kl(seeded(point), clean.detach()), point)
+    change = min_max_around_x(point.detach(), x.detach(), grad, step_size, radius) - x.detach()
+    return kl(seeded(x + change), clean)
 
 
 @wrong("smart_penalty", None)
@@ -731,11 +1166,45 @@ def weights_frozen_in_the_search(model, x, start, step_size, radius):
     model.eval()
     for weight in weights:
         weight.requires_grad_(False)
-    point = (x + start).requires_grad_()
-    kl(model(point), model(x)).backward()
+    clean = x.detach()
+    point = (clean + start).requires_grad_()
+    kl(model(point), model(clean)).backward()
     for weight in weights:
         weight.requires_grad_(True)
-    worst = sentence_by_sentence(point.detach(), x, point.grad, step_size, radius)
-    value = kl(model(torch.from_numpy(worst)), model(x))
+    worst = sentence_by_sentence(point.detach(), clean, point.grad, step_size, radius)
+    value = kl(model(x + torch.from_numpy(worst - clean.numpy())), model(x))
     model.train(mode)
     return value
+
+
+@right("smart_penalty")
+@in_eval
+def search_on_a_copy(model, x, start, step_size, radius):
+    twin, point = copy.deepcopy(model), (x + start).detach().requires_grad_()
+    kl(twin(point), twin(x).detach()).backward()
+    change = start + step_size * point.grad / per_sentence(point.grad)
+    return kl(model(x + change.clamp(-radius, radius)), model(x))
+
+
+@right("smart_penalty")
+@in_eval
+def both_in_one_batch(model, x, start, step_size, radius):
+    point = (x + start).detach().requires_grad_()
+    kl(model(point), model(x)).backward(inputs=[point])
+    with torch.no_grad():
+        change = min_max_around_x(point, x, point.grad, step_size, radius) - x
+    return kl(*model(torch.cat([x + change, x])).chunk(2))
+
+
+@right("smart_penalty")
+@in_eval
+def weights_passed_as_constants(model, x, start, step_size, radius):
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+    def constant(y):
+        return torch.func.functional_call(model, weights, y)
+
+    clean = x.detach()
+    grad = torch.func.grad(lambda delta: kl(constant(clean + delta), constant(clean)))(start)
+    change = start + step_size * grad / per_sentence(grad)
+    return kl(model(x + change.clamp(-radius, radius)), model(x))
