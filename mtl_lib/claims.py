@@ -586,7 +586,8 @@ def _reasons(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
     if not claim.comparisons:
         return ""
     if missing := missing_rows(runs, claim.rows):
-        return f"Not run: {', '.join(missing)}."
+        where = f" in `{runs[0].config['profile']}`" if runs else ""
+        return f"Not run{where}: {', '.join(missing)}."
     reasons = dict.fromkeys(reason for reason in parts["reason"] if reason)
     return " ".join([*reasons, *_cautions(parts, runs)])
 

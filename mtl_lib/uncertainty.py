@@ -254,8 +254,12 @@ class Evidence:
 
     def alike(self, row: str, other: str, task: str) -> float:
         """Share of the examples on which two rows answer the same, over their seeds; NaN for a
-        score, where no two answers are quite the same."""
-        if task == AVERAGE or BY_NAME[task].kind == "score":
+        score, where no two answers are quite the same. On average: of the task where they differ
+        most, scores apart."""
+        if task == AVERAGE:
+            tasks = _tasks(next(iter(self.runs[row].values())))
+            return float(np.nanmin([self.alike(row, other, name) for name in tasks]))
+        if BY_NAME[task].kind == "score":
             return float("nan")
         same = [
             predicted_labels(BY_NAME[task], self.runs[row][seed].predictions[task])

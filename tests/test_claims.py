@@ -121,7 +121,7 @@ def test_one_or_two_seeds_tell_nothing(seeds):
 def test_missing_rows_are_named():
     table = claims_table([fake_run("3.1"), fake_run("3.2")])
     final = table[table["rows"] == "4.6 - 3.1"].iloc[0]
-    assert final["verdict"] == UNTOLD and final["reason"] == "Not run: 4.6."
+    assert final["verdict"] == UNTOLD and final["reason"] == "Not run in `quick`: 4.6."
     assert final["seeds"] == 0
 
 

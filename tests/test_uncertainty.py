@@ -214,6 +214,8 @@ def test_answers_are_alike_example_by_example():
     expected = np.mean([equal[0] == equal[2], equal[1] == equal[3]])
     assert evidence.alike("3.1", "3.2", "sentiment") == pytest.approx(expected)
     assert np.isnan(evidence.alike("3.1", "3.2", "similarity"))
+    least = min(evidence.alike("3.1", "3.2", task) for task in ("sentiment", "paraphrase"))
+    assert evidence.alike("3.1", "3.2", "average") == least
 
 
 def with_cosines(seed, others, same):
