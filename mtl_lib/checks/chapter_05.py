@@ -410,7 +410,7 @@ def _switched(number: int) -> Callable:
 
 
 def _bent(u: Tensor, v: Tensor) -> Tensor:
-    return torch.sin(u @ _W1) + (v @ _W2) ** 2 + 5.0  # far from 0, where rounding is relatively large
+    return torch.sin(u @ _W1) + (v @ _W2) ** 2 + 5.0  # near 0 rounding would be relatively large
 
 
 def _like_exchanged(u: Tensor, v: Tensor) -> Tensor:
