@@ -63,6 +63,25 @@ def _only_present(labels: Labels, num_classes: int) -> np.ndarray:
     return counts.sum() / (num_classes * counts[counts > 0])
 
 
+def _last_forgotten(empty: float) -> Callable:
+    """A variant: counts as long as the largest label that occurs; `empty` for an empty class."""
+
+    def variant(labels: Labels, num_classes: int) -> np.ndarray:
+        counts = np.bincount(labels["train"])
+        return np.where(counts > 0, counts.sum() / (num_classes * np.maximum(counts, 1)), empty)
+
+    return variant
+
+
+def _one_if_empty(labels: Labels, num_classes: int) -> np.ndarray:
+    weights = class_weights(labels, num_classes).numpy()
+    return np.where(weights > 0, weights, 1)
+
+
+def _per_example(labels: Labels, num_classes: int) -> np.ndarray:
+    return class_weights(labels, num_classes).numpy()[labels["train"]]
+
+
 def _labels(train: list[int], dev: list[int]) -> Labels:
     """Labels in mixed order, with this many of each class."""
     draw = np.random.default_rng(9)
@@ -130,6 +149,29 @@ speaks of, $C_i$ of them in class i. A class without examples gets the weight 0.
             _weights(lambda c, total, k: k / c / (1 / c[c > 0]).sum()),
             "The weights add up to K; by the formula their mean over the training *examples* is 1.",
         ),
+        Mistake(
+            _weights(lambda c, total, k: (c > 0).sum() / c / (1 / c[c > 0]).sum()),
+            "The mean weight over the classes is 1; by the formula that over the training "
+            "*examples* is.",
+        ),
+        Mistake(
+            _weights(lambda c, total, k: c.max() / c),
+            "The most frequent class has the weight 1; by the formula the mean weight over the "
+            "training *examples* is 1.",
+        ),
+        Mistake(
+            _per_example,
+            "It gives a weight for each example; asked is one for each class.",
+        ),
+        *(
+            Mistake(
+                _last_forgotten(empty),
+                "Classes behind the last label that occurs are left out: count K of them "
+                "(`minlength` of `np.bincount`).",
+            )
+            for empty in (0, np.inf)
+        ),
+        Mistake(_one_if_empty, "A class without examples gets the weight 1; asked is 0."),
         Mistake(
             _infinite,
             "A class without examples gets an infinite weight; one such class and every loss is "
@@ -215,6 +257,14 @@ below `total_steps`.
             "It falls to 0 right after the warm-up: whole-number division.",
         ),
         Mistake(
+            _schedule(lambda s, w, t: s // w, lambda s, w, t: max(0, (t - s) // (t - w))),
+            "It is 1 at the end of the warm-up and 0 elsewhere: whole-number division.",
+        ),
+        Mistake(
+            lambda step, *others: optim.linear_warmup(step, *others) if step else 0.0,
+            "It starts at 0 also without a warm-up; then the factor starts at 1.",
+        ),
+        Mistake(
             lambda step, warmup_steps, total_steps: 0.0,
             "It is stuck at 0: nothing would ever be learned.",
         ),
@@ -222,9 +272,12 @@ below `total_steps`.
             _schedule(lambda s, w, t: (s + 1) / w, _down),
             "The warm-up is a step ahead: before the first step the factor is 0.",
         ),
-        Mistake(
-            _schedule(_up, lambda s, w, t: max(0.0, (t - s) / t)),
-            "After the warm-up it jumps: the fall begins at 1, and has total - warm-up steps.",
+        *(
+            Mistake(
+                _schedule(_up, fall),
+                "After the warm-up it jumps: the fall begins at 1, and has total - warm-up steps.",
+            )
+            for fall in (lambda s, w, t: max(0.0, (t - s) / t), lambda s, w, t: (t - s) / t)
         ),
         Mistake(
             _schedule(lambda s, w, t: s / w * (t - s) / t, lambda s, w, t: max(0.0, (t - s) / t)),
@@ -264,10 +317,13 @@ _AXES = "It averages before the maximum: in each repeat a winner is picked by th
 
 def selection_bias(selecting: np.ndarray, fresh: np.ndarray) -> float:
     """Mean over repeats of the winner's score where it won, minus its score elsewhere."""
-    selecting, fresh = np.asarray(selecting), np.asarray(fresh)
+    return float(_differences(np.asarray(selecting), np.asarray(fresh)).mean())
+
+
+def _differences(selecting: np.ndarray, fresh: np.ndarray) -> np.ndarray:
     winners = selecting.argmax(axis=1)  # [R]
     repeats = np.arange(len(winners))
-    return float((selecting[repeats, winners] - fresh[repeats, winners]).mean())
+    return selecting[repeats, winners] - fresh[repeats, winners]
 
 
 def _overall_winner(selecting: np.ndarray, fresh: np.ndarray) -> float:
@@ -306,6 +362,23 @@ the repeats, the winner's selecting score exceeds *its own* score on the fresh s
         Mistake(
             lambda selecting, fresh: float((selecting.max(axis=1) - fresh.max(axis=1)).mean()),
             "It lets the fresh split pick a winner of its own; the one judged is the one selected.",
+        ),
+        Mistake(
+            lambda selecting, fresh: -selection_bias(fresh, selecting),
+            "The winner is picked on the fresh split; it is the selecting scores that pick it.",
+        ),
+        Mistake(
+            _differences,
+            "It gives a number for each repeat; asked is their mean.",
+        ),
+        Mistake(
+            lambda selecting, fresh: float(np.median(_differences(selecting, fresh))),
+            "It takes the median over the repeats; asked is the average.",
+        ),
+        Mistake(
+            lambda selecting, fresh: float(selecting.max() - fresh.flat[selecting.argmax()]),
+            "It looks at one repeat only, that with the highest score of all; each repeat has a "
+            "winner.",
         ),
         Mistake(
             lambda selecting, fresh: 0.0,

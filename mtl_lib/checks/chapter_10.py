@@ -83,6 +83,25 @@ def _near_enough(true: Scores, predicted: Scores, num_classes: int) -> np.ndarra
     return _shares(right, np.bincount(rows, minlength=num_classes))
 
 
+def _whole_only(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
+    """Accuracy where the true score is a whole number."""
+    whole = true == np.rint(true)
+    return per_class_accuracy(true[whole], predicted[whole], num_classes)
+
+
+def _never_the_same(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
+    rows = _half_to_even(true, num_classes)
+    right = np.bincount(rows[true == _half_to_even(predicted, num_classes)], minlength=num_classes)
+    return _shares(right, np.bincount(rows, minlength=num_classes))
+
+
+def _not_rounded(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
+    """Right is a prediction that is the label itself, to the last decimal."""
+    rows = _half_to_even(true, num_classes)
+    right = np.bincount(rows[rows == predicted], minlength=num_classes)
+    return _shares(right, np.bincount(rows, minlength=num_classes))
+
+
 def _one_against_the_rest(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
     rows, columns = _half_to_even(true, num_classes), _half_to_even(predicted, num_classes)
     return np.array([np.mean((rows == k) == (columns == k)) for k in range(num_classes)])
@@ -140,6 +159,18 @@ NaN, which says "not known".
             _per_class(_truncated, _half_to_even),
             "The true scores are read as whole numbers: 4.6 becomes 4. They are rounded like the "
             "predicted ones.",
+        ),
+        Mistake(
+            _not_rounded,
+            "The predicted scores are not rounded: hardly one is a label to the last decimal.",
+        ),
+        *(
+            Mistake(
+                wrong,
+                "The true scores are not rounded: 4.6 belongs to label 5, and a prediction of 5 is "
+                "right there.",
+            )
+            for wrong in (_whole_only, _never_the_same)
         ),
         Mistake(
             _per_class(_half_to_even, _truncated),
@@ -239,9 +270,16 @@ nearly 1 or 100: all of these have to give the same answer.
             lambda accuracy, share: float(accuracy @ share) / 100,
             "It takes the shares for percentages; fractions and counts give another answer.",
         ),
-        Mistake(
-            lambda accuracy, share: float((accuracy * share).mean()),
-            "It takes the mean of the products, which divides by K; the shares are the weights.",
+        *(
+            Mistake(
+                wrong,
+                "It takes the mean of the products, which divides by K; the shares are the "
+                "weights.",
+            )
+            for wrong in (
+                lambda accuracy, share: float((accuracy * share).mean()),
+                lambda accuracy, share: float((accuracy * share / share.sum()).mean()),
+            )
         ),
         Mistake(
             lambda accuracy, share: float(accuracy @ share / accuracy.sum()),
@@ -291,6 +329,10 @@ def _covariance(true: Scores, predicted: Scores, ddof: int = 0) -> float:
 
 def _r_with_mixed_divisors(true: Scores, predicted: Scores) -> float:
     return _covariance(true, predicted, ddof=1) / (true.std() * predicted.std())
+
+
+def _r_mixed_otherwise(true: Scores, predicted: Scores) -> float:
+    return _covariance(true, predicted) / (true.std(ddof=1) * predicted.std(ddof=1))
 
 
 def _cosine(true: Scores, predicted: Scores) -> float:
@@ -356,6 +398,10 @@ a number.
             "It divides by N - 1 in one place and by N in another; on a line it exceeds 1.",
         ),
         Mistake(
+            _unless_constant(_r_mixed_otherwise),
+            "It divides by N in one place and by N - 1 in another; on a line it stays below 1.",
+        ),
+        Mistake(
             _unless_constant(lambda t, p: stats.pearsonr(t, p)[0] ** 2),
             "That is r squared: the sign is lost.",
         ),
@@ -391,6 +437,11 @@ def _slope(of: Callable, otherwise: float = float("nan")) -> Callable:
 
 def _backwards(true: Scores, predicted: Scores) -> float:
     return float(stats.linregress(true, predicted).slope)
+
+
+def _spreads(true: Scores, predicted: Scores) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(true.std() / predicted.std())
 
 
 def _mixed_divisors(true: Scores, predicted: Scores) -> float:
@@ -446,9 +497,18 @@ For constant predictions there is no such line: return NaN, neither an error nor
             "It divides the covariance by N - 1 and the variance by N: on a line with slope 1 it "
             "would not give 1.",
         ),
+        *(
+            Mistake(
+                wrong,
+                "It gives the ratio of the spreads, whether or not the two have to do with each "
+                "other.",
+            )
+            for wrong in (_slope(_spreads), _spreads)
+        ),
         Mistake(
-            _slope(lambda t, p: t.std() / p.std()),
-            "It gives the ratio of the spreads, whether or not the two have to do with each other.",
+            lambda true, predicted: float(np.polyfit(predicted, true, 1)[0]),
+            "For constant predictions any slope fits, and `polyfit` picks one; NaN says that "
+            "there is none.",
         ),
         Mistake(
             _slope(lambda t, p: stats.linregress(p, t).intercept),

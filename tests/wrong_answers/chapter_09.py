@@ -96,22 +96,35 @@ def of_those_present(labels, num_classes):
     return counts.sum() / (num_classes * counts)
 
 
-@wrong("class_weights", None)
+@wrong("class_weights", "minlength")
 def minlength_forgotten(labels, num_classes):
     counts = np.bincount(labels["train"])
     with np.errstate(divide="ignore"):
         return np.where(counts > 0, counts.sum() / (num_classes * counts), 0)
 
 
-@wrong("class_weights", None)
+@wrong("class_weights", "gets the weight 1")
 def one_for_an_empty_class(labels, num_classes):
     weights = np.asarray(counted(labels, num_classes))
     return np.where(weights == 0, 1, weights)
 
 
-@wrong("class_weights", None)
+@wrong("class_weights", "a weight for each example")
 def per_example(labels, num_classes):
     return np.asarray(counted(labels, num_classes))[labels["train"]]
+
+
+@wrong("class_weights", "most frequent class has the weight 1")
+def over_the_largest(labels, num_classes):
+    counts = np.bincount(labels["train"], minlength=num_classes)
+    return [counts.max() / c if c else 0 for c in counts]
+
+
+@wrong("class_weights", "over the classes is 1")
+def class_mean_of_one(labels, num_classes):
+    inverse = [0 if (n := (labels["train"] == k).sum()) == 0 else 1 / n for k in range(num_classes)]
+    inverse = np.array(inverse)
+    return inverse / inverse[inverse > 0].mean()
 
 
 @wrong("class_weights", None)
@@ -245,7 +258,19 @@ def counted_in_epochs(step, warmup_steps, total_steps):
     return min(1.0, max(0.0, 1 - epoch / epochs))
 
 
-@wrong("linear_warmup", None)
+@wrong("linear_warmup", "whole-number division")
+def whole_numbers_throughout(step, warmup_steps, total_steps):
+    if step < warmup_steps:
+        return step // warmup_steps
+    return max((total_steps - step) // (total_steps - warmup_steps), 0)
+
+
+@wrong("linear_warmup", "it jumps")
+def fall_of_all_steps_not_clamped(step, warmup_steps, total_steps):
+    return step / warmup_steps if step < warmup_steps else 1 - step / total_steps
+
+
+@wrong("linear_warmup", "also without a warm-up")
 def starts_at_zero_without_a_warmup(step, warmup_steps, total_steps):
     return clamped(step, warmup_steps, total_steps) if step else 0.0
 
@@ -352,18 +377,24 @@ def absolute(selecting, fresh):
     return np.abs(selecting[rows, best] - fresh[rows, best]).mean()
 
 
-@wrong("selection_bias", None)
+@wrong("selection_bias", "a number for each repeat")
 def one_per_repeat(selecting, fresh):
     rows, best = np.arange(len(selecting)), selecting.argmax(1)
     return selecting[rows, best] - fresh[rows, best]
 
 
-@wrong("selection_bias", None)
+@wrong("selection_bias", "median")
 def median(selecting, fresh):
     return np.median(one_per_repeat(selecting, fresh))
 
 
-@wrong("selection_bias", None)
+@wrong("selection_bias", "one repeat only")
+def one_winner_of_all(selecting, fresh):
+    repeat, model = np.unravel_index(selecting.argmax(), selecting.shape)
+    return selecting[repeat, model] - fresh[repeat, model]
+
+
+@wrong("selection_bias", "picked on the fresh split")
 def winner_of_the_fresh_split(selecting, fresh):
     rows, best = np.arange(len(fresh)), fresh.argmax(1)
     return (selecting[rows, best] - fresh[rows, best]).mean()

@@ -105,7 +105,21 @@ def near_enough(true, predicted, num_classes):
     return [close[t == k].mean() if (t == k).any() else np.nan for k in range(num_classes)]
 
 
-@wrong("per_class_accuracy", None)
+@wrong("per_class_accuracy", "true scores are not rounded")
+def true_scores_as_they_are(true, predicted, num_classes):
+    p = label(predicted, num_classes)
+    with np.errstate(invalid="ignore"):
+        counts = [(true == k).sum() for k in range(num_classes)]
+        return [(p[true == k] == k).sum() / n if n else math.nan for k, n in enumerate(counts)]
+
+
+@wrong("per_class_accuracy", "true scores are not rounded")
+def compared_with_true_scores(true, predicted, num_classes):
+    t, hit = label(true, num_classes), label(predicted, num_classes) == true
+    return pd.Series(hit).groupby(t).mean().reindex(range(num_classes)).to_numpy()
+
+
+@wrong("per_class_accuracy", "predicted scores are not rounded")
 def predictions_not_rounded(true, predicted, num_classes):
     return accuracies(label(true, num_classes), predicted, num_classes)
 
@@ -212,6 +226,11 @@ def percent_if_large(accuracy, share):
 @wrong("overall_from_classes", "sum of the accuracies")
 def divided_by_accuracies(accuracy, share):
     return np.average(share, weights=accuracy)
+
+
+@wrong("overall_from_classes", "mean of the products")
+def mean_of_the_weighted(accuracy, share):
+    return np.mean(accuracy * (share / np.sum(share)))
 
 
 @wrong("overall_from_classes", None)
@@ -334,6 +353,14 @@ def with_an_epsilon(true, predicted):
     return (t @ p) / (np.linalg.norm(t) * np.linalg.norm(p) + 1e-8)
 
 
+@wrong("pearson", "stays below 1")
+def mean_product_of_statistics_spreads(true, predicted):
+    if true.std() == 0 or predicted.std() == 0:
+        return math.nan
+    products = (true - true.mean()) * (predicted - predicted.mean())
+    return products.mean() / (statistics.stdev(true) * statistics.stdev(predicted))
+
+
 @wrong("pearson", None)
 def whole_matrix_of_r(true, predicted):
     return np.corrcoef(true, predicted)
@@ -450,7 +477,13 @@ def one_over_the_other(true, predicted):
     return 1 / np.polyfit(true, predicted, 1)[0] if np.ptp(predicted) else np.nan
 
 
-@wrong("calibration_slope", None)
+@wrong("calibration_slope", "ratio of the spreads")
+def ratio_unguarded(true, predicted):
+    with np.errstate(divide="ignore"):
+        return np.std(true) / np.std(predicted)
+
+
+@wrong("calibration_slope", "`polyfit` picks one")
 def polyfit_unguarded(true, predicted):
     return np.polyfit(predicted, true, 1)[0]
 
