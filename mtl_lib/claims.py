@@ -22,7 +22,7 @@ from mtl_lib.paper import (
     TASK_ORDER,
 )
 from mtl_lib.results import Run
-from mtl_lib.studies import by_corpora, missing_rows, provenance_line, studies
+from mtl_lib.studies import by_corpora, missing_rows, provenance_line, same_answers, studies
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.uncertainty import (
     AVERAGE,
@@ -589,7 +589,7 @@ def _reasons(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
         where = f" in `{runs[0].config['profile']}`" if runs else ""
         return f"Not run{where}: {', '.join(missing)}."
     reasons = dict.fromkeys(reason for reason in parts["reason"] if reason)
-    return " ".join([*reasons, *_cautions(parts, runs)])
+    return " ".join([*reasons, *_cautions(claim, parts, runs)])
 
 
 def _note(claim: Claim, parts: pd.DataFrame) -> str:
@@ -608,8 +608,8 @@ def _paper_agrees(line: dict) -> bool:
     return line["paper"] < MARGIN or line["measure"] == "gap"  # "not effectively": a little may be
 
 
-def _cautions(parts: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
-    """What the corpora and the encoder mean for a comparison of these tasks."""
+def _cautions(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
+    """What the corpora, the encoder and collapsed runs mean for a comparison of these tasks."""
     if not len(parts) or not runs or not parts["seeds"].max():
         return []
     tasks, sentences = set(parts["task"]), []
@@ -619,7 +619,8 @@ def _cautions(parts: pd.DataFrame, runs: Sequence[Run]) -> list[str]:
     encoder = Path(runs[0].config["encoder"]).name
     if tasks & {PAIR, SCORE, AVERAGE} and encoder in SIMILARITY_TRAINED:
         sentences.append("Encoder trained on similarity before.")
-    return sentences
+    compared = [run for run in runs if run.config["row"] in claim.rows]
+    return sentences + same_answers(compared, TASK_ORDER if AVERAGE in tasks else tasks)
 
 
 SIMILARITY_TRAINED = ("minilm-l6",)

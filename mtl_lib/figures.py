@@ -50,6 +50,7 @@ from mtl_lib.studies import (
     facts,
     missing_rows,
     provenance_line,
+    same_answers,
     seeds_in_words,
 )
 from mtl_lib.studies import studies as studies  # the notebooks take it from here
@@ -112,20 +113,8 @@ def _caption(
     tasks: Sequence[str] = TASK_ORDER,
 ) -> str:
     """Title, what to know of the tasks it shows, and which runs stand behind the figure."""
-    constant = _constant(runs, tasks)
-    return " ".join([f"Figure {number}. {title}", *words, *constant, provenance_line(runs)])
-
-
-def _constant(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
-    """Names those of the tasks that collapsed: accuracy of a constant answer looks like a score."""
-    seeds: dict[str, list[str]] = {}
-    for run in runs:
-        for task in run.provenance.get("constant_predictions", []):
-            if task in tasks:
-                where = f"{task} in row {run.config['row']}"
-                seeds.setdefault(where, []).append(str(run.config["seed"]))
-    found = [f"{where} (seed {', '.join(numbers)})" for where, numbers in seeds.items()]
-    return [f"The same answer for every example: {'; '.join(found)}."] if found else []
+    same = same_answers(runs, tasks)
+    return " ".join([f"Figure {number}. {title}", *words, *same, provenance_line(runs)])
 
 
 def _stamp(runs: Sequence[Run]) -> str:

@@ -62,6 +62,21 @@ def missing_rows(runs: Iterable[Run], rows: Iterable[str]) -> list[str]:
     return [row for row in rows if row not in there]
 
 
+def same_answers(runs: Iterable[Run], tasks: Iterable[str]) -> list[str]:
+    """Names, in a sentence, those of the tasks on which a run collapsed; no sentence if none did.
+
+    The accuracy of a constant answer looks like a score.
+    """
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        for task in run.provenance.get("constant_predictions", []):
+            if task in tasks:
+                where = f"{task} in row {run.config['row']}"
+                seeds.setdefault(where, []).append(str(run.config["seed"]))
+    found = [f"{where} (seed {', '.join(numbers)})" for where, numbers in seeds.items()]
+    return [f"The same answer for every example: {'; '.join(found)}."] if found else []
+
+
 def study_of(run: Run) -> tuple[str, ...]:
     """What a run shares with all runs of its study, in words."""
     config, corpus = run.config, run.provenance["corpus"]

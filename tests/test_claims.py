@@ -125,6 +125,17 @@ def test_missing_rows_are_named():
     assert final["seeds"] == 0
 
 
+def test_a_run_that_gives_one_answer_is_named_with_the_claims_of_its_task():
+    runs = fake_study(["3.1", "3.2"], (0, 1, 2))
+    runs[-1].provenance["constant_predictions"] = ["sentiment"]
+    said = "The same answer for every example: sentiment in row 3.2 (seed 2)."
+    assert said in claims_table(runs, [SURGERY])["reason"].item()
+    similarity = replace(
+        SURGERY, comparisons=(replace(SURGERY.comparisons[0], tasks=("similarity",)),)
+    )
+    assert said not in claims_table(runs, [similarity])["reason"].item()
+
+
 def test_rows_that_answer_the_same_cannot_judge_a_change():
     runs = fake_study(["3.8"], (0, 1, 2))
     runs += [replace(r, config=r.config | {"row": "3.9"}, key=f"x{r.key}") for r in runs]
