@@ -104,11 +104,31 @@ class BertConfig:
         os.replace(temporary, path)
 
 
+# What can stand for a whole sentence: the pooler's output (the paper's), the mean of its tokens'
+# vectors, [CLS] and [SEP] included (Reimers and Gurevych, 2019), or the vector of [CLS] as it is.
+SENTENCE_VECTORS = ("pooler", "mean", "cls")
+
+
 class BertOutput(NamedTuple):
     """What the encoder returns: one vector per token, and one per sentence."""
 
     last_hidden_state: Tensor  # [B, L, H]
     pooler_output: Tensor  # [B, H]
+
+    def sentence_vector(self, kind: str, attention_mask: Tensor) -> Tensor:
+        """One of `SENTENCE_VECTORS`, padding left out: a mask `[B, L]` -> `[B, H]`.
+
+        Raises:
+            ValueError: if there is no such kind.
+        """
+        if kind == "pooler":
+            return self.pooler_output
+        if kind == "cls":
+            return self.last_hidden_state[:, 0]
+        if kind != "mean":
+            raise ValueError(f"sentence vector {kind!r}: choose from {SENTENCE_VECTORS}")
+        tokens = attention_mask[:, :, None].to(self.last_hidden_state.dtype)  # [B, L, 1]
+        return (self.last_hidden_state * tokens).sum(dim=1) / tokens.sum(dim=1)
 
 
 class BertEmbeddings(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
+from torch import Tensor
 
 from mtl_lib.data import TokenizedSplit, sorted_batches
 from mtl_lib.model import MultitaskModel
@@ -76,6 +77,20 @@ def metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
         "spearman": float("nan") if constant else float(stats.spearmanr(labels, predicted)[0]),
         "mse": float(np.mean((predicted - labels) ** 2)),
     }
+
+
+def constant_loss(task: Task, labels: np.ndarray, class_weights: Tensor | None = None) -> float:
+    """The mean loss of the best constant answer: what a model reaches that sees no input.
+
+    The entropy of the labels' shares, in nats, or their variance for a score; with class weights
+    `[C]`, the entropy of the weighted shares. Labels are `[N]`.
+    """
+    if task.kind == "score":
+        return float(np.var(labels))
+    counts = np.bincount(labels.astype(int), minlength=task.num_classes).astype(float)
+    if class_weights is not None:
+        counts *= class_weights.cpu().numpy()
+    return float(stats.entropy(counts))
 
 
 def round_similarity(scores: np.ndarray) -> np.ndarray:

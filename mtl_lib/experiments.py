@@ -19,22 +19,24 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.checkpoint import Checkpoint, Stopped, StopSignals
 from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
 from mtl_lib.errors import BusyError, ConfigError, HandbookError, NumericalError, RunError
-from mtl_lib.evaluation import is_constant
+from mtl_lib.evaluation import constant_loss, is_constant
+from mtl_lib.faulty_ports import FAULTS, CoupledAdam, PortTrainer, port_smoothness_term
 from mtl_lib.model import HeadConfig, MultitaskModel, has_fast_bfloat16
-from mtl_lib.optim import FusedAdamW
+from mtl_lib.optim import FusedAdamW, linear_warmup
 from mtl_lib.paths import BUILD, DATA, RESULTS
-from mtl_lib.pretrained import ENCODERS, encoder_hash, load_encoder
+from mtl_lib.pretrained import ENCODERS, at_hand, encoder_hash, load_encoder
 from mtl_lib.results import Run, RunStore, run_key
-from mtl_lib.studies import choose_study
+from mtl_lib.studies import STUDIES, choose_study
 from mtl_lib.tasks import BY_NAME, TASKS
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
 from mtl_lib.weighting import WEIGHTINGS
@@ -62,6 +64,14 @@ def _heads(**heads: HeadConfig) -> dict[str, HeadConfig]:
     return {task.name: heads.get(task.name, HeadConfig()) for task in TASKS}
 
 
+SCHEDULES = ("constant", "linear")
+# Fields that younger versions added; a run that leaves them at their defaults keeps its key.
+_ADDED = (
+    "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
+    "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ExperimentConfig:
     """Everything that decides a run but the corpus. Defaults: the baseline of Figure 3.
@@ -79,10 +89,21 @@ class ExperimentConfig:
         smoothness: strength of SMART on sentiment; 0 is off.
         class_weights: weight the sentiment classes.
         frozen: train the heads alone.
+        sentence_vector: what of the encoder a head sees: "pooler", "mean" or "cls"
+            (`bert.SENTENCE_VECTORS`).
+        head_lr: learning rate of the heads; None: as `lr`.
+        label_mean_bias: similarity's bias starts at the mean training label, not near 0.
+        schedule, warmup: "constant", or "linear": up over the first `warmup` of all steps, then
+            down to 0.
+        clip: the gradient of all parameters is cut to this norm; None: never.
+        without: the part of its profile's instrument that this row leaves out (`Profile`).
+        fault: reproduce a fault of published code (`faulty_ports.FAULTS`); "": the method.
+        joint_epochs: an epoch is as long as with all three tasks, for a row that trains one.
         same_task_every: after every so many steps, compare the gradients of two batches of one
             task (`Trainer`); 0: never.
-        epochs, max_steps, max_length, train_sample: the protocol, set by the profile: passes,
-            cap on the steps, tokens per sentence, training examples evaluated per task.
+        epochs, max_steps, max_length, train_sample, dev_sample: the protocol, set by the profile:
+            passes, cap on the steps, tokens per sentence; training and development examples
+            evaluated per task each epoch, None for all of them.
         epoch_factor: this row's epochs are as many times the profile's.
         bfloat16: the encoder's products in bfloat16, where the hardware is faster at them.
     """
@@ -99,16 +120,26 @@ class ExperimentConfig:
     smoothness: float = 0.0
     class_weights: bool = False
     frozen: bool = False
+    sentence_vector: str = "pooler"
+    head_lr: float | None = None
+    label_mean_bias: bool = False
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip: float | None = None
+    without: str = ""
+    fault: str = ""
+    joint_epochs: bool = False
     same_task_every: int = 0
     epoch_factor: int = 1
     seed: int = 0
-    profile: str = "full"
+    profile: str = "paper"
     encoder: str = "bert-base-uncased"
     lr_factor: float = 1.0
     epochs: int = 10
     max_steps: int | None = None
     max_length: int = 512
     train_sample: int | None = None
+    dev_sample: int | None = None
     bfloat16: bool = False
 
     def __post_init__(self):
@@ -119,14 +150,25 @@ class ExperimentConfig:
         for name in ("lr", "batch_size", "epochs", "epoch_factor"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
+        for name, known in (
+            ("sentence_vector", SENTENCE_VECTORS),
+            ("schedule", SCHEDULES),
+            ("fault", ("", *FAULTS)),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} {getattr(self, name)!r}: choose from {list(known)}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup = {self.warmup}: it is a share of all steps, 0 to below 1")
+        if self.warmup and self.schedule == "constant":
+            raise ConfigError(f"warmup = {self.warmup}: a constant schedule has none; use 'linear'")
         for name in ("weight_decay", "smoothness", "penalty_strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)}: it must be 0 or more and finite"
                 )
-        for name in ("max_steps", "train_sample"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0")
+        for name in ("max_steps", "train_sample", "dev_sample", "head_lr", "clip"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
         needed = {"similarity": self.penalty is not None}
         needed["sentiment"] = self.smoothness > 0 or self.class_weights
         if lacking := [
@@ -154,7 +196,7 @@ class ExperimentConfig:
         words = asdict(self) | {"heads": {name: h.as_dict() for name, h in self.heads.items()}}
         if self.penalty is not None:
             words["penalty"] = str(self.penalty)  # JSON has no infinity
-        for name in ("same_task_every", "epoch_factor"):
+        for name in _ADDED:
             if words[name] == getattr(ExperimentConfig, name):
                 del words[name]  # as in the runs from before there was one
         return json.loads(json.dumps(words))
@@ -260,18 +302,61 @@ CONTROL = _by_row(
     _final("equal-steps", "batch size = 16, equal steps", batch_size=16, epoch_factor=2),
 )
 
-ALL_ROWS = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
+# The baseline with one of its three tasks: as many batches of the task, no other.
+ALONE = _by_row(
+    *(
+        ExperimentConfig(
+            f"{task.name}-alone",
+            f"{task.name} alone",
+            heads={task.name: HeadConfig()},
+            joint_epochs=True,
+        )
+        for task in TASKS
+    )
+)
+
+# Row 3.2 in the profile `converged`, its instrument lacking one part.
+WITHOUT = _by_row(
+    *(
+        _surgery(f"without-{name}", f"gs, instrument without {words}", without=part)
+        for part, name, words in (
+            ("sentence_vector", "mean", "mean pooling"),
+            ("head_lr", "head-rate", "a rate for the heads"),
+            ("label_mean_bias", "label-mean", "the label mean"),
+            ("schedule", "schedule", "warm-up and decay"),
+            ("clip", "clipping", "clipping"),
+        )
+    )
+)
+
+# Hypotheses about what the paper ran: rows of Figures 3 and 4 with a fault of the published code
+# that it integrates. None of them is the method.
+FORENSIC = _by_row(
+    replace(FIGURE_3["3.2"], row="3.2-port", name="gs as in the port", fault="port-surgery"),
+    replace(FIGURE_3["3.4"], row="3.4-coupled", name="gs + coupled l2", fault="coupled-decay"),
+    replace(FIGURE_4["4.2"], row="4.2-coupled", name="coupled wd = 0.1", fault="coupled-decay"),
+    replace(
+        FIGURE_4["4.3"], row="4.3-coupled", name="coupled wd = 0.1, lr = 5e-6",
+        fault="coupled-decay",
+    ),
+    replace(FIGURE_3["3.9"], row="3.9-port", name="SMART as in the port", fault="port-smart"),
+)  # fmt: skip
+
+_ROWS_OF_QUICK = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
+ALL_ROWS = _ROWS_OF_QUICK | ALONE | WITHOUT | FORENSIC
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of the paper's protocol is run, and on what.
+    """How much of the paper's protocol is run, on what, and what is changed in it.
 
     Attributes:
         encoder: name of an encoder.
         corpus: "handbook", or "cs224n" for the real corpora in data/cs224n where present.
-        epochs, max_steps, max_length, train_sample, bfloat16: see `ExperimentConfig`.
+        epochs, max_steps, max_length, train_sample, dev_sample, bfloat16: see `ExperimentConfig`.
         lr_factor: multiplies every row's rate: shorter training needs larger steps.
+        instrument: other fields of `ExperimentConfig` that the profile sets; a row's `without`
+            names one that stays at its default.
         threads: CPU threads of one run; fixed, since it decides the last bits.
         seconds: measured time of a run on 2 cores, for the estimate before a study.
         rows: what its study consists of.
@@ -284,15 +369,21 @@ class Profile:
     max_steps: int | None = None
     max_length: int = 512
     train_sample: int | None = None
+    dev_sample: int | None = None
     bfloat16: bool = False
+    instrument: Mapping[str, object] = field(default_factory=dict)
     threads: int = 2
     seconds: float = 0.0
     rows: tuple[str, ...] = tuple(ALL_ROWS)
 
     def apply(self, config: ExperimentConfig, name: str, seed: int = 0) -> ExperimentConfig:
         """The row under this profile."""
+        kept = {key: value for key, value in self.instrument.items() if key != config.without}
+        if kept.get("schedule") is None:
+            kept.pop("warmup", None)  # a part of the schedule
         return replace(
             config,
+            **kept,
             profile=name,
             seed=seed,
             encoder=self.encoder,
@@ -302,32 +393,42 @@ class Profile:
             max_steps=self.max_steps,
             max_length=self.max_length,
             train_sample=self.train_sample,
+            dev_sample=self.dev_sample,
             bfloat16=self.bfloat16,
         )
 
 
-_LAPTOP = Profile(
-    "minilm-l6", "cs224n", epochs=1, lr_factor=5, max_steps=755, max_length=256,
-    train_sample=2000, bfloat16=True, threads=1, seconds=450,
-    rows=tuple(row for row in ALL_ROWS if row not in {*FIGURE_4, "equal-steps"}),
+# Enough for the paper's ten epochs on the real corpora in an hour of one core.
+_REAL = Profile(
+    "bert-base-uncased", "cs224n", epochs=10, train_sample=1000, dev_sample=4000, bfloat16=True,
+    threads=1,
 )  # fmt: skip
 PROFILES = {
     "quick": Profile(
         "tiny-pretrained", "handbook", epochs=2, lr_factor=30, max_length=64, train_sample=800,
-        threads=1, seconds=32,
+        threads=1, seconds=32, rows=tuple(_ROWS_OF_QUICK),
     ),
-    "laptop": _LAPTOP,
-    # Figure 4's upper rates break where they are multiplied by 5, and its lower ones need longer.
-    "laptop-rates": replace(
-        _LAPTOP, epochs=2, lr_factor=2, max_steps=1510, seconds=950,
-        rows=("3.1", "3.10", *FIGURE_4, "equal-steps"),
+    # The protocol as printed: rates, batch size, epochs, pooler, no schedule.
+    "paper": replace(_REAL, seconds=3600, rows=tuple(ROWS | SINGLE_TASK | FORENSIC)),
+    # The same rows where training is not the bottleneck. The rate's mean over the schedule is 1e-5.
+    "converged": replace(
+        _REAL, epochs=4, lr_factor=2, seconds=1500,
+        instrument={
+            "sentence_vector": "mean", "head_lr": 1e-3, "label_mean_bias": True,
+            "schedule": "linear", "warmup": 0.1, "clip": 1.0,
+        },
+        rows=(
+            "3.1", "3.2", "3.6", "3.7", "3.8", "3.9", "3.10", *ALONE, "compare", "compare-surgery",
+            *WITHOUT,
+        ),
     ),
-    "full": Profile("bert-base-uncased", "cs224n", epochs=10, bfloat16=True),
 }  # fmt: skip
 
 
-def profile_settings(name: str, encoder: str = "", max_steps: int = 0) -> Profile:
-    """A profile that trains, with another encoder or cap on the steps where these are given.
+def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: int = 0) -> Profile:
+    """A profile that trains, with another encoder, epochs or cap on the steps where given.
+
+    A pretrained encoder of the profile's that was never fetched gives way to `minilm-l6`.
 
     Raises:
         ConfigError: if there is no such profile.
@@ -336,7 +437,13 @@ def profile_settings(name: str, encoder: str = "", max_steps: int = 0) -> Profil
         raise ConfigError(f"profile {name!r}: choose from {['stored', *PROFILES]}")
     if encoder and encoder not in ENCODERS:  # one folder, one name in the runs' keys
         encoder = str(Path(encoder).expanduser().resolve())
-    changes = {"encoder": encoder, "max_steps": max_steps}
+    if (
+        not encoder
+        and PROFILES[name].encoder == "bert-base-uncased"
+        and not at_hand("bert-base-uncased")
+    ):
+        encoder = "minilm-l6"
+    changes = {"encoder": encoder, "max_steps": max_steps, "epochs": epochs}
     return replace(PROFILES[name], **{key: value for key, value in changes.items() if value})
 
 
@@ -414,7 +521,10 @@ def _train_run(
     encoder, tokenizer = load_encoder(config.encoder)
     train = tokenized(corpus, "train", config, tokenizer)
     dev = tokenized(corpus, "dev", config, tokenizer)
-    model = MultitaskModel(encoder, dict(config.heads))
+    model = MultitaskModel(encoder, dict(config.heads), config.sentence_vector)
+    if config.label_mean_bias:
+        for name, split in train.items():
+            model.heads[name].start_at_mean(split.labels)
     if config.frozen:
         model.freeze()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -424,14 +534,12 @@ def _train_run(
     # take 1 GB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     noise = torch.Generator().manual_seed(config.seed)
-    trainer = Trainer(
+    epoch = _joint_epoch(config, corpus)
+    kind = PortTrainer if config.fault == "port-surgery" else Trainer
+    trainer = kind(
         model,
         train,
-        optimizer=FusedAdamW(
-            [p for p in model.parameters() if p.requires_grad],
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-        ),
+        optimizer=_optimizer(config, model),
         weighting=WEIGHTINGS[config.weighting],
         batch_size=config.batch_size,
         seed=config.seed,
@@ -439,7 +547,15 @@ def _train_run(
         class_weights=_class_weights(config, train, device),
         generators={"smoothness": noise},
         same_task_every=config.same_task_every,
+        steps_per_epoch=epoch,
+        clip=config.clip,
     )
+    epochs = config.epochs * config.epoch_factor
+    if config.schedule == "linear":
+        total = min(epochs * trainer.steps_per_epoch, config.max_steps or sys.maxsize)
+        trainer.schedule = partial(
+            linear_warmup, warmup_steps=int(config.warmup * total), total_steps=total
+        )
     before = {"seconds": 0.0, "resumes": 0}
     if state := checkpoint.load():
         before = {"seconds": state["seconds"], "resumes": state["resumes"] + 1}
@@ -467,8 +583,11 @@ def _train_run(
             fit = trainer.fit(
                 dev,
                 {name: _sample(split, config.train_sample) for name, split in train.items()},
-                epochs=config.epochs * config.epoch_factor,
+                epochs=epochs,
                 max_steps=config.max_steps,
+                dev_sample={name: _sample(split, config.dev_sample) for name, split in dev.items()}
+                if config.dev_sample
+                else None,
                 on_step=after_step,
                 on_epoch=after_epoch,
                 on_best=(lambda: model.save(checkpoint.folder / "model", tokenizer))
@@ -499,6 +618,7 @@ def _train_run(
             },
             "encoder": {"name": config.encoder, "sha256": encoder_sha},
             "steps": trainer.steps,
+            "constant_loss": _constant_losses(train, trainer.class_weights),
             # Tasks whose best epoch predicts the same for every development example.
             "constant_predictions": [
                 name for name, logits in fit.logits.items() if is_constant(BY_NAME[name], logits)
@@ -571,13 +691,39 @@ def _sample(split: TokenizedSplit, size: int | None) -> TokenizedSplit:
     return split.take(order[:size])
 
 
+def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
+    """Steps of an epoch of all three tasks together, where the row asks for them."""
+    if not config.joint_epochs:
+        return None
+    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
+
+
+def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> FusedAdamW:
+    """AdamW on all trainable parameters; the heads in a group of their own if they have a rate."""
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    if config.head_lr:
+        groups = [{"params": model.shared_parameters()}] if not config.frozen else []
+        groups.append({"params": list(model.heads.parameters()), "lr": config.head_lr})
+    kind = CoupledAdam if config.fault == "coupled-decay" else FusedAdamW
+    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
 def _loss_terms(config: ExperimentConfig, noise: torch.Generator) -> dict:
     terms = {}
     if config.penalty is not None:
         terms["similarity"] = [penalty_term("similarity", config.penalty, config.penalty_strength)]
     if config.smoothness:
-        terms["sentiment"] = [smoothness_term(config.smoothness, noise)]
+        term = port_smoothness_term if config.fault == "port-smart" else smoothness_term
+        terms["sentiment"] = [term(config.smoothness, noise)]
     return terms
+
+
+def _constant_losses(train: dict[str, TokenizedSplit], weights: dict) -> dict[str, float]:
+    """Of each task the mean training loss of the best constant answer, class weights included."""
+    return {
+        name: constant_loss(split.task, split.labels.numpy(), weights.get(name))
+        for name, split in train.items()
+    }
 
 
 def _class_weights(config: ExperimentConfig, train: dict, device: torch.device) -> dict:
@@ -608,6 +754,7 @@ def study(
     encoder: str = "",
     seeds: str = "",
     max_steps: int = 0,
+    epochs: int = 0,
     jobs: int = 0,
     store: str | Path | None = None,
 ) -> list[Run]:
@@ -624,6 +771,7 @@ def study(
         encoder: name or folder of an encoder.
         seeds: comma-separated: "0,1,2".
         max_steps: cap on the steps of a run.
+        epochs: passes over the shortest training set.
         jobs: runs at a time, each in a process of its own.
         store: folder of the runs; build/runs/PROFILE by default.
 
@@ -636,7 +784,7 @@ def study(
     chosen = choose_rows(rows, only)
     if profile == "stored":
         return stored_runs(chosen)
-    settings = profile_settings(profile, encoder, max_steps)
+    settings = profile_settings(profile, encoder, max_steps, epochs)
     data = data or default_corpus(settings.corpus)
     store = RunStore(store or BUILD / "runs" / profile)
     configs = [
@@ -687,13 +835,17 @@ def stored_runs(rows: Iterable[str]) -> list[Run]:
     else the one that holds most.
     """
     rows = list(rows)
-    stored = [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
-    if runs := choose_study(stored, rows):
+    if runs := choose_study(committed_runs(), rows):
         return runs
     raise RunError(
         f"{RESULTS}: no stored run of rows {', '.join(rows)}; train them with "
         f"`mtl sweep --profile quick`"
     )
+
+
+def committed_runs() -> list[Run]:
+    """All runs of the studies in data/results."""
+    return [run for name in STUDIES for run in RunStore(RESULTS / name).runs()]
 
 
 def run_all(

@@ -12,7 +12,7 @@ Shapes as in `packed.py`: T tasks, S sentences, N tokens; besides, P shared para
 word embeddings, and U distinct words in the step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,14 +38,18 @@ class JointGradients(Layers):
     of words that occur in the step are kept and read: all others have gradient zero.
 
     Args:
-        encoder: all its parameters are shared by the tasks; none may be frozen.
+        encoder: none of its parameters may be frozen.
         tasks: how many there are, T.
+        shared: the parameters that the tasks share; all of the encoder's by default.
     """
 
-    def __init__(self, encoder: BertModel, tasks: int) -> None:
+    def __init__(
+        self, encoder: BertModel, tasks: int, shared: Iterable[nn.Parameter] | None = None
+    ) -> None:
         self.encoder = encoder
         self._table = encoder.embeddings.word_embeddings  # [V, H]
-        self._dense = [p for p in encoder.parameters() if p is not self._table.weight]
+        shared = list(encoder.parameters() if shared is None else shared)
+        self._dense = [p for p in shared if p is not self._table.weight]
         size = sum(parameter.numel() for parameter in self._dense)
         self._rows = self._dense[0].new_zeros(tasks, size)  # [T, P]
         self._total = self._dense[0].new_zeros(size)  # [P], the combined gradient
@@ -60,12 +64,13 @@ class JointGradients(Layers):
         self._words = self._total.new_zeros(0, dtype=torch.long)  # [U], those of this step
         self._word_rows = self._total.new_zeros(tasks, 0, self._table.embedding_dim)  # [T, U, H]
 
-    def vectors(self, pack: Pack) -> Tensor:
+    def vectors(self, pack: Pack, kind: str = "pooler") -> Tensor:
         """Sentence vectors `[S, H]` whose backward pass fills in the tasks' gradients.
 
-        The batches of the pack are those of the T tasks, in the order of the Gram matrix.
+        The batches of the pack are those of the T tasks, in the order of the Gram matrix; `kind` is
+        one of `bert.SENTENCE_VECTORS`.
         """
-        return packed_vectors(self.encoder, pack, self)
+        return packed_vectors(self.encoder, pack, self, kind)
 
     def gram(self) -> Tensor:
         """Inner products of the tasks' gradients over all shared parameters, `[T, T]`, float64."""
@@ -151,27 +156,30 @@ class _Linears(Function):
 
     @staticmethod
     def forward(ctx, x, rows, into, *parameters):
+        ctx.rows, ctx.into, ctx.dtype, kind = rows, into, x.dtype, x.device.type
+        if torch.is_autocast_enabled(kind):  # cast once, for both passes
+            low = torch.get_autocast_dtype(kind)
+            x, parameters = x.to(low), [parameter.to(low) for parameter in parameters]
         weights, biases = parameters[::2], parameters[1::2]
         ctx.save_for_backward(x, *weights)
-        ctx.rows, ctx.into = rows, into
         return tuple(F.linear(x, *of_layer) for of_layer in zip(weights, biases, strict=True))
 
     @staticmethod
     def backward(ctx, *dys):
         (x, *weights), dx = ctx.saved_tensors, None
-        # Under autocast dy is bfloat16; the products then run in it, their results are float32.
-        x_low = x.to(dys[0].dtype).split(ctx.rows)
+        # Under autocast all of these are bfloat16, the gradients that they give are float32.
         for dy, weight, of_weight, of_bias in zip(
             dys, weights, ctx.into[::2], ctx.into[1::2], strict=True
         ):
-            for t, (x_t, dy_t) in enumerate(zip(x_low, dy.split(ctx.rows), strict=True)):
+            pieces = zip(x.split(ctx.rows), dy.split(ctx.rows), strict=True)
+            for t, (x_t, dy_t) in enumerate(pieces):
                 if dy.dtype == of_weight[t].dtype:
                     torch.mm(dy_t.T, x_t, out=of_weight[t])
                 else:
                     of_weight[t].copy_(dy_t.T @ x_t)
                 torch.sum(dy_t, dim=0, out=of_bias[t])
-            of_layer = dy @ weight.to(dy.dtype)
-            dx = of_layer.to(x.dtype) if dx is None else dx.add_(of_layer)
+            of_layer = dy @ weight
+            dx = of_layer.to(ctx.dtype) if dx is None else dx.add_(of_layer)
         return dx, None, None, *(None,) * (2 * len(weights))
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.packed import Layers, Pack, packed_vectors
@@ -26,6 +26,7 @@ from mtl_lib.tasks import BY_NAME, Task
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 # What a head sees of a pair's sentence vectors u and v.
 FEATURES = {"concat": "[u; v]", "compare": "[u; v; |u-v|; u*v]", "cosine": "cos(u, v)"}
+_SENTENCE_VECTOR = "sentence_vector"  # its key in heads.json, beside those of the tasks
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ class Head(nn.Module):
             vectors = linear(dropout(vectors))
         return vectors
 
+    def start_at_mean(self, labels: Tensor) -> None:
+        """Start a score's last bias at the mean of its training labels `[N]`, in place of near 0.
+
+        Otherwise the first epochs go into learning it. A class's logits, and a cosine, which is on
+        the labels' scale from the start, stay as they are.
+        """
+        if self.task.kind == "score" and self.config.features != "cosine":
+            nn.init.constant_(self.linears[-1].bias, labels.float().mean().item())
+
     def matrices(self) -> list[nn.Parameter]:
         """The weight matrices, without biases: what the penalties act on (our reading)."""
         return [linear.weight for linear in self.linears]
@@ -117,16 +127,32 @@ def pair_features(vectors: Tensor, features: str) -> Tensor:
 
 
 class MultitaskModel(nn.Module):
-    """A shared `BertModel` and one `Head` per task; the sentence vector is the pooler's output.
+    """A shared `BertModel` and one `Head` per task.
+
+    Args:
+        encoder: the shared encoder.
+        heads: a head's configuration for each task, by name.
+        sentence_vector: what of the encoder the heads see, one of `bert.SENTENCE_VECTORS`; the
+            pooler's output in the paper (our reading).
 
     Attributes:
         frozen: whether `freeze` was called.
         bfloat16: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
             gradients, sums and heads stay as they are.
+
+    Raises:
+        ConfigError: if there is no such sentence vector.
     """
 
-    def __init__(self, encoder: BertModel, heads: dict[str, HeadConfig]):
+    def __init__(
+        self, encoder: BertModel, heads: dict[str, HeadConfig], sentence_vector: str = "pooler"
+    ):
         super().__init__()
+        if sentence_vector not in SENTENCE_VECTORS:
+            raise ConfigError(
+                f"sentence_vector {sentence_vector!r}: choose from {SENTENCE_VECTORS}"
+            )
+        self.sentence_vector = sentence_vector
         self.encoder = encoder
         self.heads = nn.ModuleDict(
             {
@@ -160,7 +186,7 @@ class MultitaskModel(nn.Module):
     def _encode(self, pack: Pack, layers: Layers | None = None) -> Tensor:
         weight = self.encoder.pooler.dense.weight
         with torch.autocast(weight.device.type, torch.bfloat16, enabled=self.bfloat16):
-            vectors = packed_vectors(self.encoder, pack, layers)  # [S, H]
+            vectors = packed_vectors(self.encoder, pack, layers, self.sentence_vector)  # [S, H]
         return vectors.to(weight.dtype)
 
     def _remembered(self, batch: Batch) -> Tensor:
@@ -207,8 +233,12 @@ class MultitaskModel(nn.Module):
         return self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """What the tasks share, and so what gradient surgery acts on: the encoder's parameters."""
-        return [p for p in self.encoder.parameters() if p.requires_grad]
+        """What the tasks share, and so what gradient surgery acts on: the encoder's parameters,
+        without the pooler's where no head sees its output."""
+        unused = (
+            set() if self.sentence_vector == "pooler" else set(self.encoder.pooler.parameters())
+        )
+        return [p for p in self.encoder.parameters() if p.requires_grad and p not in unused]
 
     def freeze(self) -> None:
         """Train the heads alone: the encoder and its pooler stay as they are, in eval mode."""
@@ -228,6 +258,7 @@ class MultitaskModel(nn.Module):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         heads = {name: head.config.as_dict() for name, head in self.heads.items()}
+        heads |= {_SENTENCE_VECTOR: self.sentence_vector}
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         written, weights = directory / "model.safetensors.tmp", directory / "model.safetensors"
         save_file(state, written)
@@ -258,7 +289,9 @@ def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
     encoder = BertModel(BertConfig.from_json(directory / "config.json"))
     try:
         heads = json.loads((directory / "heads.json").read_text(encoding="utf-8"))
-        model = MultitaskModel(encoder, {name: HeadConfig(**head) for name, head in heads.items()})
+        vector = heads.pop(_SENTENCE_VECTOR, "pooler")
+        configs = {name: HeadConfig(**head) for name, head in heads.items()}
+        model = MultitaskModel(encoder, configs, vector)
     except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
         raise EncoderError(f"{directory}/heads.json: not the heads of a model: {error}") from error
     try:

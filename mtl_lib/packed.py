@@ -3,7 +3,8 @@
 Padding costs as much as words do. Here the real tokens of all sentences lie in one long row, and
 every linear layer, LayerNorm and GELU runs on that row; padding exists only inside the attention,
 and little of it: sentences of like length attend together.
-The heads read nothing but [CLS], so the last layer computes only that token of each sentence.
+Where the sentence vector reads nothing but [CLS], the last layer computes only that token of each
+sentence.
 
 Shapes as in `bert.py`; besides, T batches (one per task), S sentences and N real tokens in all of
 them together, in G groups of like length.
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mtl_lib.bert import BertEmbeddings, BertLayer, BertModel
+from mtl_lib.bert import SENTENCE_VECTORS, BertEmbeddings, BertLayer, BertModel
 
 # Cells of padded attention, length x length, that a group of its own has to save. On a CPU so many
 # cost what one more call does (12 heads); on a GPU the call is all that costs.
@@ -208,40 +209,67 @@ class Layers:
         return module(x)
 
 
-def sentence_vectors(model: BertModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The pooler's output of `model(input_ids, attention_mask)`, dropout included.
+def sentence_vectors(
+    model: BertModel, input_ids: Tensor, attention_mask: Tensor, kind: str = "pooler"
+) -> Tensor:
+    """`model(input_ids, attention_mask).sentence_vector(kind, attention_mask)`, dropout included.
 
     Args:
         input_ids: word ids, `[S, L]`, the padding at the end of each sentence.
         attention_mask: `[S, L]`, 1 for a token, 0 for padding; every sentence has a token.
+        kind: one of `bert.SENTENCE_VECTORS`.
 
     Returns:
         One vector per sentence, `[S, H]`. Dropout draws other masks than the padded path.
     """
-    return packed_vectors(model, Pack.of([(input_ids, attention_mask)], input_ids.device))
+    pack = Pack.of([(input_ids, attention_mask)], input_ids.device)
+    return packed_vectors(model, pack, kind=kind)
 
 
-def packed_vectors(model: BertModel, pack: Pack, layers: Layers | None = None) -> Tensor:
+def packed_vectors(
+    model: BertModel, pack: Pack, layers: Layers | None = None, kind: str = "pooler"
+) -> Tensor:
     """The vectors `[S, H]` of all sentences of a pack; `layers` does the work with the weights."""
     layers = layers or Layers()
     embeddings = model.embeddings
     hidden = layers.embed(embeddings, pack)  # [N, H]
     hidden = layers.norm(embeddings.LayerNorm, hidden, pack.tokens)
-    return encode_packed(model, _dropout(embeddings.dropout, hidden), pack, layers)
+    return encode_packed(model, _dropout(embeddings.dropout, hidden), pack, layers, kind)
 
 
 def encode_packed(
-    model: BertModel, hidden: Tensor, pack: Pack, layers: Layers | None = None
+    model: BertModel,
+    hidden: Tensor,
+    pack: Pack,
+    layers: Layers | None = None,
+    kind: str = "pooler",
 ) -> Tensor:
-    """From finished embeddings of the tokens, `[N, H]`, to the sentences' vectors `[S, H]`."""
+    """From finished embeddings of the tokens, `[N, H]`, to the sentences' vectors `[S, H]`.
+
+    Raises:
+        ValueError: if `kind` is none of `bert.SENTENCE_VECTORS`.
+    """
+    if kind not in SENTENCE_VECTORS:
+        raise ValueError(f"sentence vector {kind!r}: choose from {SENTENCE_VECTORS}")
     layers = layers or Layers()
     *lower, last = model.encoder.layer
     heads = last.attention.self.heads
-    grids, of_cls = pack.grids(heads), pack.cls_grids(heads)
+    grids = pack.grids(heads)
     for layer in lower:
         hidden = _layer(layer, layers, hidden, pack, grids)  # [N, H]
-    cls = _layer(last, layers, hidden, pack, grids, of_cls)  # [S, H]
+    if kind == "mean":
+        return _means(_layer(last, layers, hidden, pack, grids), pack)  # [S, H]
+    cls = _layer(last, layers, hidden, pack, grids, pack.cls_grids(heads))  # [S, H]
+    if kind == "cls":
+        return cls
     return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
+
+
+def _means(hidden: Tensor, pack: Pack) -> Tensor:
+    """Mean over the tokens of each sentence, `[N, H]` -> `[S, H]`."""
+    sentence = (pack.positions == 0).cumsum(0) - 1  # [N], the sentence of each token
+    sums = hidden.new_zeros(len(pack.first), hidden.shape[1]).index_add(0, sentence, hidden)
+    return sums / sentence.bincount()[:, None]
 
 
 def _layer(

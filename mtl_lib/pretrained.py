@@ -167,7 +167,7 @@ def fetch_encoder(name: str) -> Path:
     source = ENCODERS[name]
     if not source.repository:
         return TINY.parent / name
-    cache = Path(os.environ.get("MTL_CACHE") or BUILD / "encoders").expanduser()
+    cache = _cache()
     folder = cache / name
     if folder.is_dir():
         _verify(folder, source)
@@ -192,6 +192,15 @@ def fetch_encoder(name: str) -> Path:
         f"{name}: {'; '.join(faults)}. Connect and try again, or put {', '.join(source.files)} of "
         f"{source.repository} into {folder}, or use ENCODER=tiny, which needs no download"
     )
+
+
+def at_hand(name: str) -> bool:
+    """Whether a named encoder can be loaded without a download."""
+    return not ENCODERS[name].repository or (_cache() / name).is_dir()
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("MTL_CACHE") or BUILD / "encoders").expanduser()
 
 
 class _Unreachable(Exception):

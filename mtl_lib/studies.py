@@ -10,7 +10,9 @@ from pathlib import Path
 from mtl_lib.data import STEMS
 from mtl_lib.results import Run
 
-PROFILES = ("full", "laptop-rates", "laptop", "quick")  # the most thorough first
+# The most thorough first. `laptop-rates` and `laptop` are of former profiles, kept until the runs
+# of `paper` stand in their place.
+STUDIES = ("paper", "converged", "laptop-rates", "laptop", "quick")
 PROTOCOL = ("epochs", "max_steps", "max_length", "train_sample", "lr_factor")
 
 
@@ -18,7 +20,7 @@ def studies(runs: Iterable[Run]) -> list[list[Run]]:
     """Groups of runs that may stand in one figure: same profile, encoder, corpora and protocol.
 
     Returns:
-        The groups, best first: by profile (as in `PROFILES`, then others), then by the number of
+        The groups, best first: by profile (as in `STUDIES`, then others), then by the number of
         steps, then the newer version of the study, then by the number of runs.
     """
     groups: dict[tuple, list[Run]] = {}
@@ -132,7 +134,7 @@ def seeds_in_words(runs: Iterable[Run]) -> str:
 def as_published(run: Run) -> bool:
     """Whether a run follows the paper's protocol, not a shortened one."""
     config = run.config
-    return config["profile"] == "full" and not config["max_steps"] and config["lr_factor"] == 1
+    return config["profile"] == "paper" and not config["max_steps"] and config["lr_factor"] == 1
 
 
 def provenance_line(runs: Sequence[Run]) -> str:
@@ -164,7 +166,7 @@ def _rows(runs: Iterable[Run]) -> set[str]:
 
 def _rank(group: list[Run]) -> tuple:
     profile = group[0].config["profile"]
-    place = PROFILES.index(profile) if profile in PROFILES else len(PROFILES)
+    place = STUDIES.index(profile) if profile in STUDIES else len(STUDIES)
     steps = max(run.provenance["steps"] for run in group)
     version = group[0].provenance["study_version"]
     return (place, -steps, -version, -len(group), study_of(group[0]))

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -22,6 +22,8 @@ from mtl_lib.weighting import cosines
 
 # A term added to one task's loss: (model, batch) -> scalar.
 LossTerm = Callable[[MultitaskModel, Batch], Tensor]
+# From the steps taken so far to the factor of all learning rates.
+Schedule = Callable[[int], float]
 # From the Gram matrix of the task gradients [T, T] to one weight per task [T].
 Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
 
@@ -32,7 +34,8 @@ class Fit:
 
     `best` is the epoch with the highest mean of the development metrics, `last` the final one;
     each holds `train` and `dev` metrics by task. `logits` are the best epoch's on the
-    development sets, `[N, C]` by task.
+    development sets, `[N, C]` by task. Where an epoch is judged by a sample of these
+    (`Trainer.fit`), `best` and `last` are of the whole sets, the history of the sample.
     """
 
     history: list[dict] = field(default_factory=list)
@@ -62,6 +65,10 @@ class Trainer:
         same_task_every: after every so many steps, note the cosine between the shared gradients
             of two batches of one task, for each task; 0: never. The scale for the cosines between
             tasks.
+        steps_per_epoch: in place of one pass over the shortest training set.
+        schedule: factor of all learning rates, from the steps taken so far; 1 if None.
+        clip: largest norm of the combined gradient of all parameters, heads included; larger ones
+            are scaled down to it (Pascanu et al., 2013, Algorithm 1). None: as it is.
 
     Raises:
         ConfigError: if a training set is smaller than one batch, or two where these are compared.
@@ -80,9 +87,12 @@ class Trainer:
         class_weights: dict[str, Tensor] | None = None,
         generators: dict[str, torch.Generator] | None = None,
         same_task_every: int = 0,
+        steps_per_epoch: int | None = None,
+        schedule: Schedule | None = None,
+        clip: float | None = None,
     ):
         shortest = min(train, key=lambda name: len(train[name]))
-        self.steps_per_epoch = len(train[shortest]) // batch_size
+        self.steps_per_epoch = steps_per_epoch or len(train[shortest]) // batch_size
         needed = 2 * batch_size if same_task_every else batch_size
         if len(train[shortest]) < needed:
             raise ConfigError(
@@ -102,13 +112,18 @@ class Trainer:
         }
         self.generator = torch.Generator().manual_seed(seed)
         self.generators = {"surgery": self.generator} | (generators or {})
-        self.gradients = None if model.frozen else JointGradients(model.encoder, len(train))
+        self.schedule = schedule
+        self.clip = clip
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self.gradients = None if model.frozen else self._joint_gradients(len(train))
         self.same_task_every = same_task_every
         self.seed = seed
         self.steps = 0
         self.result = Fit()  # of the epochs so far
         self.evaluating = False  # then a `state_dict` is whole; in a step it is not
         self._epoch: dict | None = None  # the sums of the epoch under way
+        self._best: dict[str, Tensor] = {}  # the best epoch's parameters, where they are needed
+        self._term_values: dict[str, Tensor | float] = {}  # of the last step, by task
 
     def step(self) -> tuple[dict[str, float], Tensor]:
         """One optimizer step on one batch of each task.
@@ -128,7 +143,7 @@ class Trainer:
         gram = torch.zeros(len(batches), len(batches), dtype=torch.float64)
         if self.gradients is not None:
             gram = self.gradients.gram()
-            self.gradients.combine(self.weighting(gram, self.generator))
+            self._combine(gram)
         # The one time in a step that the host waits for a GPU.
         values, sizes = torch.stack([losses.double(), self._gradient_sizes(gram)]).tolist()
         for batch, value, size in zip(batches, values, sizes, strict=True):
@@ -139,9 +154,21 @@ class Trainer:
                     f"{size if np.isfinite(value) else value} on examples "
                     f"{', '.join(batch.ids)}; lower the learning rate"
                 )
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if self.schedule:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.steps)
         self.optimizer.step()
         self.steps += 1
         return dict(zip(self.streams, values, strict=True)), gram.cpu()
+
+    def _joint_gradients(self, tasks: int) -> JointGradients:
+        return JointGradients(self.model.encoder, tasks, self.model.shared_parameters())
+
+    def _combine(self, gram: Tensor) -> None:
+        """From the tasks' shared gradients to one, `.grad`; the heads keep their own."""
+        self.gradients.combine(self.weighting(gram, self.generator))
 
     def _gradient_sizes(self, gram: Tensor) -> Tensor:
         """Squared norm of each task's gradients, `[T]`, float64; not finite where one is not."""
@@ -159,6 +186,7 @@ class Trainer:
         )
         losses.sum().backward()
         losses = losses.detach()
+        self._term_values = dict.fromkeys(self.terms, 0.0)
         for task, batch in enumerate(batches):
             for term in self.terms.get(batch.task.name, []):
                 value = term(self.model, batch.to(self.device))
@@ -166,6 +194,7 @@ class Trainer:
                 if self.gradients is not None:
                     self.gradients.add(task)
                 losses[task] += value.detach()
+                self._term_values[batch.task.name] += value.detach()
         return losses
 
     def _loss(self, batch: Batch, vectors: Tensor) -> Tensor:
@@ -181,6 +210,7 @@ class Trainer:
         *,
         epochs: int,
         max_steps: int | None = None,
+        dev_sample: dict[str, TokenizedSplit] | None = None,
         on_step: Callable[[], None] | None = None,
         on_epoch: Callable[[dict], None] | None = None,
         on_best: Callable[[], None] | None = None,
@@ -192,6 +222,8 @@ class Trainer:
             sample: the training examples on which training metrics are measured.
             epochs: passes over the shortest training set.
             max_steps: stop after this many steps, wherever that is.
+            dev_sample: development examples by which each epoch is judged, where all of them would
+                take too long; the best and the last epoch are then evaluated on `dev` at the end.
             on_step: called after each step, when `state_dict` is whole.
             on_epoch: called with each epoch's history entry; `state_dict` is whole.
             on_best: called when an epoch is the best so far, the model as it then is.
@@ -209,7 +241,7 @@ class Trainer:
                     bar.update()
                     if on_step:
                         on_step()
-                logits, dev_metrics = self._evaluate(dev)
+                logits, dev_metrics = self._evaluate(dev_sample or dev)
                 _, train_metrics = self._evaluate(sample)
                 entry = self._entry() | {"dev": dev_metrics, "train": train_metrics}
                 self._epoch = None
@@ -218,11 +250,32 @@ class Trainer:
                 if headline(entry["dev"]) > best:
                     best = headline(entry["dev"])
                     result.best, result.logits = result.last, logits
+                    if dev_sample:
+                        self._best = {n: p.detach().clone() for n, p in self._parameters()}
                     if on_best:
                         on_best()
                 if on_epoch:
                     on_epoch(entry)
-        return result
+        return self._whole(result, dev) if dev_sample else result
+
+    def _whole(self, result: Fit, dev: dict[str, TokenizedSplit]) -> Fit:
+        """The result with the best and the last epoch evaluated on whole development sets."""
+        logits, scores = self._evaluate(dev)
+        whole = replace(result, last=result.last | {"dev": scores})
+        judged = [headline(entry["dev"]) for entry in result.history]
+        if judged.index(max(judged)) < len(judged) - 1:
+            last = {name: p.detach().clone() for name, p in self._parameters()}
+            self._set(self._best)
+            try:
+                logits, scores = self._evaluate(dev)
+            finally:  # whoever stops here finds the parameters of the last step
+                self._set(last)
+        return replace(whole, best=result.best | {"dev": scores}, logits=logits)
+
+    def _set(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters():
+                parameter.copy_(values[name])
 
     def _count_step(self) -> None:
         """One step; its losses and conflicts go into the sums of the epoch."""
@@ -231,6 +284,8 @@ class Trainer:
         step_losses, gram = self.step()
         for name, loss in step_losses.items():
             epoch["loss"][name] = epoch["loss"].get(name, 0.0) + loss / epoch["steps"]
+        for name, value in self._term_values.items():
+            epoch["terms"][name] = epoch["terms"].get(name, 0.0) + float(value) / epoch["steps"]
         if not self.model.frozen:
             cos = cosines(gram)
             for (i, a), (j, b) in combinations(enumerate(self.streams), 2):
@@ -253,7 +308,7 @@ class Trainer:
         nothing had happened.
         """
         draw = torch.Generator().manual_seed(self.seed * 10**6 + self.steps)
-        gradients, cosine = JointGradients(self.model.encoder, 2), {}
+        gradients, cosine = self._joint_gradients(2), {}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for name, stream in self.streams.items():
                 size = stream.batch_size
@@ -265,8 +320,13 @@ class Trainer:
         return cosine
 
     def _entry(self) -> dict:
-        """The epoch under way as an entry of the history: mean losses, conflict, time."""
+        """The epoch under way as an entry of the history: mean losses, conflict, time.
+
+        `loss` is with the tasks' terms; `terms` says how much of it they are.
+        """
         sums = {name: self._epoch[name] for name in ("loss", "conflict", "seconds")}
+        if self.terms:
+            sums["terms"] = self._epoch["terms"]
         return {"step": self.steps} | sums | {"epoch": len(self.result.history) + 1}
 
     def state_dict(self) -> dict:
@@ -284,6 +344,7 @@ class Trainer:
             "last": result.last,
             "logits": {name: torch.from_numpy(rows) for name, rows in result.logits.items()},
             "parameters": dict(self._parameters()),
+            "best_parameters": self._best,
             "optimizer": {
                 name: self.optimizer.state[p]
                 for name, p in self._parameters()
@@ -300,14 +361,14 @@ class Trainer:
         self.steps, self._epoch = state["steps"], state["epoch"]
         logits = {name: rows.numpy() for name, rows in state["logits"].items()}
         self.result = Fit(state["history"], state["best"], state["last"], logits)
-        with torch.no_grad():
-            for name, parameter in self._parameters():
-                parameter.copy_(state["parameters"][name])
-                if saved := state["optimizer"].get(name):
-                    self.optimizer.state[parameter] = {
-                        key: value.to(self.device) if isinstance(value, Tensor) else value
-                        for key, value in saved.items()
-                    }
+        self._set(state["parameters"])
+        self._best = {name: p.to(self.device) for name, p in state["best_parameters"].items()}
+        for name, parameter in self._parameters():
+            if saved := state["optimizer"].get(name):
+                self.optimizer.state[parameter] = {
+                    key: value.to(self.device) if isinstance(value, Tensor) else value
+                    for key, value in saved.items()
+                }
         for name, stream in self.streams.items():
             stream.load_state_dict(state["streams"][name])
         for name, generator in self.generators.items():
@@ -332,7 +393,7 @@ class Trainer:
 
 
 def _new_epoch(steps: int) -> dict:
-    return {"steps": steps, "done": 0, "loss": {}, "conflict": {}, "seconds": 0.0}
+    return {"steps": steps, "done": 0, "loss": {}, "terms": {}, "conflict": {}, "seconds": 0.0}
 
 
 def _dropout_state(device: torch.device) -> dict[str, Tensor]:
@@ -358,7 +419,8 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
 
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
             tokens = embeddings[batch.attention_mask > 0]  # [N, H]
-            return model.classify(batch.task, encode_packed(model.encoder, tokens, pack))
+            vectors = encode_packed(model.encoder, tokens, pack, kind=model.sentence_vector)
+            return model.classify(batch.task, vectors)
 
         model.eval()
         embeddings = model.encoder.embed(batch.input_ids)

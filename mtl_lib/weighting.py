@@ -35,7 +35,7 @@ def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     Raises:
         ValueError: if `gram` is not square.
     """
-    return _projected_weights(gram, _orders(_tasks(gram), generator))
+    return projected_weights(gram, _orders(_tasks(gram), generator))
 
 
 def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
@@ -45,11 +45,16 @@ def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Ten
     drawing the order. Arguments, result and errors are the same; `generator` is not used.
     """
     tasks = range(_tasks(gram))
-    return _projected_weights(gram, [[j for j in tasks if j != i] for i in tasks])
+    return projected_weights(gram, [[j for j in tasks if j != i] for i in tasks])
 
 
-def _projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
-    """Weights `[T]` of the sum of all projected gradients, the others met in these orders."""
+def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
+    """Weights `[T]` of the sum of all projected gradients, float64.
+
+    Args:
+        gram: inner products, `[T, T]`.
+        orders: for each task the others in the order in which it meets them.
+    """
     gram = gram.detach().double()
     # A gradient of zero has inner products of zero: any divisor will do.
     squared_norms = torch.where(gram.diagonal() > 0, gram.diagonal(), 1.0)  # [T]

@@ -5,6 +5,7 @@ import torch
 from test_packed import encoder, ragged
 
 from mtl_lib import packed
+from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.joint import JointGradients, _gram
 from mtl_lib.packed import Pack
@@ -26,37 +27,46 @@ def losses(vectors, pack):
     return [10**t * square.sum() for t, square in enumerate(squares)]
 
 
-def teaching(model, batches):
+def shared(model, kind="pooler"):
+    """The parameters that a sentence vector depends on."""
+    unused = [] if kind == "pooler" else ["pooler.dense.weight", "pooler.dense.bias"]
+    return [p for name, p in model.named_parameters() if name not in unused]
+
+
+def teaching(model, batches, kind="pooler"):
     """The padded encoder and one backward pass per task."""
-    collected = TaskGradients(model.parameters())
+    collected = TaskGradients(shared(model, kind))
     pack = Pack.of(batches)
-    vectors = torch.cat([model(*batch).pooler_output for batch in batches])
+    vectors = torch.cat([model(*batch).sentence_vector(kind, batch[1]) for batch in batches])
     for loss in losses(vectors, pack):
         loss.backward(retain_graph=True)  # the test's shortcut: one forward pass for all
         collected.collect()
     return collected
 
 
-def joint(model, batches):
-    gradients = JointGradients(model, len(batches))
+def joint(model, batches, kind="pooler"):
+    gradients = JointGradients(model, len(batches), shared(model, kind))
     pack = Pack.of(batches)
-    sum(losses(gradients.vectors(pack), pack)).backward()
+    sum(losses(gradients.vectors(pack, kind), pack)).backward()
     return gradients
 
 
 def flat_gradient(model):
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("worth", [1, 8000])  # with a group for each length, and with one group
 @pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
-def test_every_task_has_the_gradient_of_the_teaching_path(dtype, tolerance, worth, monkeypatch):
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+def test_every_task_has_the_gradient_of_the_teaching_path(
+    dtype, tolerance, worth, kind, monkeypatch
+):
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", worth)
     model = encoder(dtype).train()
     for task in torch.eye(3):
-        teaching(model, make_batches()).combine(task)
+        teaching(model, make_batches(), kind).combine(task)
         expected = flat_gradient(model)
-        joint(model, make_batches()).combine(task)
+        joint(model, make_batches(), kind).combine(task)
         assert (flat_gradient(model) - expected).norm() <= tolerance * expected.norm()
 
 

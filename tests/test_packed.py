@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_lib import packed
-from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
 from mtl_lib.packed import Pack, sentence_vectors
 
 
@@ -35,23 +35,44 @@ def gradients(model, vectors):
     target = torch.randn(vectors.shape, generator=generator, dtype=vectors.dtype)
     model.zero_grad()
     F.mse_loss(vectors, target).backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
+    # The pooler has no gradient where its output is not the sentence vector.
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("lengths", [[3, 9, 17, 1, 5], [4, 4, 4], [1, 1], [20]])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("worth", [1, 8000])  # with a group for each length, and with one group
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
 def test_packed_vectors_and_gradients_equal_the_teaching_path(
-    lengths, dtype, tolerance, training, worth, monkeypatch
+    lengths, dtype, tolerance, training, worth, kind, monkeypatch
 ):
     monkeypatch.setitem(packed._WORTH_A_GROUP, "cpu", worth)
     model = encoder(dtype).train(training)
     ids, mask = ragged(lengths)
-    slow, fast = model(ids, mask).pooler_output, sentence_vectors(model, ids, mask)
+    slow = model(ids, mask).sentence_vector(kind, mask)
+    fast = sentence_vectors(model, ids, mask, kind)
     torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
     expected, found = gradients(model, slow), gradients(model, fast)
     assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+def test_the_mean_leaves_the_padding_out():
+    model = encoder().eval()
+    ids, mask = ragged([5, 12])
+    output = model(ids, mask)
+    by_hand = output.last_hidden_state[0, :5].mean(dim=0)
+    torch.testing.assert_close(output.sentence_vector("mean", mask)[0], by_hand)
+    torch.testing.assert_close(sentence_vectors(model, ids, mask, "mean")[0], by_hand)
+
+
+def test_an_unknown_sentence_vector_is_refused_by_both_paths():
+    model = encoder()
+    ids, mask = ragged([5])
+    with pytest.raises(ValueError, match="'max'"):
+        model(ids, mask).sentence_vector("max", mask)
+    with pytest.raises(ValueError, match="'max'"):
+        sentence_vectors(model, ids, mask, "max")
 
 
 def test_other_sentences_of_the_batch_do_not_change_a_vector():
