@@ -1,10 +1,10 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce study test test-browser lint lab figures notebooks bench faults student instructor clean
+.PHONY: help setup reproduce study study-status study-collect test test-browser lint lab figures notebooks bench faults student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
-VARIABLES := PROFILE DATA ENCODER SEEDS ROWS MAX_STEPS JOBS ONLY PYTHON TORCH_INDEX
+VARIABLES := PROFILE DATA ENCODER SEEDS ROWS MAX_STEPS EPOCHS JOBS ONLY PYTHON TORCH_INDEX
 SPACE := $(subst ,, )
 GIVEN := $(foreach word,$(subst \$(SPACE),,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN := $(filter-out $(VARIABLES),$(patsubst %:,%,$(GIVEN)))
@@ -24,22 +24,23 @@ INSTALL := "$(BIN)/python" -m pip --disable-pip-version-check install --no-compi
 LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
 PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA)") \
   $(if $(ENCODER),--encoder "$(ENCODER)") $(if $(SEEDS),--seeds "$(SEEDS)") \
-  $(if $(ROWS),--rows "$(ROWS)") $(if $(MAX_STEPS),--max-steps "$(MAX_STEPS)") \
-  $(if $(JOBS),--jobs "$(JOBS)")
+  $(if $(ROWS),--rows "$(ROWS)") $(if $(JOBS),--jobs "$(JOBS)")
+LENGTH = $(if $(MAX_STEPS),--max-steps "$(MAX_STEPS)") $(if $(EPOCHS),--epochs "$(EPOCHS)")
 
 help: ## | List the targets, as here
 	@echo 'make TARGET VARIABLE=value ...'
 	@echo
-	@echo '  target     time     what it does                      (times: 2 busy CPU cores, set-up done)'
+	@echo '  target        time     what it does                   (times: 2 busy CPU cores, set-up done)'
 	@awk -F ' *## *| *\\| *' '/^[a-z-]+:.* ## / { split($$1, name, ":"); \
-	  printf "  %-10s %-8s %s\n", name[1], $$2, $$3 }' Makefile
+	  printf "  %-13s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
 	@echo 'Variables of make reproduce and make study, each empty for what the profile says:'
-	@echo '  PROFILE=quick|laptop|laptop-rates|full   encoder, corpora, length; quick if not given'
+	@echo '  PROFILE=quick|paper|converged   encoder, corpora, protocol; reproduce: quick if not given'
 	@echo '  DATA=FOLDER                 corpora in the CS224N layout, or handbook'
 	@echo '  ENCODER=NAME|FOLDER         pretrained encoder'
 	@echo '  SEEDS=0,1,2  ROWS=3.1,3.2   random seeds; rows of Figures 3 and 4'
-	@echo '  MAX_STEPS=N  JOBS=N         cap on the steps of a run; runs at a time'
+	@echo '  JOBS=N                      runs at a time'
+	@echo '  MAX_STEPS=N  EPOCHS=N       a shorter run, of reproduce only'
 	@echo 'Of make notebooks: ONLY="01 05"   just these'
 	@echo 'Of the set-up: PYTHON=PATH   the Python that makes .venv'
 	@echo '  TORCH_INDEX=URL   wheel index for torch, such as the CPU one of pytorch.org (smaller)'
@@ -78,10 +79,16 @@ endif
 	@mkdir -p "$(@D)" && touch "$@"
 
 reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
-	@"$(BIN)/mtl" reproduce $(PARAMETERS)
+	@"$(BIN)/mtl" reproduce $(PARAMETERS) $(LENGTH)
 
-study: $(STAMP) ## hours | Train what data/results/PROFILE lacks of its rows and SEEDS, then make figures
-	@"$(BIN)/mtl" sweep --store "data/results/$(or $(PROFILE),quick)" $(PARAMETERS)
+study: $(STAMP) ## days | Go through the study's runs on the real corpora; stop and start it at will
+	@"$(BIN)/mtl" study run $(PARAMETERS)
+
+study-status: $(STAMP) ## 5 s | Say which runs of the study are done, running and left
+	@"$(BIN)/mtl" study status $(PARAMETERS)
+
+study-collect: $(STAMP) ## 5 s | Copy the study's finished runs into data/results/, draw the figures
+	@"$(BIN)/mtl" study collect $(PARAMETERS)
 	@"$(BIN)/mtl" figures
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.

@@ -29,7 +29,7 @@ SEGMENT = 50
 
 
 def make_trainer(row: str, splits: dict, optimizer: type) -> Trainer:
-    config = PROFILES["laptop"].apply(ROWS[row], "laptop")
+    config = PROFILES["paper"].apply(ROWS[row], "paper")
     model = MultitaskModel(BertModel(encoder_config("minilm-l6")), dict(config.heads)).to(DEVICE)
     return Trainer(
         model,

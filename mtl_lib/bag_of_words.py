@@ -1,40 +1,51 @@
-"""What a bag of words reaches without any network: the floor under each task's scores.
+"""What a bag of words reaches without any network: the floors under each task's scores.
 
-Sentiment: multinomial naive Bayes on words and pairs of words. Paraphrase: ridge regression on what
-two TF-IDF vectors share and where they differ. Similarity: the cosine of two TF-IDF vectors, with
-nothing trained but the words' weights. The first is what a task gives away by its vocabulary; the
-other two compare the pair, which one linear layer over [u; v] cannot.
+A floor for each kind of head. Additive words see what one linear layer over [u; v] can see: either
+sentence's words, and nothing that depends on both. Comparing words see what the two sentences share
+and where they differ, as heads that compare can. A single sentence has one floor for both kinds.
+Below them lies the constant answer. A row whose score lies below the floor of its heads has not
+learned what counting words gives away.
 """
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import hstack
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 
 from mtl_lib.data import Corpus
-from mtl_lib.evaluation import metrics
+from mtl_lib.evaluation import constant_loss, metrics, per_class_report
 from mtl_lib.paths import RESULTS
 from mtl_lib.tasks import BY_NAME, PARAPHRASE, SENTIMENT, SIMILARITY
 
 FLOORS = RESULTS / "floors"
+KINDS = ("additive", "comparing")
 
+_BAYES = "naive Bayes, words and pairs of words"
 METHODS = {
-    SENTIMENT.name: "naive Bayes, words and pairs of words",
-    PARAPHRASE.name: "TF-IDF interaction, ridge",
-    SIMILARITY.name: "TF-IDF cosine",
+    SENTIMENT.name: {"additive": _BAYES, "comparing": _BAYES},
+    PARAPHRASE.name: {
+        "additive": "TF-IDF of either sentence, ridge",
+        "comparing": "TF-IDF interaction, ridge",
+    },
+    SIMILARITY.name: {
+        "additive": "TF-IDF of either sentence, ridge",
+        "comparing": "TF-IDF cosine",
+    },
 }
 
 
-def floor_logits(task_name: str, train: list, dev: list) -> np.ndarray:
+def floor_logits(task_name: str, train: list, dev: list, kind: str = "comparing") -> np.ndarray:
     """Development outputs of the task's bag of words, in the form of a head's logits, `[N, C]`.
 
     Args:
         train, dev: labelled examples of the corpus.
+        kind: one of `KINDS`.
     """
     labels = np.array([example.label for example in train])
     if task_name == SENTIMENT.name:
@@ -45,36 +56,50 @@ def floor_logits(task_name: str, train: list, dev: list) -> np.ndarray:
         logits[:, model.classes_.astype(int)] = joint
         return logits.astype(np.float32)
     words = TfidfVectorizer().fit([text for e in train for text in (e.first, e.second)])
-    if task_name == SIMILARITY.name:
+    if task_name == SIMILARITY.name and kind == "comparing":
         first, second = _pairs(words, dev)
         cosine = np.asarray(first.multiply(second).sum(axis=1))  # [N, 1]
         return (SIMILARITY.max_label * cosine).astype(np.float32)
-    model = RidgeClassifier(solver="sparse_cg").fit(_interaction(words, train), labels)
-    return model.decision_function(_interaction(words, dev))[:, None].astype(np.float32)
+    features, alpha = (_interaction, 1.0) if kind == "comparing" else (_either, 10.0)
+    seen, asked = features(words, train), features(words, dev)
+    if task_name == SIMILARITY.name:
+        predicted = Ridge(alpha, solver="sparse_cg").fit(seen, labels).predict(asked)
+    else:
+        ridge = RidgeClassifier(alpha, solver="sparse_cg").fit(seen, labels)
+        predicted = ridge.decision_function(asked)
+    return predicted[:, None].astype(np.float32)
 
 
 def floor_scores(corpus: Corpus) -> dict:
-    """Scores of the bag of words and of a constant answer on a corpus's development sets.
+    """Scores of the bags of words and of a constant answer on a corpus's development sets.
 
     Returns:
-        Corpus name and fingerprint, and for each task: method, examples, `metrics` of the method
-        and the accuracy of always answering the most frequent label (none for similarity: a
-        constant has no correlation). Numbers only, no sentence.
+        Corpus name and fingerprint, and for each task: the training loss of the best constant
+        answer (`constant_loss`), the accuracy of always answering the most frequent label (none
+        for similarity: a constant has no correlation), and for each kind of head the method, its
+        `metrics` and its accuracy by true label. Numbers only, no sentence.
     """
     tasks = {}
-    for name, method in METHODS.items():
-        splits = corpus.splits[name]
-        labels = np.array([example.label for example in splits["dev"]])
-        logits = floor_logits(name, splits["train"], splits["dev"])
+    for name, methods in METHODS.items():
+        task, splits = BY_NAME[name], corpus.splits[name]
+        known, labels = (
+            np.array([example.label for example in splits[split]]) for split in ("train", "dev")
+        )
         tasks[name] = {
-            "method": method,
-            "train_examples": len(splits["train"]),
+            "train_examples": len(known),
             "dev_examples": len(labels),
-            "dev": metrics(BY_NAME[name], logits, labels),
+            "constant_loss": constant_loss(task, known),
         }
-        if BY_NAME[name].metric == "accuracy":
-            known = np.bincount([int(example.label) for example in splits["train"]])
-            tasks[name]["constant"] = float(np.mean(labels == known.argmax()))
+        if task.metric == "accuracy":
+            answer = np.bincount(known.astype(int)).argmax()
+            tasks[name]["constant"] = float(np.mean(labels == answer))
+        for kind, method in methods.items():
+            logits = floor_logits(name, splits["train"], splits["dev"], kind)
+            tasks[name][kind] = {
+                "method": method,
+                "dev": metrics(task, logits, labels),
+                "by_label": per_class_report(task, logits, labels)["accuracy"].round(6).tolist(),
+            }
     return {
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
@@ -93,10 +118,43 @@ def write_floors(corpus: Corpus, directory: str | Path = FLOORS) -> Path:
     return path
 
 
-def read_floors(corpus_name: str, directory: str | Path = FLOORS) -> dict | None:
-    """The stored floors of a corpus, or None."""
+def read_floors(
+    corpus_name: str, fingerprint: str = "", directory: str | Path = FLOORS
+) -> dict | None:
+    """The stored floors of a corpus, or None; those of other files than the fingerprint's are
+    none."""
     path = Path(directory) / f"{corpus_name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    floors = json.loads(path.read_text(encoding="utf-8"))
+    return floors if fingerprint in ("", floors["fingerprint"]) else None
+
+
+def floor_kind(head: dict) -> str:
+    """The kind of floor of a head, from its configuration as a run has it: what it can see."""
+    return "additive" if head.get("features", "concat") == "concat" else "comparing"
+
+
+def floor_score(floors: dict, task_name: str, kind: str) -> float:
+    """The headline metric of a floor on the development set."""
+    return floors["tasks"][task_name][kind]["dev"][BY_NAME[task_name].metric]
+
+
+def floors_sentence(floors: dict) -> str:
+    """The floors in one sentence, in the order sentiment, paraphrase, similarity."""
+
+    def scores(score: Callable[[str], float | None]) -> str:
+        found = map(score, floors["tasks"])
+        return " / ".join("–" if value is None else f"{value:.3f}" for value in found)
+
+    words = {
+        kind: scores(lambda name, kind=kind: floor_score(floors, name, kind)) for kind in KINDS
+    }
+    constant = scores(lambda name: floors["tasks"][name].get("constant"))
+    return (
+        f"Words alone reach {words['additive']} ({' / '.join(floors['tasks'])}) as additive heads "
+        f"see a pair, {words['comparing']} compared; the most frequent label {constant}."
+    )
 
 
 def _pairs(words: TfidfVectorizer, examples: list) -> tuple:
@@ -106,7 +164,12 @@ def _pairs(words: TfidfVectorizer, examples: list) -> tuple:
     )
 
 
-def _interaction(words: TfidfVectorizer, examples: list):
+def _either(words: TfidfVectorizer, examples: list) -> csr_matrix:
+    """The words of the first and of the second sentence, side by side: additive."""
+    return hstack(_pairs(words, examples)).tocsr()
+
+
+def _interaction(words: TfidfVectorizer, examples: list) -> csr_matrix:
     """What two vectors share, word by word, where they differ, and their cosine."""
     first, second = _pairs(words, examples)
     shared = first.multiply(second)

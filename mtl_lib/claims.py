@@ -6,23 +6,32 @@ The rule of the verdicts is `RULE`; it is the same for all.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mtl_lib.bag_of_words import read_floors
-from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, STUDY_VERSION
+from mtl_lib.bag_of_words import KINDS, floor_score, read_floors
+from mtl_lib.experiments import ALL_ROWS, PROFILES, STUDY_VERSION
+from mtl_lib.gates import (
+    NOT_TRAINED,
+    ONE_ANSWER,
+    counted,
+    gate,
+    gates_sentences,
+    untrained_tasks,
+)
 from mtl_lib.paper import (
     PAPER_FIGURE_5,
     PAPER_FINAL_DEV,
     PAPER_SCORES,
     TASK_ORDER,
 )
+from mtl_lib.queue import QUEUE
 from mtl_lib.results import Run
-from mtl_lib.studies import by_corpora, missing_rows, provenance_line, same_answers, studies
+from mtl_lib.studies import by_corpora, missing_rows, provenance_line, studies
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.uncertainty import (
     AVERAGE,
@@ -54,8 +63,11 @@ RULE = (
     "seeds; between rows of different rates where a shortened study multiplies the paper's rates "
     "(the frozen control apart, whose heads have rates of their own); between rows that give the "
     "same answers, so that the change did nothing here; and where overfitting is said to shrink "
-    "that is not there. Overfitting is the score on a fixed sample of the training examples, the "
-    "same for all rows and counted without an error, minus the development score. Cosines "
+    "that is not there. Seeds with a run that did not train (its last training loss lies less than "
+    "5 % below a constant answer's on some task; the frozen control apart), or that gives the same "
+    "answer for every example of the task, do not count. Overfitting is the score on a fixed "
+    "sample of the training examples, the same for all rows and counted without an error, minus "
+    "the development score. Cosines "
     "between gradients are means over the epochs; their intervals hold the error of the seeds "
     "only. The intervals are not corrected for their number: one in twenty misses by chance."
 )
@@ -385,9 +397,10 @@ def _differences(
                     "expected": comparison.expected,
                     "paper": paper_value(comparison, task),
                 }
-                estimate = None
-                if evidence.seeds(comparison.terms):
-                    estimate = evidence.estimate(comparison.terms, task, comparison.measure)
+                estimate, seeds = None, _readable(evidence, comparison, task)
+                if evidence.seeds(comparison.terms):  # none readable: numbers, but no verdict
+                    terms, measure = comparison.terms, comparison.measure
+                    estimate = evidence.estimate(terms, task, measure, seeds or None)
                 line |= _result(evidence, comparison, task, estimate)
                 line["reason"] = _reason(evidence, comparison, task, estimate, factor)
                 margin = 0.0 if comparison.measure in COSINES else MARGIN
@@ -502,6 +515,16 @@ def _result(
     }
 
 
+def _readable(evidence: Evidence, comparison: Comparison, task: str) -> list[int]:
+    """The common seeds of the rows whose runs no gate holds back on this task."""
+    tasks = TASK_ORDER if task == AVERAGE else (task,)
+    return [
+        seed
+        for seed in evidence.seeds(comparison.terms)
+        if not any(gate(evidence.runs[row][seed], tasks) for row in comparison.terms)
+    ]
+
+
 def _pair(comparison: Comparison) -> tuple[str, str] | None:
     """The two rows of a plain difference of development scores, the better one said first."""
     if comparison.measure != "dev" or sorted(comparison.terms.values()) != [-1, 1]:
@@ -517,6 +540,11 @@ def _reason(
         return f"Not run: {', '.join(missing)}."
     if not estimate:
         return "Its rows have no seed in common."
+    if len(readable := _readable(evidence, comparison, task)) < ENOUGH_SEEDS:
+        runs = [run for row in comparison.terms for run in evidence.runs[row].values()]
+        held = [run for run in runs if run.config["seed"] not in readable]
+        if sentences := gates_sentences(held, TASK_ORDER if task == AVERAGE else (task,), False):
+            return " ".join(sentences)
     if factor != 1 and _rates_differ(comparison):
         return f"It compares rates, which are {factor:g} times the paper's here."
     if np.isnan(estimate.value):
@@ -588,7 +616,9 @@ def _reasons(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
     if missing := missing_rows(runs, claim.rows):
         where = f" in `{runs[0].config['profile']}`" if runs else ""
         return f"Not run{where}: {', '.join(missing)}."
-    reasons = dict.fromkeys(reason for reason in parts["reason"] if reason)
+    # What a gate holds back is said once for the claim, with the cautions.
+    gated = ("Not trained", "The same answer")
+    reasons = dict.fromkeys(r for r in parts["reason"] if r and not r.startswith(gated))
     return " ".join([*reasons, *_cautions(claim, parts, runs)])
 
 
@@ -620,7 +650,7 @@ def _cautions(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> list[st
     if tasks & {PAIR, SCORE, AVERAGE} and encoder in SIMILARITY_TRAINED:
         sentences.append("Encoder trained on similarity before.")
     compared = [run for run in runs if run.config["row"] in claim.rows]
-    return sentences + same_answers(compared, TASK_ORDER if AVERAGE in tasks else tasks)
+    return sentences + gates_sentences(compared, TASK_ORDER if AVERAGE in tasks else tasks, False)
 
 
 SIMILARITY_TRAINED = ("minilm-l6",)
@@ -690,41 +720,36 @@ def _study_markdown(runs: Sequence[Run]) -> list[str]:
 
 
 def seeds_to_go(runs: Sequence[Run]) -> list[str]:
-    """Which runs the study still lacks, and the command that trains them; empty if none.
+    """Which runs of its plan (`queue.QUEUE`) a study still lacks, and the command that trains them.
 
-    Of its profile's rows, planned are five seeds of those on which most claims hang
-    (`FIVE_SEEDS`), and three of the others of the paper's figures and of the controls. A study of
-    an older version or of other settings than its profile's has no plan.
+    Empty if none. A study of an older version, or of other settings than its profile's, has no
+    plan.
     """
     config = runs[0].config
     row, profile, seed = (config[name] for name in ("row", "profile", "seed"))
-    as_planned = config == PROFILES[profile].apply(ALL_ROWS[row], profile, seed).as_dict()
+    if profile not in PROFILES:  # of a former profile: others take its place
+        return []
+    settings = replace(PROFILES[profile], encoder=config["encoder"])
+    as_planned = config == settings.apply(ALL_ROWS[row], profile, seed).as_dict()
     if not as_planned or runs[0].provenance["study_version"] != STUDY_VERSION:
         return []
     stored = {(run.config["row"], run.config["seed"]) for run in runs}
-    missing: dict[tuple[int, ...], list[str]] = {}
-    for row in dict.fromkeys((*ROWS, *claim_rows(CONTROLS))):
-        if row not in PROFILES[profile].rows:
-            continue
-        planned = range(5 if row in FIVE_SEEDS else 3)
-        if lacking := tuple(seed for seed in planned if (row, seed) not in stored):
-            missing.setdefault(lacking, []).append(row)
-    if not missing:
+    lacking: dict[str, list[int]] = {}
+    for planned, row, seed in QUEUE:
+        if planned == profile and (row, seed) not in stored:
+            lacking.setdefault(row, []).append(seed)
+    if not lacking:
         return []
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for row, seeds in lacking.items():
+        by_seeds.setdefault(tuple(seeds), []).append(row)
     parts = [
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of {', '.join(rows)}"
-        for seeds, rows in missing.items()
+        for seeds, rows in by_seeds.items()
     ]
-    data = "" if runs[0].provenance["corpus"]["name"] == "handbook" else " DATA=FOLDER"
-    command = f"make study PROFILE={profile}{data}"
-    lacking = {seed for seeds in missing for seed in seeds}
-    commands = [f"`{command} SEEDS=0,1,2`"] if lacking & {0, 1, 2} else []
-    if lacking & {3, 4}:
-        five = [row for row in FIVE_SEEDS if row in PROFILES[profile].rows]
-        commands.append(f"`{command} SEEDS=3,4 ROWS={','.join(five)}`")
     return [
-        f"Planned and not trained yet, for want of time: {'; '.join(parts)}. "
-        f"{' and '.join(commands)} will train them."
+        f"Planned and not trained yet: {'; '.join(parts)}. `make study DATA=FOLDER` goes on with "
+        "them."
     ]
 
 
@@ -738,7 +763,6 @@ def _described(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 CORPORA = {"handbook": "embedded corpora", "cs224n": "real corpora"}
-FIVE_SEEDS = (BASELINE, "3.2", ARCHITECTURE, FROZEN)
 KEY_ROWS = (BASELINE, "3.2", ARCHITECTURE, FINAL, *FROZEN_ROWS)
 
 
@@ -755,22 +779,24 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
             continue
         cells = []
         for task in TASK_ORDER:
-            scores = [run.metrics["best"]["dev"][task][BY_NAME[task].metric] for run in there]
-            mean, low, high = seed_interval(scores)
+            metric, of_row = BY_NAME[task].metric, counted(there, task)
+            scores = [run.metrics["best"]["dev"][task][metric] for run in of_row]
+            mean, low, high = seed_interval(scores or [np.nan])
             half = "" if np.isnan(low) else f" ± {(high - low) / 2:.3f}"
             paper = ""
             if row in PAPER_SCORES.index:
                 paper = f" ({PAPER_SCORES.loc[row, f'dev_{task}']:.3f})"
-            cells.append(f"{mean:.3f}{half}{paper}")
+            cells.append(f"{mean:.3f}{half}{paper}" if of_row else f"{ONE_ANSWER}{paper}")
         name = there[0].config["name"]
         name = f"{row} {name}" if row in PAPER_SCORES.index else name
+        if held := sum(bool(untrained_tasks(run)) for run in there):
+            name += f" ({held} of {len(there)} {NOT_TRAINED})"
         lines.append(f"| {name} | {' | '.join(cells)} | {len(there)} |")
     corpus = runs[0].provenance["corpus"]
-    floors = read_floors(corpus["name"])
-    if floors and floors["fingerprint"] == corpus["fingerprint"]:
-        scores = [floors["tasks"][task]["dev"][BY_NAME[task].metric] for task in TASK_ORDER]
-        cells = " | ".join(f"{score:.3f}" for score in scores)
-        lines.append(f"| words alone (TF-IDF, naive Bayes), no network | {cells} | |")
+    floors = read_floors(corpus["name"], corpus["fingerprint"])
+    for kind in KINDS if floors else ():
+        cells = " | ".join(f"{floor_score(floors, task, kind):.3f}" for task in TASK_ORDER)
+        lines.append(f"| words alone, no network: {kind} | {cells} | |")
     if any("±" in line for line in lines):
         lines.append("\n±: half of Student's 95 % interval of the mean over seeds, examples apart.")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mtl_lib import experiments, figures, handbook
+from mtl_lib import experiments, figures, handbook, queue
 from mtl_lib.claims import claims_markdown, write_section
 from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
 from mtl_lib.errors import ConfigError, HandbookError, explain
@@ -79,6 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(sweep)
     sweep.set_defaults(run=_sweep)
 
+    study = commands.add_parser("study", help="the study of the real corpora, run by run")
+    study.add_argument("what", choices=["run", "status", "collect"])
+    study.add_argument("--profile", default="", choices=["", *experiments.PROFILES])
+    study.add_argument("--rows", default="", help="keep these rows, comma-separated")
+    study.add_argument("--seeds", default="", help="keep these seeds, comma-separated")
+    study.add_argument("--data", default="", help="corpus folder (default: the profiles')")
+    study.add_argument("--encoder", default="", help="encoder (default: the profiles')")
+    study.add_argument("--jobs", type=int, default=0, help="runs at a time (0: one a core)")
+    study.add_argument("--results", default=str(RESULTS), help="folder of the committed studies")
+    study.add_argument("--here", action="store_true", help="by this code, not its own checkout's")
+    study.set_defaults(run=_study)
+
     draw = commands.add_parser("figures", help="draw Figures 2-9 from stored runs")
     draw.add_argument("--profile", default="stored", choices=["stored", *experiments.PROFILES])
     draw.set_defaults(run=lambda o: draw_figures(o.profile))
@@ -111,6 +123,9 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-steps", type=int, default=0, help="cap on the steps of a run (0: the profile's)"
     )
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="passes over the data (0: the profile's)"
+    )
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -123,6 +138,7 @@ def _sweep(options: argparse.Namespace) -> None:
         encoder=options.encoder,
         seeds=options.seeds,
         max_steps=options.max_steps,
+        epochs=options.epochs,
         jobs=options.jobs,
         store=options.store,
     )
@@ -130,9 +146,28 @@ def _sweep(options: argparse.Namespace) -> None:
         print(experiments.summary(run))
 
 
+def _study(options: argparse.Namespace) -> None:
+    entries = queue.queue(options.profile, options.rows, options.seeds)
+    data = queue.corpus_for(entries, options.data)
+    if options.what != "collect" and not options.here:
+        chosen = {name: getattr(options, name) for name in ("profile", "rows", "seeds", "encoder")}
+        chosen |= {"data": data, "jobs": options.jobs, "results": Path(options.results).resolve()}
+        arguments = [f"--{name}={value}" for name, value in chosen.items() if value]
+        queue.become(["study", options.what, "--here", *arguments], queue.fixed_code())
+    study = queue.Study(entries, data, options.encoder, results=Path(options.results))
+    if options.what == "run":
+        study.run(options.jobs)
+    elif options.what == "status":
+        print(study.status())
+    else:
+        print(*study.collect(), f"{len(study.done())} runs of the study are committed", sep="\n")
+
+
 def _train(options: argparse.Namespace) -> None:
     experiments.choose_rows([options.row])
-    profile = experiments.profile_settings(options.profile, options.encoder, options.max_steps)
+    profile = experiments.profile_settings(
+        options.profile, options.encoder, options.max_steps, options.epochs
+    )
     config = profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed)
     corpus = load_corpus(options.data or experiments.default_corpus(profile.corpus))
     name = f"{options.profile}-{options.row}-seed{options.seed}"
@@ -154,10 +189,9 @@ def draw_figures(profile: str) -> None:
 
     With the committed figures, what the README shows of the same runs is written anew.
     """
-    folders = [RESULTS / name for name in experiments.PROFILES]
+    runs = experiments.committed_runs()
     if profile != "stored":
-        folders = [BUILD / "runs" / profile]
-    runs = [run for folder in folders for run in RunStore(folder).runs()]
+        runs = RunStore(BUILD / "runs" / profile).runs()
     for path in figures.save_all(runs, figures.folder(profile)):
         print(path)
     if figures.folder(profile) == ROOT / "figures":  # not where a test draws elsewhere

@@ -151,7 +151,7 @@ def draw_table(
         for x, (published, ours, spread) in zip(lefts, cells, strict=True):
             middle = x + (paper + both) / 2
             write(x + paper / 2, y, published, color=PAPER)
-            if ours in (NOT_RUN, UNDEFINED):
+            if ours and not ours[-1].isdigit():  # words in place of a score
                 write(middle, y, ours, size=8, style="italic", color=FAINT)
             else:
                 write(middle, y - (0.06 if spread else 0), ours, weight=weight)
@@ -172,6 +172,7 @@ def draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFr
     ax.plot(range(len(table)), published, "D", **diamond)
     names = []
     for place, line in enumerate(table.to_dict("records")):
+        ax.hlines(line["words"], place - 0.4, place + 0.4, **WORDS)
         names.append(
             f"{line['label']}\n{line['share_ours']:.1%}\n{LABEL_NAMES[line['task']][place]}"
         )
@@ -191,7 +192,8 @@ def draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFr
     )
     ax.set_xlabel("true label, and its share of the development set")
     marks = Line2D([], [], marker="D", color=PAPER, mec="white", ms=9, ls="", label="paper")
-    _legend(picture, [Patch(color=OURS, label="ours"), marks])
+    handles = [Patch(color=OURS, label="ours"), marks]
+    _legend(picture, handles + _words_handle(table))
     return picture
 
 
@@ -207,6 +209,7 @@ def draw_improvement(title: str, stamp: str, table: pd.DataFrame, bars: pd.DataF
     options = {"hue": "model", "hue_order": list(colours), "palette": colours, "legend": False}
     sns.barplot(bars, x="task", y="score", gap=0.06, width=0.84, **options, **BARS, ax=ax)
     for place, line in enumerate(table.to_dict("records")):
+        ax.hlines(line["words"], place - 0.42, place + 0.42, **WORDS)
         for source, centre in (("paper", place - 0.21), ("ours", place + 0.21)):
             for name, x in (("baseline", centre - 0.105), ("final", centre + 0.105)):
                 colour = INK if name == "baseline" else "white"
@@ -228,7 +231,8 @@ def draw_improvement(title: str, stamp: str, table: pd.DataFrame, bars: pd.DataF
     lowest = np.nanmin([0, ours.min(axis=None)])
     ax.set(ylim=(lowest * 1.1, 1.1), ylabel="score", xlabel="")
     ax.axhline(0, color=INK, lw=0.8)
-    _legend(picture, [Patch(color=colour, label=name) for name, colour in colours.items()])
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    _legend(picture, handles + _words_handle(table))
     return picture
 
 
@@ -242,6 +246,14 @@ def _chart(title: str, stamp: str, bottom: float) -> tuple[Picture, Axes]:
     ax.tick_params(axis="x", length=0, pad=9)  # clear of a diamond at 0
     sns.despine(ax=ax)
     return picture, ax
+
+
+WORDS = {"color": INK, "lw": 1.1, "ls": (0, (4, 2)), "zorder": 4}  # a floor, as a dashed line
+
+
+def _words_handle(table: pd.DataFrame) -> list[Line2D]:
+    """The floors' entry in a legend, where there are any."""
+    return [] if table["words"].isna().all() else [Line2D([], [], label="words alone", **WORDS)]
 
 
 def _legend(picture: Picture, handles: list) -> None:

@@ -31,6 +31,7 @@ from mtl_lib.data import Corpus, TokenizedSplit, load_corpus, tokenize
 from mtl_lib.errors import BusyError, ConfigError, HandbookError, NumericalError, RunError
 from mtl_lib.evaluation import constant_loss, is_constant
 from mtl_lib.faulty_ports import FAULTS, CoupledAdam, PortTrainer, port_smoothness_term
+from mtl_lib.gates import gate
 from mtl_lib.model import HeadConfig, MultitaskModel, has_fast_bfloat16
 from mtl_lib.optim import FusedAdamW, linear_warmup
 from mtl_lib.paths import BUILD, DATA, RESULTS
@@ -984,8 +985,8 @@ def summary(run: Run) -> str:
         for name, values in run.metrics["best"]["dev"].items()
     )
     config = run.config
-    constant = run.provenance.get("constant_predictions")
-    warning = f"; constant predictions: {', '.join(constant)}" if constant else ""
+    held = gate(run, run.config["heads"])
+    warning = f"; {held}" if held else ""
     return (
         f"{config['row']} {config['name']}, seed {config['seed']}: dev {scores} "
         f"({run.provenance['steps']} steps, {run.provenance['seconds']:.0f} s){warning}"

@@ -4,8 +4,10 @@ Every figure holds its numbers as a table and a picture drawn from that table (`
 its caption says which runs stand behind it. Columns follow the paper: paraphrase, sentiment,
 similarity. Scores are those of the best epoch (our reading: the highest mean of the three
 development metrics). Where a row has several seeds, its number is their mean, with Student's 95 %
-interval. A figure shows one study: given runs of several, the most thorough one that holds all rows
-of the figure, else the one that holds most of them.
+interval; runs with one answer for every example are counted and never averaged, and those that did
+not train stand only where their row has no other, with the word (`gates.py`). A figure shows one
+study: given runs of several, the most thorough one that holds all rows of the figure, else the one
+that holds most of them.
 """
 
 import logging
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mtl_lib.bag_of_words import floor_kind, floor_score, read_floors
 from mtl_lib.drawing import (
     NOT_RUN,
     SCORE_NAMES,
@@ -31,6 +34,7 @@ from mtl_lib.drawing import (
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import per_class_report
 from mtl_lib.experiments import FROZEN, ExperimentConfig
+from mtl_lib.gates import NOT_TRAINED, ONE_ANSWER, counted, one_answer_tasks, untrained_tasks
 from mtl_lib.model import FEATURES, Head, HeadConfig, MultitaskModel
 from mtl_lib.paper import (
     BASELINE,
@@ -44,13 +48,12 @@ from mtl_lib.paper import (
 from mtl_lib.paths import FIGURES
 from mtl_lib.results import Run
 from mtl_lib.studies import (
-    as_published,
     choose_study,
     corpus_notes,
     facts,
+    kind_of_study,
     missing_rows,
     provenance_line,
-    same_answers,
     seeds_in_words,
 )
 from mtl_lib.studies import studies as studies  # the notebooks take it from here
@@ -113,16 +116,22 @@ def _caption(
     tasks: Sequence[str] = TASK_ORDER,
 ) -> str:
     """Title, what to know of the tasks it shows, and which runs stand behind the figure."""
-    same = same_answers(runs, tasks)
-    return " ".join([f"Figure {number}. {title}", *words, *same, provenance_line(runs)])
+    return " ".join([f"Figure {number}. {title}", *words, provenance_line(runs, tasks)])
 
 
 def _stamp(runs: Sequence[Run]) -> str:
     """The same inside the picture, so that it never passes for another study's; three lines."""
     what, how_long = facts(runs)
-    kind = "The paper's protocol" if as_published(runs[0]) else "A shortened study"
     note = "Not all corpus files are the originals: see the caption." if corpus_notes(runs) else ""
-    return f"{kind}: {' · '.join(what)}\n{' · '.join(how_long)}\n{note}"
+    held = {word for run in runs for word, tasks in _held(run).items() if tasks}
+    if held:
+        note = f"Of these runs some are {' or '.join(sorted(held))}: see the caption. {note}"
+    return f"{kind_of_study(runs[0])}: {' · '.join(what)}\n{' · '.join(how_long)}\n{note}"
+
+
+def _held(run: Run) -> dict[str, list[str]]:
+    """The tasks of a run that a gate holds back, by its word."""
+    return {NOT_TRAINED: untrained_tasks(run), ONE_ANSWER: one_answer_tasks(run)}
 
 
 def _sampling_words(run: Run) -> str:
@@ -153,8 +162,10 @@ def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _scores(runs: Sequence[Run], split: str, task: str) -> list[float]:
+    """Scores of the counted runs; a row of which none counts has one, undefined."""
     metric = BY_NAME[task].metric
-    return [run.metrics["best"][split][task][metric] for run in runs]
+    of_row = counted(runs, task)
+    return [run.metrics["best"][split][task][metric] for run in of_row] or [float("nan")]
 
 
 def _cell(line: dict, name: str) -> Cell:
@@ -197,13 +208,14 @@ def _score_figure(
     by_row = _select(number, runs, list(names))
     used = [run for row_runs in by_row.values() for run in row_runs]
     records = [_score_line(row, name, by_row.get(row, [])) for row, name in names.items()]
+    floors = _floor_lines(used[0])
     picture = draw_table(
         f"Figure {number}. {title}",
         _stamp(used),
         {split: ["Paraphrase", "Sentiment", "Similarity (r)"] for split in SPLITS.values()},
-        [_score_cells(line) for line in records],
+        [_score_cells(line) for line in [*records, *floors]],
         strong=strong,
-        names=2.3,
+        names=2.9,
     )
     words = ["Paraphrase and sentiment: accuracy; similarity: Pearson's r; ours at the best epoch."]
     if sample := used[0].config["train_sample"]:
@@ -211,6 +223,7 @@ def _score_figure(
     if len(used) > len(by_row):
         words.append(SEEDS)
     words.append(_sampling_words(used[0]))
+    words += _below_floors(records, by_row)
     if missing := missing_rows(used, names):
         words.append(f"Not run: {', '.join(missing)}.")
     alt = "; ".join(
@@ -224,7 +237,7 @@ def _score_figure(
     )
     return Figure(
         number,
-        _signed(pd.DataFrame(records), used),
+        _signed(pd.DataFrame([*records, *floors]), used),
         picture,
         _caption(number, f"{title}: the paper's number beside ours.", used, *words),
         f"Table of {len(names)} rows, {len(by_row)} of them run. Development scores for "
@@ -238,16 +251,87 @@ def _score_line(row: str, name: str, runs: Sequence[Run]) -> dict:
         for task in TASK_ORDER:
             column = f"{split}_{task}"
             line[f"{column}_paper"] = PAPER_SCORES[column].get(row, np.nan)
-            line |= _over_seeds(column, _scores(runs, split, task) or [np.nan])
+            line |= _over_seeds(column, _scores(runs, split, task))
+    line["not_trained"] = " ".join(str(r.config["seed"]) for r in runs if untrained_tasks(r))
+    for task in TASK_ORDER:
+        found = [str(r.config["seed"]) for r in runs if task in one_answer_tasks(r)]
+        line[f"{task}_one_answer"] = " ".join(found)
     return line
 
 
 def _score_cells(line: dict) -> tuple[str, str, list[Cell]]:
     """Id, name and cells of a line of the table; the frozen control has no id of the paper's."""
+    if line["row"] in FLOOR_NAMES:
+        blank = [_cell(line, column) for column in SCORES]
+        return "", line["name"], [("", "" if ours == "–" else ours, "") for _, ours, _ in blank]
     key = line["row"] if line["row"] in PAPER_SCORES.index else ""
-    cells = [_cell(line, column) for column in SCORES]
-    missing = UNDEFINED if line["seeds"] else NOT_RUN  # a correlation of constants is undefined
-    return key, line["name"], [(a, missing if b == "–" else b, c) for a, b, c in cells]
+    cells = []
+    for column in SCORES:
+        paper, ours, spread = _cell(line, column)
+        one = len(line[f"{column.split('_')[1]}_one_answer"].split())
+        seeds = len(line["seeds"].split())
+        if ours == "–":  # a correlation of constants is undefined
+            ours = ONE_ANSWER if one and one == seeds else UNDEFINED if seeds else NOT_RUN
+        elif one:
+            spread = f"{one} of {seeds} {ONE_ANSWER}"
+        cells.append((paper, ours, spread))
+    return key, f"{line['name']}{_untrained_words(line)}", cells
+
+
+def _untrained_words(line: dict) -> str:
+    """ " (not trained)", " (1 of 3 not trained)", or nothing."""
+    number, seeds = len(line["not_trained"].split()), len(line["seeds"].split())
+    if not number:
+        return ""
+    return f" ({NOT_TRAINED})" if number == seeds else f" ({number} of {seeds} {NOT_TRAINED})"
+
+
+FLOOR_NAMES = {
+    "words-comparing": "words alone, compared",
+    "words-additive": "words alone, as additive heads see them",
+    "constant": "the most frequent label",
+}
+
+
+def _floor_lines(run: Run) -> list[dict]:
+    """What words alone reach on the development sets of a run's corpora, and a constant answer;
+    none where it is not stored."""
+    corpus, lines = run.provenance["corpus"], []
+    floors = read_floors(corpus["name"], corpus["fingerprint"])
+    for row, name in FLOOR_NAMES.items() if floors else ():
+        line = {"row": row, "name": name, "seeds": ""}
+        line |= {f"{c}_{part}": np.nan for c in SCORES for part in ("paper", "ours", "low", "high")}
+        for task in TASK_ORDER:
+            if row == "constant":
+                score = floors["tasks"][task].get("constant", np.nan)
+            else:
+                score = floor_score(floors, task, row.removeprefix("words-"))
+            line[f"dev_{task}_ours"] = score
+        lines.append(line)
+    return lines
+
+
+def _below_floors(records: list[dict], by_row: dict[str, list[Run]]) -> list[str]:
+    """The rows whose development score lies below what words alone reach with heads of their kind,
+    in a sentence; none where there is no such row or no floor stored."""
+    below: dict[tuple[str, str], list[str]] = {}
+    for line in records:
+        if not (runs := by_row.get(line["row"])):
+            continue
+        corpus = runs[0].provenance["corpus"]
+        if not (floors := read_floors(corpus["name"], corpus["fingerprint"])):
+            return []
+        for task in TASK_ORDER:
+            kind = floor_kind(runs[0].config["heads"][task])
+            if line[f"dev_{task}_ours"] < floor_score(floors, task, kind):
+                below.setdefault((task, kind), []).append(line["row"])
+    if not below:
+        return []
+    places = "; ".join(
+        f"{task} ({kind}) {', '.join(rows) if len(rows) < len(by_row) else 'all rows'}"
+        for (task, kind), rows in below.items()
+    )
+    return [f"Below what words alone reach with heads of the same kind: {places}."]
 
 
 # --- Figures 5 to 8: accuracy by true label ----------------------------------------------------
@@ -263,7 +347,7 @@ def _by_label(number: int, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[Run]
     reports = [
         per_class_report(BY_NAME[task], run.predictions[task], run.labels[task]).assign(task=task)
         for task in TASK_ORDER
-        for run in used
+        for run in counted(used, task) or used
     ]
     published = PAPER_FIGURE_5.rename(columns=lambda c: f"{c}_paper" if c in PER_LABEL else c)
     words = [f"Ours: the final architecture, row {row}."]
@@ -271,7 +355,21 @@ def _by_label(number: int, runs: Sequence[Run]) -> tuple[pd.DataFrame, list[Run]
         words = [f"Ours: row {row}, the final architecture before tuning; the paper's: row 4.6."]
     if len(used) > 1:
         words.append(SEEDS)
-    return pd.concat(reports).merge(published, on=["task", "label"]), used, words
+    by_label = pd.concat(reports).merge(published, on=["task", "label"])
+    floors = [
+        {"task": task, "label": label, "words": accuracy}
+        for task in TASK_ORDER
+        for label, accuracy in enumerate(_floor_of(used[0], task).get("by_label", ()))
+    ]
+    floors = pd.DataFrame(floors, columns=["task", "label", "words"])
+    return by_label.merge(floors, on=["task", "label"], how="left"), used, words
+
+
+def _floor_of(run: Run, task: str) -> dict:
+    """What words alone reach on a task with heads of the run's kind; empty if not stored."""
+    corpus = run.provenance["corpus"]
+    floors = read_floors(corpus["name"], corpus["fingerprint"])
+    return floors["tasks"][task][floor_kind(run.config["heads"][task])] if floors else {}
 
 
 PER_LABEL = ("accuracy", "share")
@@ -285,6 +383,7 @@ def _label_table(by_label: pd.DataFrame) -> pd.DataFrame:
         line = {"task": task, "label": label, "accuracy_paper": first["accuracy_paper"]}
         line |= _over_seeds("accuracy", group["accuracy"])
         line |= {"share_paper": first["share_paper"], "share_ours": first["share"]}
+        line["words"] = first["words"]
         lines.append(line | {"count": first["count"]})
     return pd.DataFrame(lines)
 
@@ -357,7 +456,7 @@ def _label_figure(number: int, task: str, runs: Sequence[Run]) -> Figure:
     by_label = by_label[by_label["task"] == task]
     table = _label_table(by_label)
     title = f"{BY_NAME[task].title}: development accuracy by true label"
-    marks = "bars and numbers: ours; diamonds: the paper's"
+    marks = "bars and numbers: ours; diamonds: the paper's; dashes: words alone, no network"
     if task == "similarity":
         words.append(ROUNDING)
     return Figure(
@@ -393,6 +492,8 @@ def figure_9(runs: Sequence[Run]) -> Figure:
             bars += [(task, f"paper, {name}", published)]
             if np.isfinite(scores).all():  # else the mean is undefined, and has no bar
                 bars += [(task, f"ours, {name}", score) for score in scores]
+        floor = _floor_of(by_row[final][0], task)
+        line["words"] = floor["dev"][BY_NAME[task].metric] if floor else np.nan
         for source in ("paper", "ours"):
             line[f"improvement_{source}"] = line[f"final_{source}"] - line[f"baseline_{source}"]
         records.append(line)
@@ -421,7 +522,12 @@ def figure_9(runs: Sequence[Run]) -> Figure:
         9,
         _signed(table, used),
         draw_improvement(f"Figure 9. {title}", _stamp(used), table, bars),
-        _caption(9, f"{title}: development scores at the best epoch.", used, *words),
+        _caption(
+            9,
+            f"{title}: development scores at the best epoch; dashes: words alone, no network.",
+            used,
+            *words,
+        ),
         f"Bar chart of development scores, baseline and final model. {alt}.",
     )
 

@@ -38,6 +38,7 @@ def add_reproduce_command(commands) -> None:
     command.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
     command.add_argument("--rows", default="", help="comma-separated row ids (default: all)")
     command.add_argument("--max-steps", type=int, default=0, help="cap on the steps of a run")
+    command.add_argument("--epochs", type=int, default=0, help="passes over the data")
     command.add_argument("--jobs", type=int, default=0, help="runs at a time")
     command.add_argument(
         "-p",
@@ -79,6 +80,7 @@ def reproduce(
     seeds: str = "",
     rows: str = "",
     max_steps: int = 0,
+    epochs: int = 0,
     jobs: int = 0,
     parameters: Parameters | None = None,
     notebooks: str | Path = NOTEBOOKS,
@@ -92,8 +94,8 @@ def reproduce(
 
     Args:
         profile: one of `PROFILES`.
-        data, encoder, seeds, rows, max_steps, jobs: as in `experiments.study`; empty or 0 is the
-            profile's own. Relative folders are seen from the working directory.
+        data, encoder, seeds, rows, max_steps, epochs, jobs: as in `experiments.study`; empty or 0
+            is the profile's own. Relative folders are seen from the working directory.
         parameters: other parameters that a notebook declares, by name.
         notebooks: folder of the notebooks, `NN_name.ipynb`.
         out: folder of the executed copies.
@@ -104,7 +106,7 @@ def reproduce(
             executed as far as it got, is kept as `NN_name.failed.ipynb`.
     """
     wanted = {"DATA": data, "ENCODER": encoder, "SEEDS": seeds, "ROWS": rows}
-    wanted |= {"MAX_STEPS": max_steps, "JOBS": jobs}
+    wanted |= {"MAX_STEPS": max_steps, "EPOCHS": epochs, "JOBS": jobs}
     wanted = {name: value for name, value in wanted.items() if value}
     wanted = _checked({"PROFILE": profile, **wanted, **(parameters or {})})
     plan = _plan(wanted, _sources(notebooks))
@@ -123,6 +125,7 @@ def reproduce(
         encoder=wanted.get("ENCODER", ""),
         seeds=wanted.get("SEEDS", ""),
         max_steps=int(wanted.get("MAX_STEPS", 0)),
+        epochs=int(wanted.get("EPOCHS", 0)),
         jobs=int(wanted.get("JOBS", 0)),
     )
     executed = 0

@@ -163,6 +163,16 @@ class RunStore:
         finally:
             lock.release()
 
+    def busy(self, key: str) -> bool:
+        """Whether a process trains the run with this key at this moment."""
+        lock = self._file_lock(key)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
     def _moving(self) -> FileLock:
         """Held while something of the store comes or goes; who holds it may hold it again."""
         return self._file_lock("moving", is_singleton=True)

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from mtl_lib.bag_of_words import floors_sentence, read_floors
 from mtl_lib.data import STEMS
+from mtl_lib.gates import gates_sentences
 from mtl_lib.results import Run
 
 # The most thorough first. `laptop-rates` and `laptop` are of former profiles, kept until the runs
@@ -64,21 +66,6 @@ def missing_rows(runs: Iterable[Run], rows: Iterable[str]) -> list[str]:
     return [row for row in rows if row not in there]
 
 
-def same_answers(runs: Iterable[Run], tasks: Iterable[str]) -> list[str]:
-    """Names, in a sentence, those of the tasks on which a run collapsed; no sentence if none did.
-
-    The accuracy of a constant answer looks like a score.
-    """
-    seeds: dict[str, list[str]] = {}
-    for run in runs:
-        for task in run.provenance.get("constant_predictions", []):
-            if task in tasks:
-                where = f"{task} in row {run.config['row']}"
-                seeds.setdefault(where, []).append(str(run.config["seed"]))
-    found = [f"{where} (seed {', '.join(numbers)})" for where, numbers in seeds.items()]
-    return [f"The same answer for every example: {'; '.join(found)}."] if found else []
-
-
 def study_of(run: Run) -> tuple[str, ...]:
     """What a run shares with all runs of its study, in words."""
     config, corpus = run.config, run.provenance["corpus"]
@@ -95,7 +82,8 @@ def study_of(run: Run) -> tuple[str, ...]:
 
 def facts(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """What was trained on what, and for how long, in words."""
-    config, corpus = runs[0].config, runs[0].provenance["corpus"]
+    whole = [run for run in runs if not run.config.get("without")]
+    config, corpus = (whole or runs)[0].config, runs[0].provenance["corpus"]
     encoder = Path(config["encoder"]).name
     steps = sorted({run.provenance["steps"] for run in runs})
     length = " to ".join(f"{number:,}" for number in dict.fromkeys((steps[0], steps[-1])))
@@ -111,8 +99,21 @@ def facts(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
         f"epoch{'s' if epochs != '1' else ''}",
         seeds_in_words(runs),
         f"learning rates × {config['lr_factor']:g}",
+        *_instrument(config),
     ]
     return what, how_long
+
+
+def _instrument(config: dict) -> list[str]:
+    """What a configuration adds to the paper's protocol, in words."""
+    words = {
+        "sentence_vector": f"sentence vector: {config.get('sentence_vector')}",
+        "head_lr": f"heads at {config.get('head_lr')}",
+        "label_mean_bias": "similarity starts at the label mean",
+        "schedule": f"warm-up over {config.get('warmup', 0):.0%} of the steps and linear decay",
+        "clip": f"gradients clipped at {config.get('clip')}",
+    }
+    return [text for name, text in words.items() if config.get(name)]
 
 
 def seeds_in_words(runs: Iterable[Run]) -> str:
@@ -134,22 +135,37 @@ def seeds_in_words(runs: Iterable[Run]) -> str:
 def as_published(run: Run) -> bool:
     """Whether a run follows the paper's protocol, not a shortened one."""
     config = run.config
-    return config["profile"] == "paper" and not config["max_steps"] and config["lr_factor"] == 1
+    return config["profile"] == "paper" and not config["max_steps"] and config["epochs"] >= 10
 
 
-def provenance_line(runs: Sequence[Run]) -> str:
+def kind_of_study(run: Run) -> str:
+    """The paper's protocol, another that trains better, or a shortened one, in words."""
+    if as_published(run):
+        return "The paper's protocol"
+    if _instrument(run.config):
+        return "Another protocol than the paper's"
+    return "A shortened study, not the paper's protocol"
+
+
+def provenance_line(runs: Sequence[Run], tasks: Collection[str] | None = None) -> str:
     """Which runs stand behind a table, in one line: profile, encoder, corpora, steps, seeds.
 
-    Says too what is not as in the paper: a shortened study, corpus files that are not the
-    originals.
+    Says too what is not as in the paper, a shortened study, corpus files that are not the
+    originals; which runs did not train or give one answer (on these tasks, all by default); and
+    what words alone reach.
     """
     if not runs:
         return "Runs: none."
     what, how_long = facts(runs)
     sentences = [f"Runs: {'; '.join(what + how_long)}."]
     if not as_published(runs[0]):
-        sentences.append("A shortened study, not the paper's protocol.")
-    return " ".join(sentences + [f"Corpora: {note.rstrip('.')}." for note in corpus_notes(runs)])
+        sentences.append(f"{kind_of_study(runs[0])}.")
+    sentences += gates_sentences(runs, tasks)
+    sentences += [f"Corpora: {note.rstrip('.')}." for note in corpus_notes(runs)]
+    corpus = runs[0].provenance["corpus"]
+    if floors := read_floors(corpus["name"], corpus["fingerprint"]):
+        sentences.append(floors_sentence(floors))
+    return " ".join(sentences)
 
 
 def corpus_notes(runs: Sequence[Run]) -> list[str]:

@@ -214,7 +214,11 @@ class Evidence:
         return sorted(set.intersection(*(set(self.runs.get(row, {})) for row in rows)))
 
     def estimate(
-        self, terms: Mapping[str, float], task: str = AVERAGE, measure: str = "dev"
+        self,
+        terms: Mapping[str, float],
+        task: str = AVERAGE,
+        measure: str = "dev",
+        seeds: Sequence[int] | None = None,
     ) -> Estimate:
         """A sum of rows' scores, each times its factor: `{"3.2": 1, "3.1": -1}` is a difference.
 
@@ -229,11 +233,12 @@ class Evidence:
                 others'; "agreement", how much higher its cosine with another batch of its own is.
                 The two cosines are means over the epochs: the interval knows their seeds only,
                 and is NaN with one seed.
+            seeds: of these only; by default all that the rows have in common.
 
         Raises:
             RunError: if the rows have no seed in common.
         """
-        seeds = self.seeds(terms)
+        seeds = self.seeds(terms) if seeds is None else list(seeds)
         if not seeds:
             raise RunError(f"rows {', '.join(terms)} have no seed in common")
         tasks = _tasks(self.runs[next(iter(terms))][seeds[0]]) if task == AVERAGE else [task]

@@ -22,11 +22,13 @@ def fake_run(
     steps: int = 60,
     noise: float | None = None,
     size: int = 200,
+    trained: bool = True,
 ) -> Run:
     """A `Run` of the given row whose metrics follow from its made-up logits.
 
     `noise` spoils the logits: 0 predicts every label, large values are chance. By default it
-    differs a little from row to row and seed to seed.
+    differs a little from row to row and seed to seed. One that is not `trained` ends with the loss
+    of a constant answer on similarity.
     """
     generator = np.random.default_rng(zlib.crc32(f"{row} {seed}".encode()))
     if noise is None:
@@ -46,12 +48,14 @@ def fake_run(
         "corpus": {"name": corpus, "fingerprint": corpus, "files": {}, "notes": list(notes)},
         "encoder": {"name": encoder, "sha256": encoder},
         "steps": steps,
+        "constant_loss": dict.fromkeys(labels, 1.0),
         "study_version": 1,
     }
+    losses = {name: 0.5 if trained or name != "similarity" else 1.0 for name in labels}
     return Run(
         config=config.as_dict(),
         metrics={"best": best, "last": best},
-        history=[],
+        history=[{"loss": losses, "conflict": {}}],
         predictions=logits,
         labels=labels,
         ids=ids,

@@ -5,8 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from mtl_lib.bag_of_words import FLOORS, METHODS, floor_logits, floor_scores, read_floors
+from mtl_lib.bag_of_words import (
+    FLOORS,
+    KINDS,
+    METHODS,
+    floor_kind,
+    floor_logits,
+    floor_score,
+    floor_scores,
+    floors_sentence,
+    read_floors,
+)
 from mtl_lib.data import PairExample, SentenceExample, load_corpus
+
+ALL_METHODS = {method for kinds in METHODS.values() for method in kinds.values()}
 
 
 def test_the_stored_floors_of_the_embedded_corpora_are_reproduced():
@@ -14,7 +26,10 @@ def test_the_stored_floors_of_the_embedded_corpora_are_reproduced():
     now, stored = floor_scores(load_corpus("handbook")), read_floors("handbook")
     assert stored["fingerprint"] == now["fingerprint"]
     for task in METHODS:
-        assert stored["tasks"][task]["dev"] == pytest.approx(now["tasks"][task]["dev"], abs=0.005)
+        before, after = stored["tasks"][task], now["tasks"][task]
+        assert before["constant_loss"] == pytest.approx(after["constant_loss"])
+        for kind in KINDS:
+            assert before[kind]["dev"] == pytest.approx(after[kind]["dev"], abs=0.005)
 
 
 @pytest.mark.parametrize("path", sorted(FLOORS.glob("*.json")), ids=lambda path: path.stem)
@@ -22,9 +37,11 @@ def test_stored_floors_hold_numbers_and_no_sentence(path):
     floors = json.loads(path.read_text())
     assert set(floors) == {"corpus", "fingerprint", "notes", "tasks"}
     for task in floors["tasks"].values():
-        assert all(
-            isinstance(value, (int, float, dict)) for k, value in task.items() if k != "method"
-        )
+        for kind in KINDS:
+            found = task.pop(kind)
+            assert set(found) == {"method", "dev", "by_label"} and found["method"] in ALL_METHODS
+            assert all(isinstance(v, float) for v in [*found["dev"].values(), *found["by_label"]])
+        assert all(isinstance(value, int | float) for value in task.values())
     assert path.stat().st_size < 5000
 
 
@@ -51,5 +68,33 @@ def test_ridge_on_the_interaction_tells_equal_from_different_words():
     assert ((logits[:, 0] > 0) == np.array([p.label for p in pairs])).mean() > 0.9
 
 
+def test_additive_words_cannot_tell_equal_from_different_words():
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 4, (400, 2))  # each word as often beside itself as beside others
+    pairs = [PairExample(str(n), f"w{a}", f"w{b}", int(a == b)) for n, (a, b) in enumerate(words)]
+    labels = np.array([p.label for p in pairs])
+    right = {
+        kind: ((floor_logits("paraphrase", pairs, pairs, kind)[:, 0] > 0) == labels).mean()
+        for kind in KINDS
+    }
+    assert right["comparing"] == 1.0 and right["additive"] < 0.8
+
+
+def test_a_head_has_the_floor_of_what_it_can_see():
+    assert floor_kind({"dropout": [0.3]}) == "additive"
+    assert floor_kind({"features": "compare"}) == floor_kind({"features": "cosine"}) == "comparing"
+
+
+def test_the_floors_are_said_in_one_sentence_with_the_stored_numbers():
+    floors = read_floors("handbook")
+    sentence = floors_sentence(floors)
+    assert f"{floor_score(floors, 'similarity', 'additive'):.3f}" in sentence
+    assert sentence.count(".\n") == 0 and sentence.endswith(" / –.")
+
+
 def test_a_corpus_without_stored_floors_has_none():
     assert read_floors("nowhere") is None
+
+
+def test_floors_of_other_files_are_none():
+    assert read_floors("handbook", "of another corpus") is None

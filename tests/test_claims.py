@@ -10,7 +10,6 @@ from mtl_lib.claims import (
     CLAIMS,
     CONTROLS,
     FAILS,
-    FIVE_SEEDS,
     GAIN,
     HOLDS,
     MEASURES,
@@ -26,8 +25,9 @@ from mtl_lib.claims import (
     verdict,
     write_section,
 )
-from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS, STUDY_VERSION
+from mtl_lib.experiments import ALL_ROWS, STUDY_VERSION
 from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
+from mtl_lib.queue import QUEUE
 from mtl_lib.uncertainty import Estimate
 
 SURGERY = CLAIMS[0]
@@ -35,7 +35,7 @@ SURGERY = CLAIMS[0]
 
 @pytest.fixture(scope="module")
 def study():
-    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2), profile="full")
+    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2), profile="paper")
 
 
 @pytest.fixture(scope="module")
@@ -198,13 +198,13 @@ def test_the_table_is_the_same_each_time_and_in_any_order_of_the_runs(study, tab
 
 
 def test_runs_of_two_studies_are_not_mixed(study, table):
-    longer = fake_study(["3.1"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    longer = fake_study(["3.1"], profile="converged", encoder="minilm-l6", corpus="cs224n")
     assert claims_table([*longer, *study]).equals(table)
 
 
 def test_substitute_corpus_and_encoder_are_said_where_the_number_is():
     note = "quora-train.csv is not the original file"
-    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (note,)}
+    options = {"profile": "paper", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (note,)}
     reason = claims_table(fake_study(["3.1", "3.2"], **options), [SURGERY])["reason"].item()
     assert "Substitute Quora file." in reason and "trained on similarity before" in reason
     text = claims_markdown(fake_study(["3.1", "3.2"], **options))
@@ -241,20 +241,20 @@ def test_without_runs_the_section_says_how_to_get_some():
     assert "mtl sweep" in claims_markdown([])
 
 
-LAPTOP = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n"}
-RATES = LAPTOP | {"profile": "laptop-rates"}
+SHORTER = {"profile": "converged", "encoder": "minilm-l6", "corpus": "cs224n"}
+LONGER = SHORTER | {"profile": "paper"}
 
 
 @pytest.mark.parametrize(
     ("other", "told_by"),
     [
-        (fake_study(["3.1"], (0, 1, 2), **RATES), "laptop"),  # it lacks a row
-        (fake_study(["3.1", "3.2"], (0, 1), **RATES), "laptop"),  # it lacks a seed
-        (fake_study(["3.1", "3.2"], (0, 1, 2), **RATES), "laptop-rates"),
+        (fake_study(["3.1"], (0, 1, 2), **LONGER), "converged"),  # it lacks a row
+        (fake_study(["3.1", "3.2"], (0, 1), **LONGER), "converged"),  # it lacks a seed
+        (fake_study(["3.1", "3.2"], (0, 1, 2), **LONGER), "paper"),
     ],
 )
 def test_a_claim_is_told_by_the_most_rows_then_enough_seeds_then_the_longest(other, told_by):
-    runs = [*fake_study(["3.1", "3.2"], range(5), **LAPTOP), *other]
+    runs = [*fake_study(["3.1", "3.2"], range(5), **SHORTER), *other]
     table = claims_table(runs, [SURGERY])
     assert table["study"].item() == told_by
     chosen = [run for run in runs if run.config["profile"] == told_by]
@@ -262,9 +262,9 @@ def test_a_claim_is_told_by_the_most_rows_then_enough_seeds_then_the_longest(oth
 
 
 def test_seeds_that_rows_do_not_share_do_not_count():
-    apart = [*fake_study(["3.1"], (0, 1, 2), **RATES), *fake_study(["3.2"], (3, 4, 5), **RATES)]
-    table = claims_table([*apart, *fake_study(["3.1", "3.2"], (0, 1, 2), **LAPTOP)], [SURGERY])
-    assert table["study"].item() == "laptop"
+    apart = [*fake_study(["3.1"], (0, 1, 2), **LONGER), *fake_study(["3.2"], (3, 4, 5), **LONGER)]
+    table = claims_table([*apart, *fake_study(["3.1", "3.2"], (0, 1, 2), **SHORTER)], [SURGERY])
+    assert table["study"].item() == "converged"
 
 
 def test_a_cosine_has_no_margin():
@@ -273,18 +273,18 @@ def test_a_cosine_has_no_margin():
 
 
 def test_claims_of_one_table_may_be_told_by_different_studies():
-    runs = [*fake_study(["3.1", "3.2"], **LAPTOP), *fake_study(["4.6", "4.9"], **RATES)]
+    runs = [*fake_study(["3.1", "3.2"], **SHORTER), *fake_study(["4.6", "4.9"], **LONGER)]
     table = claims_table(runs).drop_duplicates("rows").set_index("rows")
-    assert table.loc["3.2 - 3.1", "study"] == "laptop"
-    assert table.loc["4.9 - 4.6", "study"] == "laptop-rates"
+    assert table.loc["3.2 - 3.1", "study"] == "converged"
+    assert table.loc["4.9 - 4.6", "study"] == "paper"
 
 
 def test_other_corpora_have_a_column_of_their_own(study, table):
     rows, seeds = ("3.1", "frozen-1e-3", "3.8", "3.9"), (0, 1, 2)
-    other = fake_study(rows, seeds, **LAPTOP)
+    other = fake_study(rows, seeds, **SHORTER)
     text = claims_markdown([*study, *other])
     assert "| embedded corpora | real corpora |" in text
-    assert "profile laptop" in text.split("The study `laptop`:")[1]
+    assert "profile converged" in text.split("The study `converged`:")[1]
     theirs = claims_table(other)
     for ours, them in zip(table.to_dict("records"), theirs.to_dict("records"), strict=True):
         cells = next(t for t in text.splitlines() if f"| {ours['claim']}" in t).split(" | ")
@@ -294,23 +294,47 @@ def test_other_corpora_have_a_column_of_their_own(study, table):
                 assert f"(`{line['study']}`, {line['seeds']} seeds): {line['ours']}" in cell
 
 
-@pytest.mark.parametrize("profile", ["laptop", "laptop-rates"])
+@pytest.mark.parametrize("profile", ["paper", "converged"])
 def test_the_runs_that_a_study_still_lacks_are_named_with_the_command(profile):
-    planned = [row for row in (*ROWS, *claim_rows(CONTROLS)) if row in PROFILES[profile].rows]
-    five = [row for row in FIVE_SEEDS if row in planned]
+    planned = [(row, seed) for name, row, seed in QUEUE if name == profile]
     options = {"profile": profile, "encoder": "minilm-l6", "corpus": "cs224n"}
-    runs = fake_study(dict.fromkeys(planned), range(3), **options)
-    runs += fake_study(five, (3, 4), **options)
-    last = planned[-1]
-    older = [run for run in runs if run.config["row"] != last]
-    assert seeds_to_go(older) == []  # of another version: nothing would be found again
-    runs = [replace(r, provenance=r.provenance | {"study_version": STUDY_VERSION}) for r in runs]
+    older = [fake_run(row, seed, **options) for row, seed in planned]
+    assert seeds_to_go(older[1:]) == []  # of another version: nothing would be found again
+    runs = [replace(r, provenance=r.provenance | {"study_version": STUDY_VERSION}) for r in older]
     assert seeds_to_go(runs) == []
-    some = [run for run in runs if (run.config["row"], run.config["seed"]) != (last, 2)]
-    (text,) = seeds_to_go(some)
-    assert f"seed 2 of {last}." in text and "SEEDS=3,4" not in text
-    assert f"`make study PROFILE={profile} DATA=FOLDER SEEDS=0,1,2`" in text
-    some = [run for run in runs if run.config["seed"] != 4]
-    (text,) = seeds_to_go(some)
-    assert f"seed 4 of {', '.join(five)}." in text and "SEEDS=0,1,2" not in text
-    assert f"SEEDS=3,4 ROWS={','.join(five)}`" in text
+    (text,) = seeds_to_go(runs[1:])
+    row, seed = planned[0]
+    assert f"seed {seed} of {row}." in text and "`make study DATA=FOLDER`" in text
+
+
+def test_a_study_of_a_former_profile_has_no_plan():
+    runs = fake_study(["3.1"], **SHORTER)
+    assert seeds_to_go([replace(r, config=r.config | {"profile": "former"}) for r in runs]) == []
+
+
+def test_seeds_that_did_not_train_do_not_count_and_are_named():
+    trained = fake_study(["3.1", "3.2"], range(4), **LONGER)
+    spoiled = [*trained[:-1], fake_run("3.2", 3, trained=False, **LONGER)]
+    line = comparisons(spoiled, [SURGERY]).iloc[0]
+    fewer = comparisons([r for r in trained if r.config["seed"] < 3], [SURGERY]).iloc[0]
+    assert (line["seeds"], line["ours"]) == (3, fewer["ours"])
+    assert "Not trained: row 3.2 (seed 3)." in claims_table(spoiled, [SURGERY])["reason"].item()
+
+
+def test_no_verdict_is_drawn_where_too_few_seeds_trained():
+    runs = [*fake_study(["3.1"], range(3), **LONGER)]
+    runs += [fake_run("3.2", seed, trained=seed > 0, **LONGER) for seed in range(3)]
+    table = claims_table(runs, [SURGERY])
+    assert table["verdict"].item() == UNTOLD
+    assert "Not trained: row 3.2 (seed 0)." in table["reason"].item()
+
+
+def test_a_run_of_one_answer_tells_nothing_of_its_task():
+    runs = fake_study(["3.1", "3.2"], range(3), **LONGER)
+    spoiled = replace(
+        runs[-1], provenance=runs[-1].provenance | {"constant_predictions": ["sentiment"]}
+    )
+    lines = comparisons([*runs[:-1], spoiled], [SURGERY]).set_index("task")
+    assert lines.loc["sentiment", "verdict"] == UNTOLD
+    assert "The same answer for every example: sentiment" in lines.loc["sentiment", "reason"]
+    assert lines.loc["similarity", "seeds"] == 3 and not lines.loc["similarity", "reason"]

@@ -1,5 +1,6 @@
 import csv
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from fake_runs import fake_study
@@ -19,7 +20,7 @@ def test_no_command_and_help_explain_themselves(capsys):
         cli.main(["--help"])
     assert stop.value.code == 0
     listed = capsys.readouterr().out
-    for command in ("data", "encoder", "train", "sweep", "figures", "predict", "reproduce"):
+    for command in ("data", "encoder", "train", "sweep", "study", "figures", "reproduce"):
         assert f"\n    {command}" in listed
 
 
@@ -111,4 +112,66 @@ def test_figures_are_drawn_from_the_committed_studies(tmp_path, monkeypatch, cap
 def test_every_profile_has_a_place_in_the_commands():
     parser = cli._parser()
     for profile in experiments.PROFILES:
-        assert parser.parse_args(["sweep", "--profile", profile]).profile == profile
+        for command in (["sweep"], ["study", "run"], ["figures"]):
+            assert parser.parse_args([*command, "--profile", profile]).profile == profile
+
+
+def test_an_epoch_more_or_less_is_asked_for_in_every_training_command():
+    parser = cli._parser()
+    for command in (["sweep"], ["train", "3.1"], ["reproduce"]):
+        assert parser.parse_args([*command, "--epochs", "3"]).epochs == 3
+
+
+def test_train_runs_as_many_epochs_as_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "BUILD", tmp_path / "build")
+    arguments = ["train", "3.1", "--data", write_corpus(tmp_path / "corpus"), "--encoder", "tiny"]
+    assert cli.main([*arguments, "--epochs", "1"]) == 0
+    (run,) = RunStore(tmp_path / "build" / "runs" / "quick").runs()
+    assert len(run.history) == 1
+    assert "epoch 1: step 3" in capsys.readouterr().out
+
+
+class HandedOn(Exception):
+    """The command goes on in another process."""
+
+
+def test_the_study_is_handed_to_its_own_checkout_with_absolute_folders(tmp_path, monkeypatch):
+    def become(arguments, code):
+        raise HandedOn(arguments, code)
+
+    monkeypatch.setattr(cli.queue, "become", become)
+    monkeypatch.setattr(cli.queue, "fixed_code", lambda: tmp_path / "code")
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path / "corpus")
+    options = ["--data", "corpus", "--results", "kept", "--rows", "3.1", "--jobs", "1"]
+    with pytest.raises(HandedOn) as handed:
+        cli.main(["study", "run", "--profile", "paper", *options])
+    arguments, code = handed.value.args
+    assert code == tmp_path / "code"
+    assert arguments[:3] == ["study", "run", "--here"]
+    assert set(arguments[3:]) == {
+        "--profile=paper", "--rows=3.1", f"--data={tmp_path}/corpus", "--jobs=1",
+        f"--results={tmp_path}/kept",
+    }  # fmt: skip
+    assert cli._parser().parse_args(arguments).here
+
+
+def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(cli.queue, "Study", partial(cli.queue.Study, folder=tmp_path / "study"))
+    monkeypatch.setattr(cli.queue, "run_all", run_here)
+    options = ["--here", "--profile", "quick", "--rows", "3.1", "--encoder", "tiny"]
+    options += ["--data", write_corpus(tmp_path / "corpus"), "--results", str(tmp_path / "kept")]
+    for what, said in (
+        ("status", "1 runs: 0 done, 0 running, 0 begun, 1 left"),
+        ("run", "1 runs: 0 done, 0 running, 0 begun, 1 left"),
+        ("status", "1 runs: 1 done, 0 running, 0 begun, 0 left"),
+        ("collect", "1 runs of the study are committed"),
+    ):
+        assert cli.main(["study", what, *options]) == 0
+        assert said in capfd.readouterr().out
+    assert [run.config["row"] for run in RunStore(tmp_path / "kept" / "quick").runs()] == ["3.1"]
+
+
+def run_here(configs, data, store, **options):
+    for config in configs:
+        experiments.run_experiment(config, load_corpus(data), store)

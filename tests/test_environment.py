@@ -16,6 +16,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mtl_lib.experiments import PROFILES
 from mtl_lib.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -139,17 +140,40 @@ def test_make_help_lists_every_target_with_its_time():
 
 
 def test_make_refuses_a_mistyped_variable():
-    result = make("help", "PROFIL=laptop")
+    result = make("help", "PROFIL=paper")
     assert result.returncode == 2
     assert "unknown variable PROFIL" in result.stderr
 
 
+GIVEN = {"PROFILE": "paper", "DATA": "a b", "ENCODER": "c", "SEEDS": "0,1", "ROWS": "3.1,3.2"}
+GIVEN |= {"JOBS": "1"}
+LENGTH = {"MAX_STEPS": "2", "EPOCHS": "1"}
+
+
+def options(values):
+    return [f'--{name.lower().replace("_", "-")} "{value}"' for name, value in values.items()]
+
+
 def test_make_hands_every_parameter_on():
-    given = {"PROFILE": "laptop", "DATA": "a b", "ENCODER": "c", "SEEDS": "0,1", "ROWS": "3.1,3.2"}
-    given |= {"MAX_STEPS": "2", "JOBS": "1"}
+    given = GIVEN | LENGTH
     commands = make("-n", "reproduce", *(f"{name}={value}" for name, value in given.items())).stdout
-    for name, value in given.items():
-        assert f'--{name.lower().replace("_", "-")} "{value}"' in commands
+    assert all(option in commands for option in options(given))
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [("study", "run"), ("study-status", "status"), ("study-collect", "collect")],
+)
+def test_make_goes_through_the_study_of_the_given_runs(target, command):
+    commands = make("-n", target, *(f"{name}={value}" for name, value in GIVEN.items())).stdout
+    (line,) = [line for line in commands.splitlines() if f'/mtl" study {command} ' in line]
+    assert all(option in line for option in options(GIVEN))
+    assert ('/mtl" figures' in commands) == (target == "study-collect")
+
+
+def test_make_offers_every_profile():
+    listing = make("help").stdout
+    assert f"PROFILE={'|'.join(PROFILES)} " in listing
 
 
 def test_make_installs_into_the_active_conda_environment(tmp_path):

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from small import small_model, small_splits
 
 from mtl_lib.evaluation import (
     confusion,
+    constant_loss,
     evaluate,
     headline,
     metrics,
@@ -14,6 +15,7 @@ from mtl_lib.evaluation import (
     round_similarity,
 )
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
+from mtl_lib.trainer import class_weights
 
 
 def one_hot(predicted, classes=5):
@@ -103,3 +105,43 @@ def test_logits_are_float32_whatever_the_model_computes_in():
     assert (
         predict(small_model(dtype=torch.float64), small_splits()["sentiment"]).dtype == np.float32
     )
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 3.0, 1.0, 4.0]])
+def test_the_best_constant_loss_of_classes_is_what_a_descent_finds(weights):
+    labels = np.array([0, 0, 0, 1, 1, 3, 4, 4, 4, 4])  # nobody is of class 2
+    weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+
+    def loss(logits):
+        every = torch.from_numpy(logits).expand(len(labels), 5)
+        return SENTIMENT.loss(every, torch.from_numpy(labels), weights).item()
+
+    expected = optimize.minimize(loss, np.zeros(5)).fun
+    assert constant_loss(SENTIMENT, labels, weights) == pytest.approx(expected, abs=1e-4)
+
+
+def test_with_the_papers_class_weights_the_best_constant_loss_is_that_of_even_shares():
+    labels = np.array([0, 0, 0, 1, 2, 3, 4, 4])
+    weights = class_weights(labels, 5)
+    assert constant_loss(SENTIMENT, labels, weights) == pytest.approx(np.log(5), abs=1e-6)
+
+
+def test_the_best_constant_loss_of_a_binary_task_is_the_entropy_of_its_share():
+    labels = np.array([1, 0, 0, 0, 1, 0], np.float32)
+    logit = np.log((2 / 6) / (4 / 6))
+    every = torch.full((6, 1), logit, dtype=torch.float64)
+    expected = PARAPHRASE.loss(every, torch.from_numpy(labels)).item()
+    assert constant_loss(PARAPHRASE, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_best_constant_loss_of_a_score_is_that_of_the_mean_label():
+    labels = np.random.default_rng(0).uniform(0, 5, 40).astype(np.float32)
+    grid = np.linspace(0, 5, 5001)
+    losses = ((labels[:, None].astype(float) - grid) ** 2).mean(axis=0)
+    assert constant_loss(SIMILARITY, labels) == pytest.approx(losses.min(), abs=1e-5)
+
+
+def test_labels_that_are_all_the_same_need_no_loss():
+    assert constant_loss(SENTIMENT, np.full(4, 2)) == 0
+    assert constant_loss(PARAPHRASE, np.zeros(4, np.float32)) == 0
+    assert constant_loss(SIMILARITY, np.full(4, 2.5)) == 0

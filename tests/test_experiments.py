@@ -12,20 +12,24 @@ import torch
 from small import small_corpus, small_encoder, small_tokenizer
 
 from mtl_lib import experiments
+from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.data import load_corpus
 from mtl_lib.errors import ConfigError, EncoderError, NumericalError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.experiments import (
     ALL_ROWS,
+    ALONE,
     COMPARE,
     CONTROL,
     FIGURE_3,
     FIGURE_4,
+    FORENSIC,
     FROZEN,
     ORDER,
     PROFILES,
     ROWS,
     SINGLE_TASK,
+    WITHOUT,
     ExperimentConfig,
     choose_rows,
     parse_seeds,
@@ -34,10 +38,12 @@ from mtl_lib.experiments import (
     run_experiment,
     study,
 )
-from mtl_lib.model import HeadConfig, load_model
+from mtl_lib.faulty_ports import FAULTS
+from mtl_lib.model import HeadConfig, MultitaskModel, load_model
+from mtl_lib.optim import FusedAdamW
 from mtl_lib.paths import RESULTS
 from mtl_lib.pretrained import save_encoder
-from mtl_lib.results import RunStore
+from mtl_lib.results import RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
 
@@ -138,23 +144,71 @@ def test_single_task_rows_train_one_head_each():
     ]  # fmt: skip
 
 
-def test_only_the_full_profile_leaves_the_papers_protocol_as_it_is():
-    full = PROFILES["full"].apply(FIGURE_3["3.1"], "full")
-    assert full == replace(FIGURE_3["3.1"], bfloat16=True)
-    for name in PROFILES.keys() - {"full"}:
-        assert PROFILES[name].lr_factor > 1
+@pytest.mark.parametrize("row", PROFILES["paper"].rows)
+def test_the_paper_profile_leaves_the_protocol_as_printed(row):
+    samples = {"train_sample": 1000, "dev_sample": 4000}  # what is evaluated in between
+    found = PROFILES["paper"].apply(ALL_ROWS[row], "paper", 2)
+    assert found == replace(ALL_ROWS[row], seed=2, bfloat16=True, **samples)
 
 
-def test_every_row_of_a_figure_belongs_to_one_laptop_study():
-    longer, shorter = PROFILES["laptop-rates"].rows, PROFILES["laptop"].rows
-    assert set(FIGURE_3) <= set(shorter) and set(FIGURE_4) <= set(longer)
-    assert set(shorter) | set(longer) == set(ALL_ROWS)
+def test_the_other_profiles_need_larger_rates_for_fewer_epochs():
+    for name in PROFILES.keys() - {"paper"}:
+        assert PROFILES[name].lr_factor > 1 and PROFILES[name].epochs < 10
+
+
+def test_every_row_of_a_figure_belongs_to_the_papers_profile():
+    assert set(ROWS) | set(SINGLE_TASK) | set(FORENSIC) == set(PROFILES["paper"].rows)
+
+
+def test_every_row_belongs_to_a_profile_and_every_profiles_rows_exist():
+    of_profiles = [set(profile.rows) for profile in PROFILES.values()]
+    assert set().union(*of_profiles) == set(ALL_ROWS)
+
+
+def test_the_converged_profile_sets_its_instrument_on_every_row():
+    settings = PROFILES["converged"]
+    for row in set(settings.rows) - set(WITHOUT):
+        config = settings.apply(ALL_ROWS[row], "converged")
+        assert {name: getattr(config, name) for name in settings.instrument} == {
+            "sentence_vector": "mean", "head_lr": 1e-3, "label_mean_bias": True,
+            "schedule": "linear", "warmup": 0.1, "clip": 1.0,
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", WITHOUT)
+def test_a_row_without_a_part_of_the_instrument_has_the_default_of_that_part_alone(row):
+    part = WITHOUT[row].without
+    whole = PROFILES["converged"].apply(FIGURE_3["3.2"], "converged")
+    found = PROFILES["converged"].apply(WITHOUT[row], "converged")
+    lacking = {part, "warmup"} if part == "schedule" else {part}  # warm-up is of the schedule
+    default = {name: getattr(ExperimentConfig, name) for name in lacking}
+    assert found == replace(whole, row=row, name=WITHOUT[row].name, without=part, **default)
+    assert all(getattr(whole, name) != value for name, value in default.items())
+
+
+def test_every_part_of_the_instrument_is_left_out_by_one_row():
+    parts = [config.without for config in WITHOUT.values()]
+    assert {*parts, "warmup"} == set(PROFILES["converged"].instrument)
+    assert len(set(parts)) == len(parts)
+
+
+@pytest.mark.parametrize("row", FORENSIC)
+def test_a_forensic_row_is_a_row_of_the_paper_with_a_fault(row):
+    base = ROWS[row.split("-")[0]]
+    assert FORENSIC[row] == replace(
+        base, row=row, name=FORENSIC[row].name, fault=FORENSIC[row].fault
+    )
+    assert FORENSIC[row].fault in FAULTS
+
+
+def test_no_row_but_the_forensic_ones_has_a_fault():
+    assert {row for row, config in ALL_ROWS.items() if config.fault} == set(FORENSIC)
 
 
 def test_a_profile_multiplies_every_rate_by_one_factor():
-    quick = [PROFILES["quick"].apply(c, "quick") for c in ALL_ROWS.values()]
-    ratios = {c.lr / row.lr for c, row in zip(quick, ALL_ROWS.values(), strict=True)}
-    assert {round(ratio, 9) for ratio in ratios} == {PROFILES["quick"].lr_factor}
+    for name, profile in PROFILES.items():
+        ratios = {profile.apply(c, name).lr / c.lr for c in ALL_ROWS.values()}
+        assert {round(ratio, 9) for ratio in ratios} == {profile.lr_factor}
 
 
 def test_a_run_is_found_again_and_not_trained_twice(config, tmp_path):
@@ -173,7 +227,22 @@ def test_the_same_configuration_gives_the_same_numbers(config, tmp_path):
         assert np.array_equal(runs[0].predictions[task], runs[1].predictions[task])
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"weighting": "sum"}, {"lr": 2e-3}])
+INSTRUMENT = [
+    {"sentence_vector": "mean"},
+    {"sentence_vector": "cls"},
+    {"head_lr": 1e-2},
+    {"label_mean_bias": True},
+    {"schedule": "linear"},
+    {"schedule": "linear", "warmup": 0.5},
+    {"clip": 0.5},
+    {"fault": "port-surgery"},
+    {"fault": "coupled-decay", "weight_decay": 0.1},
+]
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"weighting": "sum"}, {"lr": 2e-3}, *INSTRUMENT], ids=str
+)
 def test_a_changed_configuration_is_another_run(config, tmp_path, change):
     store = RunStore(tmp_path)
     first = run_experiment(config, small_corpus(), store)
@@ -204,9 +273,16 @@ def test_a_run_says_what_it_was(config, tmp_path):
     assert run.config["heads"]["sentiment"] == {"dropout": [0.3], "activation": "relu"}
 
 
-@pytest.mark.parametrize("row", list(ROWS))
-def test_every_row_trains(row, encoder, tmp_path):
-    config = replace(ROWS[row], encoder=encoder, lr=1e-3, epochs=1, max_length=16, max_steps=1)
+SHORT = {"lr": 1e-3, "epochs": 1, "max_length": 16, "max_steps": 1, "bfloat16": False}
+
+
+@pytest.mark.parametrize(
+    ("row", "profile"),
+    [(row, "paper") for row in [*ROWS, *FORENSIC]]
+    + [(row, "converged") for row in PROFILES["converged"].rows],
+)
+def test_every_row_trains(row, profile, encoder, tmp_path):
+    config = replace(PROFILES[profile].apply(ALL_ROWS[row], profile), encoder=encoder, **SHORT)
     run = run_experiment(config, small_corpus(), RunStore(tmp_path))
     assert run.history[0]["step"] == 1
     assert all(np.isfinite(loss) for loss in run.history[0]["loss"].values())
@@ -237,6 +313,20 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
         ({"heads": {"sentiment": HeadConfig()}, "penalty": 1.0}, "need a head for similarity"),
         ({"heads": {"similarity": HeadConfig()}, "smoothness": 1.0}, "need a head for sentiment"),
         ({"heads": {"similarity": HeadConfig()}, "class_weights": True}, "need a head for senti"),
+        ({"sentence_vector": "max"}, "sentence_vector 'max': choose from .*'mean'"),
+        ({"schedule": "cosine"}, "schedule 'cosine': choose from .*'linear'"),
+        ({"fault": "port-adam"}, "fault 'port-adam': choose from .*'port-surgery'"),
+        ({"without": "clipping"}, "without 'clipping': choose from .*'clip'"),
+        ({"schedule": "linear", "warmup": 1.0}, "warmup = 1.0: it is a share"),
+        ({"schedule": "linear", "warmup": -0.1}, "warmup = -0.1: it is a share"),
+        ({"schedule": "linear", "warmup": math.nan}, "warmup = nan: it is a share"),
+        ({"warmup": 0.1}, "warmup = 0.1: a constant schedule has none"),
+        ({"head_lr": 0.0}, "head_lr = 0.0"),
+        ({"head_lr": math.inf}, "head_lr = inf"),
+        ({"clip": 0.0}, "clip = 0.0"),
+        ({"clip": -1.0}, "clip = -1.0"),
+        ({"clip": math.nan}, "clip = nan"),
+        ({"dev_sample": 0}, "dev_sample = 0"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(change, message):
@@ -276,10 +366,10 @@ def test_rows_are_chosen_in_the_order_of_the_figure():
 def test_the_stored_profile_reads_the_best_study_with_all_rows(tmp_path, monkeypatch, config):
     monkeypatch.setattr(experiments, "RESULTS", tmp_path)
     corpus = small_corpus()
-    for profile, row in [("quick", "3.1"), ("quick", "3.2"), ("laptop", "3.2")]:
+    for profile, row in [("quick", "3.1"), ("quick", "3.2"), ("paper", "3.2")]:
         changed = replace(config, profile=profile, row=row, max_steps=1)
         run_experiment(changed, corpus, RunStore(tmp_path / profile))
-    assert [r.config["profile"] for r in study(["3.2"])] == ["laptop"]
+    assert [r.config["profile"] for r in study(["3.2"])] == ["paper"]
     assert [r.config["profile"] for r in study(["3.1"])] == ["quick"]
     # one row of a long study does not hide a complete short one
     assert [r.config["profile"] for r in study(["3.1", "3.2"])] == ["quick", "quick"]
@@ -405,19 +495,14 @@ def test_the_fixed_order_is_row_3_2_with_another_weighting():
     assert changed == {"row", "name", "weighting"}
 
 
-def test_twice_the_batch_with_as_many_steps_needs_two_passes(tmp_path):
+def test_twice_the_batch_with_as_many_steps_needs_two_passes(encoder, tmp_path):
     config = CONTROL["equal-steps"].as_dict()
     changed = {k for k, v in config.items() if v != ROWS["4.1"].as_dict().get(k)}
     assert changed == {"row", "name", "epoch_factor"}
-    corpus = load_corpus("handbook")
+    changes = SHORT | {"max_steps": None, "encoder": encoder, "batch_size": 12}
     for row, epochs in (("4.1", 1), ("equal-steps", 2)):
-        config = replace(
-            PROFILES["quick"].apply(ALL_ROWS[row], "quick"),
-            epochs=1,
-            encoder="tiny",
-            batch_size=1200,
-        )
-        run = run_experiment(config, corpus, RunStore(tmp_path))
+        config = replace(PROFILES["quick"].apply(ALL_ROWS[row], "quick"), **changes)
+        run = run_experiment(config, small_corpus(), RunStore(tmp_path))
         assert len(run.history) == epochs and run.provenance["steps"] == 2 * epochs
 
 
@@ -433,11 +518,207 @@ def test_a_frozen_encoder_has_no_cosines_to_compare():
         replace(ROWS["frozen-1e-3"], same_task_every=5)
 
 
-def test_the_heads_features_leave_the_keys_of_the_papers_rows_as_they_were():
-    stored = RunStore(RESULTS / "laptop").runs() + RunStore(RESULTS / "quick").runs()
+def test_the_keys_of_the_stored_quick_runs_are_as_they_were():
+    stored = RunStore(RESULTS / "quick").runs()
+    assert stored
     for run in stored:
-        now = PROFILES[run.config["profile"]].apply(ALL_ROWS[run.config["row"]], "quick").as_dict()
-        assert now["heads"] == run.config["heads"]
+        row, seed = run.config["row"], run.config["seed"]
+        words = PROFILES["quick"].apply(ALL_ROWS[row], "quick", seed).as_dict()
+        assert words == run.config
+        corpus, encoder = run.provenance["corpus"], run.provenance["encoder"]
+        version = run.provenance["study_version"]
+        assert run_key(words, corpus["fingerprint"], encoder["sha256"], version) == run.key
+
+
+def test_the_rows_of_the_papers_protocol_have_no_trace_of_the_instrument():
+    added = {"sentence_vector", "head_lr", "label_mean_bias", "schedule", "warmup", "clip"}
+    added |= {"without", "fault", "joint_epochs"}
+    for row in ROWS:
+        assert not added & PROFILES["paper"].apply(ROWS[row], "paper").as_dict().keys()
+    whole = PROFILES["converged"].apply(ROWS["3.2"], "converged").as_dict()
+    assert added & whole.keys() == set(PROFILES["converged"].instrument)
+
+
+def uneven_corpus(**sizes):
+    """The small corpus with fewer training examples of some tasks, or without a task."""
+    corpus = small_corpus()
+    corpus.files["sizes"] = str(sizes)  # it has a fingerprint of its own
+    for task, size in sizes.items():
+        corpus.splits[task]["train"] = corpus.splits[task]["train"][:size]
+        if not size:
+            del corpus.splits[task]
+    return corpus
+
+
+@pytest.mark.parametrize("row", ALONE)
+def test_a_row_with_one_task_has_as_many_steps_an_epoch_as_three_tasks_together(
+    row, encoder, tmp_path
+):
+    corpus, steps = uneven_corpus(similarity=10), []
+    for name in ("3.1", row):
+        short = SHORT | {"epochs": 2, "max_steps": None, "batch_size": 4, "encoder": encoder}
+        config = replace(PROFILES["converged"].apply(ALL_ROWS[name], "converged"), **short)
+        run = run_experiment(config, corpus, RunStore(tmp_path))
+        steps.append([entry["step"] for entry in run.history])
+    assert steps == [[2, 4], [2, 4]]
+    assert list(run.config["heads"]) == [row.removesuffix("-alone")]
+
+
+def test_without_joint_epochs_one_task_goes_once_through_its_own_examples(config, tmp_path):
+    alone = replace(config, heads={"sentiment": HeadConfig()}, batch_size=4, epochs=1)
+    run = run_experiment(alone, uneven_corpus(similarity=10), RunStore(tmp_path))
+    assert run.provenance["steps"] == 6
+
+
+def test_epochs_of_three_tasks_need_a_corpus_with_all_three(encoder, tmp_path):
+    config = replace(ALONE["sentiment-alone"], encoder=encoder, **SHORT)
+    with pytest.raises(ConfigError, match="sentiment-alone needs the train split of similarity"):
+        run_experiment(config, uneven_corpus(similarity=0), RunStore(tmp_path))
+
+
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(kind, frozen):
+    model = MultitaskModel(small_encoder(), dict(FIGURE_3["3.1"].heads), kind)
+    if frozen:
+        model.freeze()
+    config = replace(FIGURE_3["3.4"], head_lr=1e-3, sentence_vector=kind, frozen=frozen)
+    rates = {
+        p: (group["lr"], group["weight_decay"])
+        for group in experiments._optimizer(config, model).param_groups
+        for p in group["params"]
+    }
+    expected = dict.fromkeys(model.shared_parameters(), (1e-5, 0.05))
+    assert rates == expected | dict.fromkeys(model.heads.parameters(), (1e-3, 0.05))
+
+
+def test_without_a_rate_for_the_heads_all_parameters_have_the_rows():
+    model = MultitaskModel(small_encoder(), dict(FIGURE_3["3.1"].heads))
+    (group,) = experiments._optimizer(FIGURE_3["3.1"], model).param_groups
+    assert group["lr"] == 1e-5
+    assert set(group["params"]) == set(model.parameters())
+
+
+def rates_of(config, tmp_path, monkeypatch) -> list[float]:
+    """The encoder's learning rate at each step of a run."""
+    seen, step = [], FusedAdamW.step
+
+    def noted(self, closure=None):
+        seen.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(FusedAdamW, "step", noted)
+    run_experiment(config, small_corpus(), RunStore(tmp_path))
+    return seen
+
+
+def test_a_linear_schedule_goes_up_over_its_share_of_all_steps_and_down_to_the_end(
+    config, tmp_path, monkeypatch
+):
+    config = replace(config, batch_size=4, schedule="linear", warmup=0.5, lr=0.01)
+    found = rates_of(replace(config, max_steps=8), tmp_path, monkeypatch)  # of 12
+    factors = [0, 1 / 4, 1 / 2, 3 / 4, 1, 3 / 4, 1 / 2, 1 / 4]
+    assert found == pytest.approx([0.01 * factor for factor in factors])
+
+
+def test_the_schedule_of_a_row_with_twice_the_epochs_ends_with_its_last_step(
+    config, tmp_path, monkeypatch
+):
+    config = replace(config, schedule="linear", lr=0.01, epochs=1, epoch_factor=2)
+    found = rates_of(config, tmp_path, monkeypatch)
+    assert found == pytest.approx([0.01 * left / 6 for left in (6, 5, 4, 3, 2, 1)])
+
+
+def test_the_mean_label_is_where_similarity_starts(config, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        experiments.Trainer, "fit", lambda self, *a, **o: started.append(self.model) or 1 / 0
+    )
+    for biased in (False, True):
+        with pytest.raises(ZeroDivisionError):
+            run_experiment(
+                replace(config, label_mean_bias=biased), small_corpus(), RunStore(tmp_path)
+            )
+    labels = [example.label for example in small_corpus().splits["similarity"]["train"]]
+    plain, shifted = ({n: p for n, p in m.named_parameters()} for m in started)
+    assert shifted["heads.similarity.linears.0.bias"].item() == pytest.approx(np.mean(labels))
+    moved = {name for name in plain if not torch.equal(plain[name], shifted[name])}
+    assert moved == {"heads.similarity.linears.0.bias"}
+
+
+def test_a_run_judged_by_a_sample_stores_the_predictions_of_the_whole_sets(config, tmp_path):
+    corpus = small_corpus()
+    run = run_experiment(replace(config, dev_sample=8), corpus, RunStore(tmp_path / "a"))
+    for name, logits in run.predictions.items():
+        assert len(logits) == len(run.labels[name]) == len(corpus.splits[name]["dev"])
+        again = metrics(BY_NAME[name], logits, run.labels[name])
+        assert again == pytest.approx(run.metrics["best"]["dev"][name], abs=1e-9, nan_ok=True)
+    whole = run_experiment(config, corpus, RunStore(tmp_path / "b"))
+    assert run.metrics["last"]["dev"] == whole.metrics["last"]["dev"]
+    assert run.history[-1]["dev"] != whole.history[-1]["dev"]
+
+
+def test_a_run_stopped_with_every_option_on_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.Checkpoint, "due", lambda self: True)
+    options = {"schedule": "linear", "warmup": 0.2, "head_lr": 1e-2, "clip": 1.0, "dev_sample": 8}
+    options |= {"sentence_vector": "mean", "label_mean_bias": True, "batch_size": 6}
+    config = replace(config, **options)
+    expected = run_experiment(config, small_corpus(), RunStore(tmp_path / "whole"))
+    step = experiments.Trainer.step
+
+    def stops(self):
+        if self.steps == 6:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(experiments.Trainer, "step", stops)
+    store = RunStore(tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(config, small_corpus(), store)
+    monkeypatch.setattr(experiments.Trainer, "step", step)
+    run = run_experiment(config, small_corpus(), store)
+    assert run.provenance["resumes"] == 1
+    assert repr(run.metrics) == repr(expected.metrics)
+    assert all(
+        np.array_equal(run.predictions[name], expected.predictions[name])
+        for name in expected.predictions
+    )
+
+
+def test_a_run_says_what_a_constant_answer_would_lose(config, tmp_path):
+    weighted = replace(config, class_weights=True)
+    losses = run_experiment(weighted, small_corpus(), RunStore(tmp_path)).provenance[
+        "constant_loss"
+    ]
+    labels = {
+        name: np.array([example.label for example in splits["train"]])
+        for name, splits in small_corpus().splits.items()
+    }
+    classes = len(set(labels["sentiment"]))  # the weights make those that occur equally common
+    share = labels["paraphrase"].mean()
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert losses == pytest.approx(
+        {
+            "sentiment": math.log(classes),
+            "paraphrase": entropy,
+            "similarity": labels["similarity"].var(),
+        },
+        abs=1e-6,
+    )
+
+
+def test_a_pretrained_encoder_that_was_never_fetched_gives_way_to_a_smaller_one(monkeypatch):
+    monkeypatch.setattr(experiments, "at_hand", lambda name: False)
+    assert profile_settings("paper").encoder == "minilm-l6"
+    assert profile_settings("paper", "bert-base-uncased").encoder == "bert-base-uncased"
+    assert profile_settings("quick").encoder == "tiny-pretrained"
+    monkeypatch.setattr(experiments, "at_hand", lambda name: True)
+    assert profile_settings("paper").encoder == "bert-base-uncased"
+
+
+def test_epochs_of_a_study_are_counted_anew_where_they_are_given():
+    assert profile_settings("converged", epochs=1).epochs == 1
+    assert profile_settings("converged").epochs == PROFILES["converged"].epochs
 
 
 def test_a_run_keeps_few_bfloat16_kernels_for_the_memory_they_take(tmp_path, monkeypatch):

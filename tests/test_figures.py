@@ -13,6 +13,7 @@ from fake_runs import fake_run, fake_study
 from scipy import stats
 
 from mtl_lib import drawing, figures
+from mtl_lib.bag_of_words import floor_score, read_floors
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import per_class_report
@@ -38,7 +39,7 @@ def study():
 def some_rows():
     """Four rows of a longer study, three seeds each, without row 4.6."""
     rows = ["frozen-1e-3", "3.1", "3.2", "3.10"]
-    options = {"profile": "laptop", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (NOTE,)}
+    options = {"profile": "converged", "encoder": "minilm-l6", "corpus": "cs224n", "notes": (NOTE,)}
     return fake_study(rows, (0, 1, 2), steps=755, **options)
 
 
@@ -268,9 +269,74 @@ def test_a_caption_names_a_task_that_gives_one_answer_for_every_example(study):
     assert "The same answer" not in figures.figure_3(study).caption
     row, *others = study
     collapsed = replace(row, provenance=row.provenance | {"constant_predictions": ["paraphrase"]})
-    seed = row.config["seed"]
-    words = f"The same answer for every example: paraphrase in row 3.1 (seed {seed})."
+    words = "The same answer for every example: paraphrase in row 3.1."
     assert words in figures.figure_3([collapsed, *others]).caption
+
+
+def spoiled(run, *tasks):
+    return replace(run, provenance=run.provenance | {"constant_predictions": list(tasks)})
+
+
+def test_one_answer_is_counted_and_never_averaged_into_a_score():
+    runs = fake_study(["3.1"], (0, 1, 2))
+    figure = figures.figure_3([*runs[:2], spoiled(runs[2], "sentiment")])
+    line = figure.table.set_index("row").loc["3.1"]
+    fewer = figures.figure_3(runs[:2]).table.set_index("row").loc["3.1"]
+    assert line["dev_sentiment_ours"] == fewer["dev_sentiment_ours"]
+    assert line["dev_similarity_ours"] != fewer["dev_similarity_ours"]
+    assert line["sentiment_one_answer"] == "2" and line["similarity_one_answer"] == ""
+    assert "1 of 3 one answer" in texts(figure.picture)
+
+
+def test_a_row_of_one_answer_only_shows_the_word_in_place_of_a_score():
+    figure = figures.figure_3([spoiled(fake_run("3.1"), "paraphrase")])
+    assert np.isnan(figure.table.set_index("row").loc["3.1", "dev_paraphrase_ours"])
+    assert texts(figure.picture).count("one answer") == 2  # training and development
+
+
+def test_a_run_that_did_not_train_carries_the_word_and_gives_way_to_those_that_did():
+    alone = figures.figure_3([fake_run("3.1", 0, trained=False)])
+    assert "Baseline minBERT (not trained)" in texts(alone.picture)
+    assert "Not trained" in alone.caption and "not trained" in " ".join(texts(alone.picture))
+    both = figures.figure_3([fake_run("3.1", 0, trained=False), fake_run("3.1", 1)])
+    other = figures.figure_3([fake_run("3.1", 1)])
+    assert "Baseline minBERT (1 of 2 not trained)" in texts(both.picture)
+    column = [figure.table.set_index("row")["dev_similarity_ours"] for figure in (both, other)]
+    assert column[0]["3.1"] == column[1]["3.1"]
+
+
+def real_run(row, **options):
+    """A run on corpora whose floors are stored."""
+    run = fake_run(row, profile="paper", encoder="minilm-l6", corpus="cs224n", **options)
+    floors = read_floors("cs224n")
+    corpus = run.provenance["corpus"] | {"fingerprint": floors["fingerprint"]}
+    return replace(run, provenance=run.provenance | {"corpus": corpus}), floors
+
+
+@pytest.mark.parametrize(("number", "row"), [(3, "3.1"), (4, "4.6")])
+def test_score_figures_end_with_the_floors(number, row):
+    run, floors = real_run(row)
+    table = figures.ALL[number]([run]).table.set_index("row")
+    assert table.loc["words-comparing", "dev_similarity_ours"] == pytest.approx(0.6756, abs=1e-4)
+    constant = floors["tasks"]["paraphrase"]["constant"]
+    assert table.loc["constant", "dev_paraphrase_ours"] == constant
+    assert np.isnan(table.loc["constant", "dev_similarity_ours"])
+
+
+def test_a_row_below_the_floor_that_its_heads_can_reach_is_said_to_be_so():
+    weak, _ = real_run("3.1", noise=50.0)
+    strong, _ = real_run("3.2", noise=0.1)
+    assert "Below what words alone reach" in figures.figure_3([weak]).caption
+    assert "Below what words alone reach" not in figures.figure_3([strong]).caption
+
+
+def test_bar_charts_hold_the_floors_by_label_and_by_task():
+    final, floors = real_run("4.6")
+    baseline, _ = real_run("3.1")
+    by_label = floors["tasks"]["sentiment"]["additive"]["by_label"]
+    assert figures.figure_7([final]).table["words"].tolist() == pytest.approx(by_label)
+    table = figures.figure_9([baseline, final]).table.set_index("task")
+    assert table.loc["similarity", "words"] == floor_score(floors, "similarity", "additive")
 
 
 def test_a_figure_of_one_task_does_not_name_the_collapse_of_another(study):
@@ -288,21 +354,25 @@ def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
         figure = figures.ALL[number](some_rows)
         stamp = " ".join(texts(figure.picture))
         for fact in (
-            "profile laptop",
+            "profile converged",
             "encoder minilm-l6",
             "corpora cs224n",
-            "755 steps in at most 1 epoch",
+            "755 steps in 4 epochs",
             "seeds 0, 1, 2",
-            "learning rates × 5",
+            "learning rates × 2",
+            "sentence vector: mean",
+            "heads at 0.001",
+            "gradients clipped at 1.0",
         ):
             assert fact in figure.caption and fact in stamp
         assert NOTE in figure.caption and "Not all corpus files are the originals" in stamp
-        assert "A shortened study" in figure.caption and "A shortened study" in stamp
+        kind = "Another protocol than the paper's"
+        assert kind in figure.caption and kind in stamp
         assert figure.caption.startswith(f"Figure {number}.")
 
 
 def test_only_the_papers_protocol_is_called_so():
-    full = fake_study(["4.6"], profile="full", encoder="bert-base-uncased", steps=7550)
+    full = fake_study(["4.6"], profile="paper", encoder="bert-base-uncased", steps=7550)
     words = " ".join(texts(figures.figure_5(full).picture))
     assert "The paper's protocol" in words and "shortened" not in words
     config = full[0].config | {"max_steps": 100}
@@ -331,8 +401,8 @@ def test_a_figure_shows_one_study_the_one_with_all_its_rows(study, some_rows):
     for number in (3, 9):
         both = figures.ALL[number]([*some_rows, *study]).table
         assert both.equals(figures.ALL[number](study).table)
-    longer = fake_study(["3.1", "4.6"], profile="laptop")
-    assert set(figures.figure_9([*study, *longer]).table["profile"]) == {"laptop"}
+    longer = fake_study(["3.1", "4.6"], profile="paper")
+    assert set(figures.figure_9([*study, *longer]).table["profile"]) == {"paper"}
 
 
 def test_one_seed_twice_is_an_error(study):
@@ -387,10 +457,10 @@ def test_save_all_takes_each_figure_from_the_best_study_that_has_all_its_rows(
     assert len(paths) == 2 * len(figures.ALL)
     profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
     assert profile == dict.fromkeys(range(3, 10), "quick")
-    longer = fake_study(["4.6"], profile="laptop", encoder="minilm-l6", corpus="cs224n")
+    longer = fake_study(["4.6"], profile="converged", encoder="minilm-l6", corpus="cs224n")
     figures.save_all([*study, *some_rows, *longer], tmp_path)
     profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
-    assert profile == {n: "laptop" if n > 4 else "quick" for n in range(3, 10)}
+    assert profile == {n: "converged" if n > 4 else "quick" for n in range(3, 10)}
 
 
 def test_save_all_leaves_out_what_was_not_run_and_removes_its_old_files(

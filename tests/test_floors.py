@@ -11,9 +11,9 @@ from mtl_lib.paths import ROOT
 FLOORS = (
     ("paths", "errors", "tasks"),
     ("corpus", "data", "examples", "bert", "packed", "joint", "pretrained"),
-    ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results", "studies"),
-    ("evaluation", "bag_of_words", "uncertainty", "checkpoint", "trainer"),
-    ("experiments", "claims", "drawing", "figures"),
+    ("optim", "weighting", "gradients", "regularizers", "model", "paper", "results"),
+    ("evaluation", "bag_of_words", "gates", "studies", "uncertainty", "checkpoint", "trainer"),
+    ("faulty_ports", "experiments", "queue", "claims", "drawing", "figures"),
     ("notebooks", "handbook", "checks", "student", "cli"),
 )
 ORDER = [module for floor in FLOORS for module in floor]

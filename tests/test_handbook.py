@@ -12,7 +12,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from mtl_lib import cli, experiments, handbook
 from mtl_lib.errors import ConfigError, RunError
 
-PARAMETERS = 'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nCOLOUR = ""'
+PARAMETERS = (
+    'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nEPOCHS = 0\nCOLOUR = ""'
+)
 
 
 def write_notebook(path, *sources, parameters=PARAMETERS):
@@ -64,8 +66,8 @@ def names(executions):
 
 
 def test_notebooks_run_in_order_with_the_parameters_they_declare(notebooks, executions):
-    reproduce(notebooks, max_steps=2, rows="3.1,3.2")
-    given = {"PROFILE": "quick", "MAX_STEPS": 2, "ROWS": "3.1,3.2"}
+    reproduce(notebooks, max_steps=2, epochs=1, rows="3.1,3.2")
+    given = {"PROFILE": "quick", "MAX_STEPS": 2, "EPOCHS": 1, "ROWS": "3.1,3.2"}
     assert executions == [("00_first", given), ("01_second", {})]
 
 
@@ -77,12 +79,12 @@ def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, m
         asked.append((list(rows), settings))
 
     monkeypatch.setattr(handbook, "study", study)
-    reproduce(notebooks, rows="3.1,3.2", max_steps=5)
+    reproduce(notebooks, rows="3.1,3.2", max_steps=5, epochs=1)
     (rows, settings), *others = asked
     assert not others
     assert rows == [*experiments.ROWS, *experiments.SINGLE_TASK]
     assert {k: v for k, v in settings.items() if v} == {
-        "only": "3.1,3.2", "profile": "quick", "max_steps": 5,
+        "only": "3.1,3.2", "profile": "quick", "max_steps": 5, "epochs": 1,
     }  # fmt: skip
 
 
@@ -278,9 +280,10 @@ def test_nothing_but_lines_where_nobody_watches(capsys):
 def test_the_command_hands_its_options_on(monkeypatch):
     given = {}
     monkeypatch.setattr(handbook, "reproduce", lambda **arguments: given.update(arguments))
-    assert cli.main(["reproduce", "--profile", "laptop", "--max-steps", "2", "-p", "K=a=b"]) == 0
-    named = {"profile": "laptop", "max_steps": 2, "parameters": {"K": "a=b"}}
-    assert given == {"data": "", "encoder": "", "seeds": "", "rows": "", "jobs": 0} | named
+    assert cli.main(["reproduce", "--profile", "paper", "--epochs", "1", "-p", "K=a=b"]) == 0
+    named = {"profile": "paper", "epochs": 1, "parameters": {"K": "a=b"}}
+    left = {"data": "", "encoder": "", "seeds": "", "rows": "", "max_steps": 0, "jobs": 0}
+    assert given == left | named
 
 
 def test_the_command_refuses_a_parameter_without_value(capsys):

@@ -1,11 +1,17 @@
+import json
+
 import pytest
 import torch
 from small import small_encoder, small_model, small_splits, small_tokenizer
 from torch import nn
 
+from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.model import Head, HeadConfig, MultitaskModel, load_model, pair_features
+from mtl_lib.optim import FusedAdamW
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
+from mtl_lib.trainer import Trainer
+from mtl_lib.weighting import WEIGHTINGS
 
 
 def test_a_head_has_one_dropout_before_each_linear_layer():
@@ -176,3 +182,137 @@ def test_bfloat16_products_stay_close_and_leave_weights_and_vectors_in_float32()
     assert (rounded - exact).norm() < 0.02 * exact.norm()
     model(batch).sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+
+
+def model_of(kind, dropout=0.1) -> MultitaskModel:
+    heads = {task.name: HeadConfig((dropout,)) for task in (SENTIMENT, PARAPHRASE, SIMILARITY)}
+    return MultitaskModel(small_encoder(dropout=dropout), heads, kind)
+
+
+def vectors_by_hand(encoder, batch, kind):
+    """The sentence vectors `[n*B, H]` from the padded encoder, sentence by sentence."""
+    rows = []
+    for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True):
+        length = int(mask.sum())
+        output = encoder(ids[None, :length], mask[None, :length])
+        tokens = output.last_hidden_state[0]
+        rows.append({"pooler": output.pooler_output[0], "cls": tokens[0], "mean": tokens.mean(0)})
+    return torch.stack([row[kind] for row in rows])
+
+
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_heads_see_the_sentence_vector_of_the_models_kind(kind, training):
+    model = model_of(kind, dropout=0.0).train(training)
+    batch = small_splits()["paraphrase"].batch([0, 1, 2])
+    expected = vectors_by_hand(model.encoder, batch, kind)
+    torch.testing.assert_close(model.vectors([batch])[0], expected, rtol=1e-4, atol=1e-5)
+    logits = model.heads["paraphrase"](torch.cat(expected.chunk(2), dim=1))
+    torch.testing.assert_close(model(batch), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+def test_a_saved_model_keeps_its_sentence_vector(kind, tmp_path):
+    model = model_of(kind).eval()
+    model.save(tmp_path, small_tokenizer())
+    loaded, _ = load_model(tmp_path)
+    assert loaded.sentence_vector == kind
+    batch = small_splits()["similarity"].batch([0, 1, 2])
+    assert torch.equal(model(batch), loaded(batch))
+
+
+def test_a_model_saved_before_there_was_a_choice_reads_the_pooler(tmp_path):
+    model = small_model().eval()
+    model.save(tmp_path, small_tokenizer())
+    heads = json.loads((tmp_path / "heads.json").read_text())
+    del heads["sentence_vector"]
+    (tmp_path / "heads.json").write_text(json.dumps(heads))
+    loaded, _ = load_model(tmp_path)
+    batch = small_splits()["sentiment"].batch([0, 1])
+    assert loaded.sentence_vector == "pooler"
+    assert torch.equal(model(batch), loaded(batch))
+
+
+def test_an_unknown_sentence_vector_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match="'max': choose from"):
+        model_of("max")
+    small_model().save(tmp_path, small_tokenizer())
+    heads = json.loads((tmp_path / "heads.json").read_text()) | {"sentence_vector": "max"}
+    (tmp_path / "heads.json").write_text(json.dumps(heads))
+    with pytest.raises(EncoderError, match="not the heads of a model: .*'max'"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("weighting", ["sum", "pcgrad"])
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+def test_the_pooler_moves_only_where_its_output_is_used(kind, weighting):
+    model = model_of(kind)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = Trainer(
+        model,
+        small_splits(),
+        optimizer=FusedAdamW(model.parameters(), lr=1e-2, weight_decay=0.5),
+        weighting=WEIGHTINGS[weighting],
+        batch_size=4,
+        seed=0,
+    )
+    for _ in range(3):
+        trainer.step()
+    gradients = {name for name, p in model.named_parameters() if p.grad is not None}
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    pooler = {name for name in before if "pooler" in name}
+    assert len(pooler) == 2
+    assert gradients == moved == before.keys() - (set() if kind == "pooler" else pooler)
+
+
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+def test_the_shared_parameters_are_those_that_the_heads_depend_on(kind):
+    model = model_of(kind)
+    batches = [split.batch([0, 1]) for split in small_splits().values()]
+    sum(model(batch).sum() for batch in batches).backward()
+    reached = {id(p) for p in model.encoder.parameters() if p.grad is not None}
+    assert {id(p) for p in model.shared_parameters()} == reached
+
+
+@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
+def test_a_frozen_encoder_remembers_vectors_of_the_models_kind(kind):
+    model = model_of(kind, dropout=0.5)
+    model.freeze()
+    model.train()
+    batch = small_splits()["paraphrase"].batch([0, 1, 2])
+    expected = vectors_by_hand(model.encoder, batch, kind)
+    for _ in range(2):  # computed, then remembered
+        torch.testing.assert_close(model.vectors([batch])[0], expected, rtol=1e-4, atol=1e-5)
+    other = model_of(kind)
+    other.freeze()
+    other.remember(model.remembered())
+    assert torch.equal(other.vectors([batch])[0], model.vectors([batch])[0])
+
+
+@pytest.mark.parametrize("config", [HeadConfig(), HeadConfig((0.3, 0.3)),
+                                    HeadConfig(features="compare")])  # fmt: skip
+def test_a_score_starts_at_the_mean_training_label(config):
+    head, labels = Head(SIMILARITY, 8, config), torch.tensor([0.0, 5.0, 4.0, 4.5])
+    before = {name: p.detach().clone() for name, p in head.named_parameters()}
+    head.start_at_mean(labels)
+    assert head.linears[-1].bias.item() == pytest.approx(3.375)
+    moved = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {f"linears.{len(config.dropout) - 1}.bias"}
+    head.train()
+    assert head(torch.zeros(1, 16)).item() == pytest.approx(3.375, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "config"),
+    [
+        (SENTIMENT, HeadConfig()),
+        (PARAPHRASE, HeadConfig()),
+        (SIMILARITY, HeadConfig((0.0,), features="cosine")),
+    ],
+    ids=["classes", "binary", "cosine"],
+)
+def test_classes_and_cosines_do_not_start_at_a_mean_label(task, config):
+    head = Head(task, 8, config)
+    before = [p.detach().clone() for p in head.parameters()]
+    head.start_at_mean(torch.tensor([1, 1, 0]))
+    assert all(torch.equal(p, old) for p, old in zip(head.parameters(), before, strict=True))

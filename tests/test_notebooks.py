@@ -24,7 +24,7 @@ def test_a_committed_notebook_is_executed_and_clean(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_committed_notebook_declares_no_parameter_but_the_common_ones(path):
     common = {"PROFILE": "stored", "DATA": "", "ENCODER": "", "SEEDS": "", "ROWS": ""}
-    common |= {"MAX_STEPS": 0, "JOBS": 0}
+    common |= {"MAX_STEPS": 0, "EPOCHS": 0, "JOBS": 0}
     assert declared_parameters(path).items() <= common.items()
 
 

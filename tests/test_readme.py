@@ -5,17 +5,16 @@ import re
 import pytest
 
 from mtl_lib.claims import claims_markdown
-from mtl_lib.experiments import PROFILES
+from mtl_lib.experiments import committed_runs
 from mtl_lib.figures import figure_3
-from mtl_lib.paths import RESULTS, ROOT
-from mtl_lib.results import RunStore
+from mtl_lib.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return [run for profile in PROFILES for run in RunStore(RESULTS / profile).runs()]
+    return committed_runs()
 
 
 def section(name: str) -> str:

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +150,37 @@ def test_a_run_is_locked_for_one_process_at_a_time(tmp_path):
                 pass
     with store.lock("k", wait=False):
         pass
+
+
+def test_a_run_is_busy_while_a_process_trains_it_and_no_longer(tmp_path):
+    store, reader = RunStore(tmp_path), RunStore(tmp_path)
+    assert not reader.busy("k")
+    with store.lock("k"):
+        assert reader.busy("k")
+        assert not reader.busy("other")
+    assert not reader.busy("k")
+
+
+def test_to_ask_whether_a_run_is_busy_leaves_it_free(tmp_path):
+    store = RunStore(tmp_path)
+    assert not store.busy("k")
+    with store.lock("k", wait=False):
+        pass
+
+
+def test_a_run_that_another_process_trains_is_busy_until_that_process_is_killed(tmp_path):
+    held = "import sys, time; from filelock import FileLock; "
+    held += (
+        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(99)"
+    )
+    store = RunStore(tmp_path)
+    assert not store.busy("k")
+    command = [sys.executable, "-c", held, str(tmp_path / "locks" / "k.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert store.busy("k")
+        process.kill()
+    assert not store.busy("k")
 
 
 @pytest.mark.parametrize(

@@ -11,30 +11,30 @@ def rows(runs):
     return [run.config["row"] for run in runs]
 
 
-def laptop(*names, seeds=(0,)):
-    return fake_study(names, seeds, profile="laptop", encoder="minilm-l6", corpus="cs224n")
+def paper(*names, seeds=(0,)):
+    return fake_study(names, seeds, profile="paper", encoder="bert", corpus="cs224n")
 
 
 def test_a_complete_short_study_is_chosen_over_one_row_of_a_long_one():
-    runs = [*fake_study(["3.1", "3.2"]), *laptop("3.2")]
+    runs = [*fake_study(["3.1", "3.2"]), *paper("3.2")]
     assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"quick"}
 
 
 def test_of_two_complete_studies_the_most_thorough_is_chosen():
-    runs = [*fake_study(["3.1", "3.2", "3.3"]), *laptop("3.2", "3.1")]
-    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"laptop"}
+    runs = [*fake_study(["3.1", "3.2", "3.3"]), *paper("3.2", "3.1")]
+    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"paper"}
 
 
 def test_where_none_is_complete_the_one_with_most_rows_is_chosen():
-    runs = [*fake_study(["3.1", "3.2"]), *laptop("3.2")]
+    runs = [*fake_study(["3.1", "3.2"]), *paper("3.2")]
     chosen = choose_study(runs, ["3.1", "3.2", "3.3"])
     assert rows(chosen) == ["3.1", "3.2"]
     assert missing_rows(chosen, ["3.1", "3.2", "3.3"]) == ["3.3"]
 
 
 def test_seeds_do_not_count_as_rows():
-    runs = [*fake_study(["3.1"], seeds=range(5)), *laptop("3.1", "3.2")]
-    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"laptop"}
+    runs = [*fake_study(["3.1"], seeds=range(5)), *paper("3.1", "3.2")]
+    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"paper"}
 
 
 def test_rows_that_nobody_ran_give_no_study():
@@ -75,3 +75,16 @@ def test_different_corpora_of_one_name_are_told_apart():
     others = [replace(r, provenance=r.provenance | {"corpus": corpus}) for r in others]
     assert list(by_corpora(mine)) == ["handbook"]
     assert set(by_corpora([*mine, *others])) == {"handbook handbook", "handbook 01234567"}
+
+
+def test_the_protocol_as_printed_is_called_no_shortened_study():
+    assert "A shortened study" not in provenance_line(paper("3.1"))
+    (run,) = paper("3.1")
+    capped = replace(run, config=run.config | {"max_steps": 100})
+    assert "A shortened study" in provenance_line([capped])
+
+
+def test_of_the_profiles_the_papers_protocol_is_the_most_thorough():
+    runs = [fake_run("3.1", profile=profile) for profile in ("quick", "converged", "paper")]
+    found = [group[0].config["profile"] for group in studies(runs)]
+    assert found == ["paper", "converged", "quick"]

@@ -1,14 +1,19 @@
 import copy
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
-from small import small_model, small_splits
+from small import small_encoder, small_model, small_splits
 
+from mtl_lib import trainer as module
+from mtl_lib.checkpoint import Checkpoint
 from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.evaluation import evaluate, predict
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.optim import AdamW, FusedAdamW
+from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.optim import AdamW, FusedAdamW, linear_warmup
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
 from mtl_lib.weighting import WEIGHTINGS, pcgrad_weights, project_conflicting
 
@@ -334,3 +339,310 @@ def test_a_state_saved_on_a_cpu_goes_on_where_there_is_a_gpu():
     assert "cuda" not in state["dropout"]
     trainer.device = torch.device("cuda")  # stands for one: no generator of its was saved
     trainer.load_state_dict(state)
+
+
+class RatesSeen(NoStep):
+    """Notes the learning rate of each of its groups at every step."""
+
+    def __init__(self, groups):
+        torch.optim.SGD.__init__(self, groups, lr=0.1)
+        self.seen = []
+
+    def step(self, closure=None):
+        self.seen.append([group["lr"] for group in self.param_groups])
+
+
+def test_the_schedule_multiplies_the_rate_of_every_group():
+    model = small_model()
+    groups = [{"params": model.encoder.parameters()}, {"params": model.heads.parameters(), "lr": 3}]
+    optimizer = RatesSeen(groups)
+    schedule = partial(linear_warmup, warmup_steps=2, total_steps=6)
+    trainer = make_trainer(model, optimizer=optimizer, schedule=schedule)
+    for _ in range(6):
+        trainer.step()
+    factors = [0, 1 / 2, 1, 3 / 4, 1 / 2, 1 / 4]
+    for (of_encoder, of_heads), factor in zip(optimizer.seen, factors, strict=True):
+        assert of_encoder == pytest.approx(0.1 * factor)
+        assert of_heads == pytest.approx(3 * factor)
+
+
+def test_without_a_schedule_every_group_keeps_its_rate():
+    model = small_model()
+    groups = [{"params": model.encoder.parameters()}, {"params": model.heads.parameters(), "lr": 3}]
+    optimizer = RatesSeen(groups)
+    trainer = make_trainer(model, optimizer=optimizer)
+    for _ in range(3):
+        trainer.step()
+    assert optimizer.seen == [[0.1, 3]] * 3
+
+
+def test_steps_with_a_rate_for_the_heads_and_a_schedule_are_those_of_torch():
+    """Against torch's AdamW, its clipping and its scheduler, on the summed losses."""
+    splits, (ours, theirs) = small_splits(), (
+        small_model(dropout=0.0, dtype=torch.float64) for _ in "ab"
+    )  # fmt: skip
+    schedule = partial(linear_warmup, warmup_steps=2, total_steps=6)
+    options = {"lr": 1e-3, "weight_decay": 0.1, "eps": 1e-6}
+
+    def groups(model):
+        return [
+            {"params": list(model.encoder.parameters())},
+            {"params": list(model.heads.parameters()), "lr": 1e-2},
+        ]
+
+    optimizer = FusedAdamW(groups(ours), form="textbook", **options)
+    trainer = make_trainer(ours, splits, optimizer=optimizer, schedule=schedule, clip=0.5)
+    reference = torch.optim.AdamW(groups(theirs), **options)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(reference, schedule)
+    streams = make_trainer(small_model(), splits).streams.values()
+    for _ in range(6):
+        trainer.step()
+        assert ours.training
+        reference.zero_grad()
+        sum(b.task.loss(theirs(b), b.labels) for b in map(next, streams)).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        reference.step()
+        scheduler.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("weighting", ["sum", "pcgrad"])
+@pytest.mark.parametrize("clip", [0.1, 1e6])
+def test_clipping_is_torchs_on_the_combined_gradient_of_encoder_and_heads(weighting, clip):
+    splits = small_splits()
+    model = small_model(dropout=0.0, dtype=torch.float64)
+    make_trainer(model, splits, weighting, optimizer=NoStep(model), clip=clip).step()
+    reference = small_model(dropout=0.0, dtype=torch.float64)
+    rows = literal_gradients(reference, same_batches(splits))
+    combined = rows.sum(dim=0)
+    if weighting == "pcgrad":
+        combined = project_conflicting(rows, torch.Generator().manual_seed(0))
+    sum(b.task.loss(reference(b), b.labels) for b in same_batches(splits)).backward()
+    start = 0
+    for parameter in reference.encoder.parameters():
+        stop = start + parameter.numel()
+        parameter.grad = combined[start:stop].view_as(parameter).clone()
+        start = stop
+    norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), clip)
+    assert (norm > clip) == (clip == 0.1)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_the_gradients_of_a_frozen_encoders_heads_are_clipped_too():
+    model = small_model()
+    model.freeze()
+    make_trainer(model, optimizer=NoStep(model), clip=0.01).step()
+    gradients = torch.cat([p.grad.flatten() for p in model.heads.parameters()])
+    assert gradients.norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_clipping_does_not_hide_a_gradient_that_is_not_finite():
+    model = small_model()
+    with torch.no_grad():
+        model.heads["paraphrase"].linears[0].bias.fill_(float("nan"))
+    with pytest.raises(RunError, match="the paraphrase loss is nan"):
+        make_trainer(model, clip=1.0).step()
+
+
+def test_an_epoch_may_have_other_steps_than_a_pass_over_the_shortest_set():
+    splits = small_splits()
+    trainer = make_trainer(small_model(), splits, batch_size=4, steps_per_epoch=2)
+    assert [e["step"] for e in trainer.fit(splits, splits, epochs=3).history] == [2, 4, 6]
+
+
+def test_the_history_tells_how_much_of_a_loss_its_terms_are():
+    splits, model = small_splits(), small_model()
+    norm = torch.linalg.vector_norm(model.heads["similarity"].linears[0].weight.flatten(), ord=1)
+    terms = {
+        "similarity": [penalty_term("similarity", 1.0, 0.05)],
+        "sentiment": [
+            lambda model, batch: 2.0 * model.heads["sentiment"].linears[0].bias.exp().sum()
+        ],
+    }
+    exps = 2 * model.heads["sentiment"].linears[0].bias.exp().sum().item()
+    trainer = make_trainer(model, splits, terms=terms, optimizer=NoStep(model))
+    (entry,) = trainer.fit(splits, splits, epochs=1).history
+    assert entry["terms"]["similarity"] == pytest.approx(0.05 * norm.item(), rel=1e-5)
+    assert entry["terms"]["sentiment"] == pytest.approx(exps, rel=1e-5)
+    assert set(entry["terms"]) == set(terms)
+
+
+def test_the_terms_of_the_history_are_the_mean_over_the_epochs_steps():
+    splits, model, values = small_splits(), small_model(), iter(range(100))
+
+    def term(model, batch):
+        return model.heads["sentiment"].linears[0].bias.sum() * 0 + next(values)
+
+    trainer = make_trainer(model, splits, terms={"sentiment": [term]}, optimizer=NoStep(model))
+    plain = small_model()
+    losses = make_trainer(plain, splits, optimizer=NoStep(plain)).fit(splits, splits, epochs=2)
+    history = trainer.fit(splits, splits, epochs=2).history
+    assert [entry["terms"]["sentiment"] for entry in history] == pytest.approx([2.5, 8.5])
+    for entry, without in zip(history, losses.history, strict=True):
+        rest = entry["loss"]["sentiment"] - entry["terms"]["sentiment"]
+        assert rest == pytest.approx(without["loss"]["sentiment"], abs=0.1)  # other dropout masks
+
+
+def test_the_history_of_losses_without_terms_has_none():
+    splits = small_splits()
+    fit = make_trainer(small_model(), splits).fit(splits, splits, epochs=1)
+    assert "terms" not in fit.history[0]
+
+
+@pytest.fixture(params=["the first epoch is best", "the last epoch is best"])
+def best_epoch(request, monkeypatch):
+    """The index of the best of the three epochs below: the judge likes what it saw first, or last.
+
+    It remembers what it saw: a training that goes on is judged as the one without a stop.
+    """
+    sign, seen = (-1 if "first" in request.param else 1), {}
+    monkeypatch.setattr(
+        module, "headline", lambda scores: sign * seen.setdefault(repr(scores), len(seen))
+    )
+    return 0 if sign < 0 else 2
+
+
+def instrument(splits) -> Trainer:
+    """A trainer with every option of the instrument on, and with terms that draw numbers."""
+    torch.manual_seed(5)
+    heads = {name: HeadConfig((0.1,)) for name in splits}
+    heads |= {"similarity": HeadConfig((0.5, 0.3), features="compare")}
+    model = MultitaskModel(small_encoder(5), heads, "mean")
+    noise = torch.Generator().manual_seed(5)
+    groups = [
+        {"params": model.shared_parameters()},
+        {"params": list(model.heads.parameters()), "lr": 1e-2},
+    ]
+    return make_trainer(
+        model,
+        splits,
+        "pcgrad",
+        batch_size=6,
+        optimizer=FusedAdamW(groups, lr=2e-3, weight_decay=0.1),
+        terms={
+            "similarity": [penalty_term("similarity", float("inf"), 0.05)],
+            "sentiment": [smoothness_term(1.0, noise)],
+        },
+        generators={"smoothness": noise},
+        schedule=partial(linear_warmup, warmup_steps=2, total_steps=13),
+        clip=1.0,
+    )
+
+
+def few(splits, size=8):
+    return {name: split.take(range(size)) for name, split in splits.items()}
+
+
+def parameters_of(model):
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def fit_of(trainer, splits, dev, **options):
+    """Three epochs of four steps, judged by a sample."""
+    return trainer.fit(dev, few(splits), epochs=3, dev_sample=few(dev), **options)
+
+
+def same_fit(a, b) -> bool:
+    def words(fit):
+        history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in fit.history]
+        return repr([history, fit.best, fit.last])
+
+    return words(a) == words(b) and all(np.array_equal(a.logits[n], b.logits[n]) for n in a.logits)
+
+
+def test_epochs_are_judged_by_the_sample_but_best_and_last_are_of_the_whole_sets(best_epoch):
+    splits, dev = small_splits(), small_splits(seed=1)
+    trainer, seen = instrument(splits), []
+    fit = fit_of(
+        trainer, splits, dev, on_epoch=lambda entry: seen.append(copy.deepcopy(trainer.model))
+    )
+    for entry, model in zip(fit.history, seen, strict=True):
+        assert entry["dev"] == {n: evaluate(model, split) for n, split in few(dev).items()}
+    assert fit.best["dev"] == {n: evaluate(seen[best_epoch], split) for n, split in dev.items()}
+    assert fit.best["train"] == fit.history[best_epoch]["train"]
+    assert fit.last["dev"] == {n: evaluate(seen[-1], split) for n, split in dev.items()}
+    assert fit.last["train"] == fit.history[-1]["train"]
+    for name, split in dev.items():
+        assert np.array_equal(fit.logits[name], predict(seen[best_epoch], split))
+
+
+def test_a_sample_of_the_whole_sets_gives_the_numbers_without_one(best_epoch):
+    splits, dev = small_splits(), small_splits(seed=1)
+    plain = instrument(splits).fit(dev, few(splits), epochs=3)
+    sampled = instrument(splits).fit(dev, few(splits), epochs=3, dev_sample=dev)
+    assert same_fit(plain, sampled)
+
+
+def test_the_model_is_that_of_the_last_step_after_the_best_one_was_evaluated(best_epoch):
+    splits, dev = small_splits(), small_splits(seed=1)
+    trainer, last = instrument(splits), {}
+    fit_of(trainer, splits, dev, on_epoch=lambda entry: last.update(parameters_of(trainer.model)))
+    found = parameters_of(trainer.model)
+    assert all(torch.equal(found[name], value) for name, value in last.items())
+
+
+class Interrupted(Exception):
+    pass
+
+
+def saving(trainer, checkpoint, step):
+    """An `on_step` that keeps the state after a step and then ends everything."""
+
+    def on_step():
+        if trainer.steps == step:
+            checkpoint.save(trainer.state_dict())
+            raise Interrupted
+
+    return on_step
+
+
+def resumed(splits, checkpoint) -> Trainer:
+    trainer = instrument(splits)
+    torch.manual_seed(99)  # a new process stands elsewhere
+    trainer.load_state_dict(checkpoint.load())
+    return trainer
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 12])
+def test_a_stopped_training_with_all_options_goes_on_to_the_same_bits(step, best_epoch, tmp_path):
+    splits, dev = small_splits(), small_splits(seed=1)
+    whole = instrument(splits)
+    expected = fit_of(whole, splits, dev)
+    stopped, checkpoint = instrument(splits), Checkpoint(tmp_path)
+    with pytest.raises(Interrupted):
+        fit_of(stopped, splits, dev, on_step=saving(stopped, checkpoint, step))
+    trainer = resumed(splits, checkpoint)
+    assert same_fit(fit_of(trainer, splits, dev), expected)
+    for mine, other in zip(trainer.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("evaluation", range(1, 7))
+def test_a_stop_in_the_final_evaluation_leaves_the_last_steps_parameters_and_goes_on(
+    evaluation, best_epoch, tmp_path, monkeypatch
+):
+    splits, dev = small_splits(), small_splits(seed=1)
+    expected = fit_of(instrument(splits), splits, dev)
+    trainer, last, sets = instrument(splits), {}, iter(range(1, 100))
+
+    def interrupted(model, split):
+        if len(split) == len(dev["sentiment"]) and next(sets) == evaluation:
+            raise Interrupted
+        return predict(model, split)
+
+    monkeypatch.setattr(module, "predict", interrupted)
+    if best_epoch == 2 and evaluation > 3:  # the last epoch is evaluated once, not twice
+        fit_of(trainer, splits, dev)
+        return
+    with pytest.raises(Interrupted):
+        fit_of(
+            trainer, splits, dev, on_epoch=lambda entry: last.update(parameters_of(trainer.model))
+        )
+    found = parameters_of(trainer.model)
+    assert all(torch.equal(found[name], value) for name, value in last.items())
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(trainer.state_dict())
+    monkeypatch.setattr(module, "predict", predict)
+    assert same_fit(fit_of(resumed(splits, checkpoint), splits, dev), expected)

@@ -1,0 +1,68 @@
+"""Which runs may be read: the gate on training, and the one on constant answers."""
+
+from dataclasses import replace
+
+from fake_runs import fake_run
+
+from mtl_lib.bag_of_words import read_floors
+from mtl_lib.gates import counted, gate, gates_sentences, one_answer_tasks, untrained_tasks
+
+
+def with_loss(loss, terms=None, constant=1.0, row="3.1"):
+    """A run whose last epoch's training loss on similarity is given."""
+    run = fake_run(row)
+    last = {"loss": {"sentiment": 0.5, "similarity": loss}, "conflict": {}}
+    first = {"loss": {"sentiment": 2.0, "similarity": 2.0}, "conflict": {}}
+    history = [first, last | ({"terms": {"similarity": terms}} if terms else {})]
+    losses = {"sentiment": 1.0, "similarity": constant}
+    return replace(run, history=history, provenance=run.provenance | {"constant_loss": losses})
+
+
+def test_five_percent_below_a_constant_answer_counts_as_trained():
+    assert untrained_tasks(with_loss(0.95)) == []
+    assert untrained_tasks(with_loss(0.951)) == ["similarity"]
+    assert untrained_tasks(with_loss(2.0, constant=2.21)) == []
+
+
+def test_penalties_do_not_count_as_loss():
+    assert untrained_tasks(with_loss(1.4)) == ["similarity"]
+    assert untrained_tasks(with_loss(1.4, terms=0.5)) == []
+
+
+def test_a_frozen_encoder_is_a_control_and_has_no_gate():
+    assert untrained_tasks(with_loss(2.0, row="frozen-1e-3")) == []
+
+
+def test_a_run_from_before_there_was_a_gate_is_judged_by_the_stored_floors():
+    run = with_loss(2.15)
+    floors = read_floors("cs224n")
+    corpus = {"name": "cs224n", "fingerprint": floors["fingerprint"], "files": {}, "notes": []}
+    old = {k: v for k, v in run.provenance.items() if k != "constant_loss"} | {"corpus": corpus}
+    assert untrained_tasks(replace(run, provenance=old)) == ["similarity"]
+    other = old | {"corpus": corpus | {"fingerprint": "of other files"}}
+    assert untrained_tasks(replace(run, provenance=other)) == []
+
+
+def test_the_gate_says_why_a_score_may_not_be_read():
+    assert gate(fake_run("3.1"), ["sentiment"]) == ""
+    assert gate(fake_run("3.1", trained=False), ["sentiment"]) == "not trained on similarity"
+    run = fake_run("3.1")
+    run = replace(run, provenance=run.provenance | {"constant_predictions": ["paraphrase"]})
+    assert one_answer_tasks(run) == ["paraphrase"]
+    assert gate(run, ["paraphrase"]) == "one answer on paraphrase"
+    assert gate(run, ["sentiment"]) == ""
+
+
+def test_a_row_counts_the_runs_that_trained_or_all_where_none_did():
+    trained, untrained = fake_run("3.1", 0), fake_run("3.1", 1, trained=False)
+    assert counted([trained, untrained], "sentiment") == [trained]
+    assert counted([untrained], "sentiment") == [untrained]
+
+
+def test_the_sentences_name_whole_rows_and_single_seeds():
+    runs = [fake_run("3.1", 0, trained=False), fake_run("3.1", 1, trained=False)]
+    runs += [fake_run("3.2", 0, trained=False), fake_run("3.2", 1)]
+    (sentence,) = gates_sentences(runs)
+    assert sentence.startswith("Not trained (") and sentence.endswith("): rows 3.1, 3.2 (seed 0).")
+    assert gates_sentences(runs, explain=False) == ["Not trained: rows 3.1, 3.2 (seed 0)."]
+    assert gates_sentences([fake_run("3.1")]) == []
