@@ -88,7 +88,7 @@ study-status: $(STAMP) ## 5 s | Say which runs of the study are done, running an
 	@"$(BIN)/mtl" study status $(PARAMETERS)
 
 study-collect: $(STAMP) ## 5 s | Copy the study's finished runs into data/results/, draw the figures
-	@"$(BIN)/mtl" study collect $(PARAMETERS)
+	@"$(BIN)/mtl" study collect
 	@"$(BIN)/mtl" figures
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.

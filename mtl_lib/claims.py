@@ -653,7 +653,7 @@ def _cautions(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> list[st
     return sentences + gates_sentences(compared, TASK_ORDER if AVERAGE in tasks else tasks, False)
 
 
-SIMILARITY_TRAINED = ("minilm-l6",)
+SIMILARITY_TRAINED = ("minilm-l6", "minilm-l6-fp16")
 """Encoders that were trained on sentence similarity before they came here."""
 
 CAUTIONS = {

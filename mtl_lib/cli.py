@@ -147,9 +147,12 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
+    if options.what == "collect":
+        print(*queue.collect(results=Path(options.results)), sep="\n")
+        return
     entries = queue.queue(options.profile, options.rows, options.seeds)
     data = queue.corpus_for(entries, options.data)
-    if options.what != "collect" and not options.here:
+    if not options.here:
         chosen = {name: getattr(options, name) for name in ("profile", "rows", "seeds", "encoder")}
         chosen |= {"data": data, "jobs": options.jobs, "results": Path(options.results).resolve()}
         arguments = [f"--{name}={value}" for name, value in chosen.items() if value]
@@ -157,10 +160,8 @@ def _study(options: argparse.Namespace) -> None:
     study = queue.Study(entries, data, options.encoder, results=Path(options.results))
     if options.what == "run":
         study.run(options.jobs)
-    elif options.what == "status":
-        print(study.status())
     else:
-        print(*study.collect(), f"{len(study.done())} runs of the study are committed", sep="\n")
+        print(study.status())
 
 
 def _train(options: argparse.Namespace) -> None:

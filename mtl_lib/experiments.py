@@ -66,6 +66,8 @@ def _heads(**heads: HeadConfig) -> dict[str, HeadConfig]:
 
 
 SCHEDULES = ("constant", "linear")
+# Parts of a profile's instrument that a row can leave out.
+PARTS = ("sentence_vector", "head_lr", "label_mean_bias", "schedule", "clip")
 # Fields that younger versions added; a run that leaves them at their defaults keeps its key.
 _ADDED = (
     "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
@@ -155,6 +157,7 @@ class ExperimentConfig:
             ("sentence_vector", SENTENCE_VECTORS),
             ("schedule", SCHEDULES),
             ("fault", ("", *FAULTS)),
+            ("without", ("", *PARTS)),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} {getattr(self, name)!r}: choose from {list(known)}")
@@ -178,6 +181,13 @@ class ExperimentConfig:
             raise ConfigError(
                 f"row {self.row}: its penalty, SMART or class weights need a head for {lacking[0]}"
             )
+        does_nothing = {
+            "port-surgery": self.frozen or self.weighting != "pcgrad",
+            "coupled-decay": not self.weight_decay,
+            "port-smart": not self.smoothness,
+        }
+        if does_nothing.get(self.fault):
+            raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
         if self.same_task_every < 0 or (self.same_task_every and self.frozen):
             raise ConfigError(
                 f"same_task_every = {self.same_task_every}: it must be 0 or more, and 0 for a "
@@ -665,11 +675,7 @@ def tokenized(
         ConfigError: if the corpus has no such split of a task.
     """
     for name in config.heads:
-        if split not in corpus.splits.get(name, {}):
-            raise ConfigError(
-                f"row {config.row} needs the {split} split of {name}: corpus {corpus.name!r} has "
-                f"none"
-            )
+        _check_split(corpus, name, split, config)
     cache_key = (corpus.fingerprint, tokenizer.to_str(), config.max_length)
     if cache_key not in _TOKENIZED:
         _TOKENIZED.clear()  # one corpus at a time in memory
@@ -679,6 +685,13 @@ def tokenized(
             examples = corpus.splits[name][split]
             cache[name, split] = tokenize(examples, BY_NAME[name], tokenizer, config.max_length)
     return {name: cache[name, split] for name in config.heads}
+
+
+def _check_split(corpus: Corpus, task: str, split: str, config: ExperimentConfig) -> None:
+    if split not in corpus.splits.get(task, {}):
+        raise ConfigError(
+            f"row {config.row} needs the {split} split of {task}: corpus {corpus.name!r} has none"
+        )
 
 
 _TOKENIZED: dict[tuple, dict[tuple[str, str], TokenizedSplit]] = {}
@@ -696,6 +709,8 @@ def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
     """Steps of an epoch of all three tasks together, where the row asks for them."""
     if not config.joint_epochs:
         return None
+    for task in TASKS:
+        _check_split(corpus, task.name, "train", config)
     return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
 
 

@@ -110,7 +110,8 @@ def port_perturbation(
     """The change of the embeddings, `[B, L, H]`, without gradient.
 
     It is divided by its own largest entry, token by token: next to 1, whatever the noise was. The
-    gradient, not normalised, hardly turns it: large random noise, not an adversary.
+    gradient, not normalised, hardly turns it as long as the head is small: large random noise, not
+    an adversary.
 
     Args:
         forward: from embeddings `[B, L, H]` to outputs of the head `[B, C]`.

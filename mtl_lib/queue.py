@@ -10,6 +10,7 @@ to go on with the present commit.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -29,12 +30,11 @@ from mtl_lib.experiments import (
     STUDY_VERSION,
     ExperimentConfig,
     choose_rows,
-    default_corpus,
     parse_seeds,
     profile_settings,
     run_all,
 )
-from mtl_lib.paths import BUILD, RESULTS, ROOT
+from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.results import RunStore, run_key
 
@@ -72,15 +72,20 @@ def queue(profile: str = "", rows: str = "", seeds: str = "") -> list[tuple[str,
         seeds: these, comma-separated; without a profile, keep these.
 
     Raises:
-        ConfigError: if there is no such profile, row or seed.
+        ConfigError: if there is no such profile, row or seed, or none of these runs.
     """
     if profile:
         profile_settings(profile)
         chosen = choose_rows(PROFILES[profile].rows, rows)
-        return _each(profile, chosen, *parse_seeds(seeds))
-    kept = choose_rows(dict.fromkeys(row for _, row, _ in QUEUE), rows)
-    numbers = parse_seeds(seeds) if seeds else {seed for *_, seed in QUEUE}
-    return [entry for entry in QUEUE if entry[1] in kept and entry[2] in numbers]
+        found = _each(profile, chosen, *parse_seeds(seeds))
+    else:
+        kept = choose_rows(dict.fromkeys(row for _, row, _ in QUEUE), rows)
+        numbers = parse_seeds(seeds) if seeds else {seed for *_, seed in QUEUE}
+        found = [entry for entry in QUEUE if entry[1] in kept and entry[2] in numbers]
+    if not found:
+        of = f"profile {profile}" if profile else "the study"
+        raise ConfigError(f"{of} has no run of rows {rows}, seeds {seeds or 'of its own'}")
+    return found
 
 
 class Study:
@@ -177,27 +182,39 @@ class Study:
         left = [config for key, config in self.configs.items() if key not in done]
         run_all(left, self.data, self.store, jobs=jobs or os.cpu_count() or 1, threads=1)
 
-    def collect(self) -> list[Path]:
-        """Copy finished runs into the committed studies; returns their new folders."""
-        copied = []
-        for run in self.store.runs():
-            study = RunStore(self.results / run.config["profile"])
-            if study.get(run.key) is None:
-                copied.append(study.put(run))
-        return copied
+
+def collect(folder: Path = FOLDER, results: Path = RESULTS) -> list[Path]:
+    """Copy finished runs into the committed studies, by profile; returns their new folders.
+
+    Runs that were cut short (`max_steps`) are of no study and stay where they are.
+    """
+    copied = []
+    for run in RunStore(folder / "runs").runs():
+        study = RunStore(results / run.config["profile"])
+        if not run.config["max_steps"] and study.get(run.key) is None:
+            copied.append(study.put(run))
+    return copied
 
 
 def corpus_for(entries: list[tuple[str, str, int]], data: str = "") -> str:
     """The corpus of a queue, a folder as an absolute path: the one named, else its profiles'.
 
     Raises:
-        ConfigError: if none is named and the profiles stand on different ones.
+        ConfigError: if none is named and the profiles stand on different ones; if there is no such
+            folder.
     """
-    corpora = {data} if data else {default_corpus(PROFILES[p].corpus) for p, *_ in entries}
-    if len(corpora) != 1:
+    corpora = {PROFILES[profile].corpus for profile, *_ in entries}
+    if not data and len(corpora) != 1:
         raise ConfigError(f"the profiles stand on {sorted(corpora)}: name one, or one PROFILE")
-    (name,) = corpora
-    return name if name == "handbook" else str(Path(name).expanduser().resolve())
+    if "handbook" in (data, *corpora) and data in ("", "handbook"):
+        return "handbook"
+    folder = Path(data).expanduser() if data else DATA / "cs224n"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: no such folder; the study stands on the real corpora: get them with "
+            "`mtl data fetch`, or name a folder with DATA="
+        )
+    return str(folder.resolve())
 
 
 def fixed_code(folder: Path = FOLDER) -> Path:
@@ -209,7 +226,10 @@ def fixed_code(folder: Path = FOLDER) -> Path:
     code = folder / "code"
     if code.is_dir():
         return code
-    for command in (["prune"], ["add", "--detach", str(code), "HEAD"]):
+    making = code.with_name("code.unfinished")  # whoever is killed here leaves no half of it
+    shutil.rmtree(making, ignore_errors=True)
+    add = ["add", "--detach", str(making), "HEAD"]
+    for command in (["prune"], add, ["move", str(making), str(code)]):
         git = ["git", "-C", str(ROOT), "worktree", *command]
         done = subprocess.run(git, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -224,7 +244,8 @@ def become(arguments: list[str], code: Path) -> None:
     """Replace this process by `mtl` with these arguments, run by another checkout's code."""
     environment = os.environ | {"PYTHONPATH": str(code), "MTL_BUILD": str(BUILD)}
     program = "import sys; from mtl_lib.cli import main; sys.exit(main())"
+    # -P: else Python would look for the library in the working directory first.
     if hasattr(os, "nice"):  # behind everything else that the machine does
         os.nice(15)
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-c", program, *arguments], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-c", program, *arguments], environment)

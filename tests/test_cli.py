@@ -158,6 +158,7 @@ def test_the_study_is_handed_to_its_own_checkout_with_absolute_folders(tmp_path,
 
 def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(cli.queue, "Study", partial(cli.queue.Study, folder=tmp_path / "study"))
+    monkeypatch.setattr(cli.queue, "collect", partial(cli.queue.collect, tmp_path / "study"))
     monkeypatch.setattr(cli.queue, "run_all", run_here)
     options = ["--here", "--profile", "quick", "--rows", "3.1", "--encoder", "tiny"]
     options += ["--data", write_corpus(tmp_path / "corpus"), "--results", str(tmp_path / "kept")]
@@ -165,7 +166,7 @@ def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeyp
         ("status", "1 runs: 0 done, 0 running, 0 begun, 1 left"),
         ("run", "1 runs: 0 done, 0 running, 0 begun, 1 left"),
         ("status", "1 runs: 1 done, 0 running, 0 begun, 0 left"),
-        ("collect", "1 runs of the study are committed"),
+        ("collect", f"{tmp_path}/kept/quick/3.1-seed0-"),
     ):
         assert cli.main(["study", what, *options]) == 0
         assert said in capfd.readouterr().out

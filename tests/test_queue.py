@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from mtl_lib.experiments import (
     SINGLE_TASK,
 )
 from mtl_lib.pretrained import save_encoder
-from mtl_lib.queue import QUEUE, Study, corpus_for, fixed_code, queue
+from mtl_lib.queue import QUEUE, Study, collect, corpus_for, fixed_code, queue
 from mtl_lib.results import Run, RunStore
 
 KEY_ROWS = ["frozen-1e-3", "frozen-1e-5", "3.1", "3.2", "3.10", "4.6"]
@@ -171,21 +172,28 @@ def test_finished_runs_are_collected_by_profile_and_once(study):
     paper, *_, converged = study.configs
     for key in (paper, converged):
         study.store.put(finished(study, key))
-    folders = study.collect()
+    where = study.store.directory.parent, study.results
+    folders = collect(*where)
     assert {folder.parent for folder in folders} == {
         study.results / "paper", study.results / "converged",
     }  # fmt: skip
     assert RunStore(study.results / "paper").get(paper).config["row"] == "3.1"
     assert RunStore(study.results / "converged").get(converged).key == converged
-    assert study.collect() == []
+    assert collect(*where) == []
     assert [run.key for run in study.store.runs()]  # a copy: the study keeps its own
 
 
 def test_a_run_under_way_is_not_collected(study):
     key = next(iter(study.configs))
     study.store.checkpoint_folder(study.configs[key].as_dict(), key).mkdir(parents=True)
-    assert study.collect() == []
+    assert collect(study.store.directory.parent, study.results) == []
     assert not study.results.exists()
+
+
+def test_a_run_that_was_cut_short_is_not_collected(study):
+    run = finished(study, next(iter(study.configs)))
+    study.store.put(replace(run, config=run.config | {"max_steps": 5}))
+    assert collect(study.store.directory.parent, study.results) == []
 
 
 def test_what_is_committed_or_done_is_not_trained_again(study, monkeypatch, capsys):
@@ -234,17 +242,26 @@ def test_a_corpus_that_does_not_exist_is_named(encoder, tmp_path):
 
 def test_the_named_corpus_is_the_queues_as_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert corpus_for(list(QUEUE), "corpora") == str(tmp_path / "corpora")
+    (tmp_path / "cs224n").mkdir()
+    assert corpus_for(list(QUEUE), "cs224n") == str(tmp_path / "cs224n")
     assert corpus_for(list(QUEUE), "handbook") == "handbook"
 
 
 def test_without_a_name_the_corpus_is_the_profiles(tmp_path, monkeypatch):
-    corpora = {"cs224n": str(tmp_path / "cs224n"), "handbook": "handbook"}
-    monkeypatch.setattr(module, "default_corpus", corpora.get)
+    monkeypatch.setattr(module, "DATA", tmp_path)
+    (tmp_path / "cs224n").mkdir()
     assert corpus_for(entries("quick", ["3.1"], 0)) == "handbook"
     assert corpus_for(list(QUEUE)) == str(tmp_path / "cs224n")
     with pytest.raises(ConfigError, match="name one, or one PROFILE"):
         corpus_for([*entries("quick", ["3.1"], 0), *QUEUE])
+
+
+def test_without_the_real_corpora_the_study_says_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "DATA", tmp_path)
+    with pytest.raises(ConfigError, match="mtl data fetch.*DATA="):
+        corpus_for(list(QUEUE))
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        corpus_for(list(QUEUE), "nowhere")
 
 
 def git(folder: Path, *arguments: str) -> str:
