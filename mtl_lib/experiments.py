@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -173,6 +173,9 @@ class ExperimentConfig:
         for name in ("max_steps", "train_sample", "dev_sample", "head_lr", "clip"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
+        for name in ("batch_size", "epochs", "epoch_factor", "max_steps", "train_sample"):
+            if (getattr(self, name) or 0) != int(getattr(self, name) or 0):
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be a whole number")
         needed = {"similarity": self.penalty is not None}
         needed["sentiment"] = self.smoothness > 0 or self.class_weights
         if lacking := [
@@ -851,7 +854,7 @@ def stored_runs(rows: Iterable[str]) -> list[Run]:
     else the one that holds most.
     """
     rows = list(rows)
-    if runs := choose_study(committed_runs(), rows):
+    if runs := choose_study(committed_runs(rows), rows):
         return runs
     raise RunError(
         f"{RESULTS}: no stored run of rows {', '.join(rows)}; train them with "
@@ -859,9 +862,9 @@ def stored_runs(rows: Iterable[str]) -> list[Run]:
     )
 
 
-def committed_runs() -> list[Run]:
-    """All runs of the studies in data/results."""
-    return [run for name in STUDIES for run in RunStore(RESULTS / name).runs()]
+def committed_runs(rows: Collection[str] | None = None) -> list[Run]:
+    """The runs of the studies in data/results, of some rows only if these are given."""
+    return [run for name in STUDIES for run in RunStore(RESULTS / name).runs(rows)]
 
 
 def run_all(

@@ -36,7 +36,7 @@ class PortTrainer(Trainer):
     parameters get the mean over the tasks, the heads a sum. The weighting given is not used.
     """
 
-    def _combine(self, gram: Tensor) -> None:
+    def _combine(self, gram: Tensor) -> Tensor:
         heads = [list(self.model.heads[name].parameters()) for name in self.streams]
         norms = [sum(p.grad.double().square().sum() for p in of_task) for of_task in heads]
         weights = port_weights(gram, torch.stack(norms).to(gram.device), self.generator)  # [T]
@@ -44,6 +44,7 @@ class PortTrainer(Trainer):
         for of_task, weight in zip(heads, weights.tolist(), strict=True):
             for parameter in of_task:
                 parameter.grad.mul_(weight)
+        return weights
 
 
 def port_weights(gram: Tensor, heads: Tensor, generator: Generator | None = None) -> Tensor:

@@ -227,7 +227,7 @@ def _plan(wanted: Parameters, sources: list[Path]) -> dict[Path, Parameters]:
 
 def _announcement(wanted: Parameters, notebooks: int, last: float | None) -> str:
     settings = PROFILES[wanted["PROFILE"]]
-    rows = choose_rows(ROWS, wanted.get("ROWS", ""))
+    rows = choose_rows(TRAINED, wanted.get("ROWS", ""))
     runs = len(rows) * len(parse_seeds(wanted.get("SEEDS", "")))
     estimate = ""
     if last is not None:
@@ -236,7 +236,7 @@ def _announcement(wanted: Parameters, notebooks: int, last: float | None) -> str
         jobs = int(wanted.get("JOBS", 0)) or max(1, (os.cpu_count() or 1) // settings.threads)
         estimate = f"; training takes about {_clock(runs * settings.seconds / jobs)}"
     values = ", ".join(f"{name}={value}" for name, value in wanted.items())
-    return f"{notebooks} notebooks, {values}: {runs} runs of Figures 3 and 4{estimate}"
+    return f"{notebooks} notebooks, {values}: {runs} runs{estimate}"
 
 
 def _execute(source: Path, target: Path, parameters: Parameters | None = None, watch=None) -> None:

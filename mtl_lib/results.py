@@ -20,7 +20,7 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +120,11 @@ class RunStore:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
-    def runs(self) -> list[Run]:
-        """All whole runs, by row and seed."""
-        folders = (path.parent for path in self.directory.glob("[!.]*/run.json"))
+    def runs(self, rows: Collection[str] | None = None) -> list[Run]:
+        """All whole runs, by row and seed; of some rows only if these are given."""
+        folders = [path.parent for path in self.directory.glob("[!.]*/run.json")]
+        if rows is not None:  # a folder is called ROW-seedN-KEY: no other is read
+            folders = [folder for folder in folders if _row_of(folder.name) in rows]
         runs = filter(None, map(self._whole, folders))
         return sorted(runs, key=lambda r: (_row_order(r.config["row"]), r.config["seed"], r.key))
 
@@ -310,6 +312,10 @@ def _sha256(content: bytes) -> str:
 def _to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _row_of(folder: str) -> str:
+    return folder.rsplit("-seed", 1)[0]
 
 
 def _row_order(row: str) -> tuple:

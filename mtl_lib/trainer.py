@@ -133,19 +133,21 @@ class Trainer:
             a frozen encoder).
 
         Raises:
-            NumericalError: if a loss or a gradient is not finite, naming step, task and examples;
-                the parameters are then those of the step before.
+            NumericalError: if a loss or a gradient is not finite, naming step, task and examples,
+                or a weight; the parameters are then those of the step before.
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         batches = [next(stream) for stream in self.streams.values()]
         losses = self._backward(batches)  # [T]
         gram = torch.zeros(len(batches), len(batches), dtype=torch.float64)
+        weights = torch.ones(len(batches), dtype=torch.float64)
         if self.gradients is not None:
             gram = self.gradients.gram()
-            self._combine(gram)
+            weights = self._combine(gram)
         # The one time in a step that the host waits for a GPU.
-        values, sizes = torch.stack([losses.double(), self._gradient_sizes(gram)]).tolist()
+        rows = losses.double(), self._gradient_sizes(gram), weights.to(losses.device)
+        values, sizes, weights = torch.stack(rows).tolist()
         for batch, value, size in zip(batches, values, sizes, strict=True):
             if not np.isfinite([value, size]).all():
                 fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"
@@ -154,6 +156,11 @@ class Trainer:
                     f"{size if np.isfinite(value) else value} on examples "
                     f"{', '.join(batch.ids)}; lower the learning rate"
                 )
+        if not np.isfinite(weights).all():
+            raise NumericalError(
+                f"step {self.steps + 1}: the weighting gives {weights} for the tasks "
+                f"{', '.join(self.streams)}; every weight must be finite"
+            )
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         if self.schedule:
@@ -166,17 +173,23 @@ class Trainer:
     def _joint_gradients(self, tasks: int) -> JointGradients:
         return JointGradients(self.model.encoder, tasks, self.model.shared_parameters())
 
-    def _combine(self, gram: Tensor) -> None:
-        """From the tasks' shared gradients to one, `.grad`; the heads keep their own."""
-        self.gradients.combine(self.weighting(gram, self.generator))
+    def _combine(self, gram: Tensor) -> Tensor:
+        """From the tasks' shared gradients to one, `.grad`; the heads keep their own.
+
+        Returns the weights of the tasks, `[T]`.
+        """
+        weights = self.weighting(gram, self.generator)
+        self.gradients.combine(weights)
+        return weights
 
     def _gradient_sizes(self, gram: Tensor) -> Tensor:
         """Squared norm of each task's gradients, `[T]`, float64; not finite where one is not."""
         heads = [
-            sum(p.grad.square().sum() for p in self.model.heads[name].parameters())
+            [p.grad for p in self.model.heads[name].parameters() if p.grad is not None]
             for name in self.streams
         ]
-        return torch.stack(heads).double() + gram.diagonal().to(heads[0].device)
+        sizes = [torch.stack([g.square().sum() for g in of_head]).sum() for of_head in heads]
+        return torch.stack(sizes).double() + gram.diagonal().to(sizes[0].device)
 
     def _backward(self, batches: list[Batch]) -> Tensor:
         """Fill in the gradients; returns the loss of each task, its terms included, `[T]`."""
@@ -383,8 +396,10 @@ class Trainer:
 
     def _evaluate(self, splits: dict[str, TokenizedSplit]) -> tuple[dict, dict]:
         self.evaluating = True
-        logits = {name: predict(self.model, split) for name, split in splits.items()}
-        self.evaluating = False
+        try:
+            logits = {name: predict(self.model, split) for name, split in splits.items()}
+        finally:
+            self.evaluating = False
         scores = {
             name: metrics(split.task, logits[name], split.labels.numpy())
             for name, split in splits.items()

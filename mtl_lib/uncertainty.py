@@ -333,10 +333,11 @@ def _value(run: Run, task: str, measure: str) -> float:
 def task_cosines(run: Run, task: str) -> tuple[float, float]:
     """Mean cosine of a task's shared gradient with the other tasks', and with that of another
     batch of its own: the mean over the epochs; NaN where it was not noted."""
-    others, same = [], []
+    others, same, names = [], [], _tasks(run)
+    pairs = {f"{a}-{b}": (a, b) for a in names for b in names}  # a name may hold a dash
     for entry in run.history:
         for pair, values in entry["conflict"].items():
-            first, second = pair.split("-")
+            first, second = pairs[pair]
             if task in (first, second):
                 (same if first == second else others).append(values["cosine"])
     return tuple(float(np.mean(found)) if found else float("nan") for found in (others, same))

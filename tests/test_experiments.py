@@ -327,6 +327,11 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
         ({"clip": -1.0}, "clip = -1.0"),
         ({"clip": math.nan}, "clip = nan"),
         ({"dev_sample": 0}, "dev_sample = 0"),
+        ({"batch_size": 7.3}, "batch_size = 7.3: it must be a whole number"),
+        ({"max_steps": 0.5}, "max_steps = 0.5: it must be a whole number"),
+        ({"fault": "port-surgery"}, "fault 'port-surgery' changes nothing"),  # of a plain sum
+        ({"fault": "coupled-decay"}, "fault 'coupled-decay' changes nothing"),  # no decay
+        ({"fault": "port-smart"}, "fault 'port-smart' changes nothing"),  # no SMART
     ],
 )
 def test_an_impossible_value_is_refused_by_name(change, message):

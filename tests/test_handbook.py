@@ -91,7 +91,7 @@ def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, m
 def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):
     reproduce(notebooks)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2 notebooks, PROFILE=quick: 22 runs of Figures 3 and 4")
+    assert lines[0].startswith("2 notebooks, PROFILE=quick: 26 runs")
     assert lines[1].split() == ["00_first", "0:00"]
     assert lines[-2] == f"executed notebooks: {notebooks.parent}/out/quick/"
     assert lines[-1] == f"figures: {notebooks.parent}/figures/quick/"
@@ -115,7 +115,7 @@ def test_the_first_announcement_estimates_the_training(notebooks, executions, ca
     monkeypatch.setitem(handbook.PROFILES, "quick", measured)
     write_notebook(notebooks / "00_first.ipynb", parameters='SEEDS = ""\nROWS = ""\nJOBS = 0')
     reproduce(notebooks, rows="3.1,3.2", seeds="0,1,2", jobs=2)
-    assert "6 runs of Figures 3 and 4; training takes about 1:30" in capsys.readouterr().out
+    assert "6 runs; training takes about 1:30" in capsys.readouterr().out
 
 
 def test_a_changed_notebook_is_executed_again(notebooks, executions):
@@ -299,3 +299,9 @@ def test_the_record_is_written_whole(tmp_path):
         "00_first.ipynb": {"fingerprint": "abc", "seconds": 1.3, "figures": ["figure_3.png"]}
     }
     assert [path.name for path in tmp_path.iterdir()] == ["executed.json"]
+
+
+def test_a_row_of_chapter_04_alone_is_announced_as_a_run(notebooks, executions, capsys):
+    write_notebook(notebooks / "00_first.ipynb", parameters='ROWS = ""')
+    reproduce(notebooks, rows="sst-frozen")
+    assert "ROWS=sst-frozen: 1 runs; training takes about 0:" in capsys.readouterr().out

@@ -223,3 +223,15 @@ def test_what_another_process_has_mended_meanwhile_is_not_set_aside(tmp_path, mo
     monkeypatch.setattr(RunStore, "_moving", mended_first)
     assert same(store.get(run.key), run)
     assert not (tmp_path / "damaged").exists()
+
+
+def test_the_runs_of_some_rows_are_found_without_reading_the_others(tmp_path, monkeypatch):
+    store = RunStore(tmp_path)
+    for row in ("3.1", "3.10", "sst-seed"):
+        store.put(make_run(row))
+    read, whole = [], RunStore._read
+    monkeypatch.setattr(
+        RunStore, "_read", lambda self, folder: read.append(folder.name) or whole(self, folder)
+    )
+    assert [run.config["row"] for run in store.runs(["3.1", "sst-seed"])] == ["3.1", "sst-seed"]
+    assert sorted(name.rsplit("-", 1)[0] for name in read) == ["3.1-seed0", "sst-seed-seed0"]

@@ -9,7 +9,7 @@ from small import small_encoder, small_model, small_splits
 
 from mtl_lib import trainer as module
 from mtl_lib.checkpoint import Checkpoint
-from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.errors import ConfigError, NumericalError, RunError
 from mtl_lib.evaluation import evaluate, predict
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.model import HeadConfig, MultitaskModel
@@ -646,3 +646,34 @@ def test_a_stop_in_the_final_evaluation_leaves_the_last_steps_parameters_and_goe
     checkpoint.save(trainer.state_dict())
     monkeypatch.setattr(module, "predict", predict)
     assert same_fit(fit_of(resumed(splits, checkpoint), splits, dev), expected)
+
+
+def test_a_weighting_without_numbers_is_named_and_no_step_is_taken():
+    model = small_model(dropout=0.0)
+    trainer = make_trainer(model)
+    trainer.weighting = lambda gram, generator: torch.tensor([1.0, float("nan"), 1.0]).double()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(NumericalError, match=r"step 1: the weighting gives \[1.0, nan, 1.0\]"):
+        trainer.step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_head_may_have_parameters_that_no_gradient_reaches():
+    model = small_model(dropout=0.0)
+    model.heads["sentiment"].unused = torch.nn.Parameter(torch.ones(2))
+    make_trainer(model).step()
+    assert model.heads["sentiment"].unused.tolist() == [1.0, 1.0]
+
+
+def test_an_evaluation_that_fails_leaves_no_trace(monkeypatch):
+    trainer = make_trainer(small_model())
+
+    def fail(model, split):
+        assert trainer.evaluating
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(module, "predict", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        trainer.fit(small_splits(split="dev"), small_splits(), epochs=1)
+    assert not trainer.evaluating

@@ -23,6 +23,7 @@ from mtl_lib.uncertainty import (
     resampled_counts,
     sampling_error,
     seed_interval,
+    task_cosines,
 )
 
 # --- seeds
@@ -287,3 +288,13 @@ def test_the_test_of_two_rows_is_named_and_has_a_value_per_seed():
     name, values = evidence.p_values("3.2", "3.1", "paraphrase")
     assert name == "McNemar" and len(values) == 2
     assert evidence.p_values("3.2", "3.1", "similarity")[0] == "permutation"
+
+
+def test_the_cosines_of_tasks_whose_names_hold_a_dash_are_told_apart():
+    run = fake_run("3.1")
+    heads = dict.fromkeys(["multi-nli", "nli", "multi"], {})
+    cosines = {"multi-nli-nli": 0.5, "multi-nli-multi": 0.3, "nli-multi": 0.1, "nli-nli": 0.9}
+    conflict = {pair: {"cosine": value, "rate": 0.0} for pair, value in cosines.items()}
+    run = replace(run, config=run.config | {"heads": heads}, history=[{"conflict": conflict}])
+    assert task_cosines(run, "multi-nli") == pytest.approx((0.4, np.nan), nan_ok=True)
+    assert task_cosines(run, "nli") == pytest.approx((0.3, 0.9))
