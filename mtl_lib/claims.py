@@ -16,12 +16,11 @@ import pandas as pd
 from mtl_lib.bag_of_words import KINDS, floor_score, read_floors
 from mtl_lib.experiments import ALL_ROWS, PROFILES, STUDY_VERSION
 from mtl_lib.gates import (
-    NOT_TRAINED,
     ONE_ANSWER,
     counted,
     gate,
     gates_sentences,
-    untrained_tasks,
+    held_words,
 )
 from mtl_lib.paper import (
     PAPER_FIGURE_5,
@@ -789,8 +788,8 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
             cells.append(f"{mean:.3f}{half}{paper}" if of_row else f"{ONE_ANSWER}{paper}")
         name = there[0].config["name"]
         name = f"{row} {name}" if row in PAPER_SCORES.index else name
-        if held := sum(bool(untrained_tasks(run)) for run in there):
-            name += f" ({held} of {len(there)} {NOT_TRAINED})"
+        if held := held_words(there):
+            name += f" ({held})"
         lines.append(f"| {name} | {' | '.join(cells)} | {len(there)} |")
     corpus = runs[0].provenance["corpus"]
     floors = read_floors(corpus["name"], corpus["fingerprint"])

@@ -155,7 +155,8 @@ def draw_table(
                 write(middle, y, ours, size=8, style="italic", color=FAINT)
             else:
                 write(middle, y - (0.06 if spread else 0), ours, weight=weight)
-                write(middle, y + 0.09, spread, size=6.5, color=FAINT)
+                small = 6.5 if spread.startswith("±") else 5.8
+                write(middle, y + 0.09, spread, size=small, color=FAINT)
     rule(bottom, 0.1, right)
     return picture
 
@@ -164,7 +165,10 @@ def draw_table(
 
 
 @plain
-def draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFrame) -> Picture:
+def draw_labels(
+    title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFrame, held: str
+) -> Picture:
+    """Bars of accuracy by label; `held` is what the legend adds to the name of ours."""
     picture, ax = _chart(title, stamp, bottom=0.31)
     sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.8, **BARS, ax=ax)
     published = table["accuracy_paper"]
@@ -192,13 +196,16 @@ def draw_labels(title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFr
     )
     ax.set_xlabel("true label, and its share of the development set")
     marks = Line2D([], [], marker="D", color=PAPER, mec="white", ms=9, ls="", label="paper")
-    handles = [Patch(color=OURS, label="ours"), marks]
+    handles = [Patch(color=OURS, label=f"ours\n{held}".strip()), marks]
     _legend(picture, handles + _words_handle(table))
     return picture
 
 
 @plain
-def draw_improvement(title: str, stamp: str, table: pd.DataFrame, bars: pd.DataFrame) -> Picture:
+def draw_improvement(
+    title: str, stamp: str, table: pd.DataFrame, bars: pd.DataFrame, held: dict[str, str]
+) -> Picture:
+    """Bars from baseline to final; `held` is what the legend adds to the name of a bar."""
     picture, ax = _chart(title, stamp, bottom=0.23)
     colours = {
         "paper, baseline": PAPER_LIGHT,
@@ -231,7 +238,10 @@ def draw_improvement(title: str, stamp: str, table: pd.DataFrame, bars: pd.DataF
     lowest = np.nanmin([0, ours.min(axis=None)])
     ax.set(ylim=(lowest * 1.1, 1.1), ylabel="score", xlabel="")
     ax.axhline(0, color=INK, lw=0.8)
-    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    handles = [
+        Patch(color=colour, label=f"{name}\n{held.get(name, '')}".strip())
+        for name, colour in colours.items()
+    ]
     _legend(picture, handles + _words_handle(table))
     return picture
 
@@ -258,7 +268,7 @@ def _words_handle(table: pd.DataFrame) -> list[Line2D]:
 
 def _legend(picture: Picture, handles: list) -> None:
     place = {"loc": "upper right", "bbox_to_anchor": (0.99, 0.93)}
-    picture.legend(handles=handles, ncols=len(handles), frameon=False, **place)
+    picture.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **place)
 
 
 def _interval(values: pd.Series) -> tuple[float, float]:

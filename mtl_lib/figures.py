@@ -34,7 +34,14 @@ from mtl_lib.drawing import (
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import per_class_report
 from mtl_lib.experiments import FROZEN, ExperimentConfig
-from mtl_lib.gates import NOT_TRAINED, ONE_ANSWER, counted, one_answer_tasks, untrained_tasks
+from mtl_lib.gates import (
+    NOT_TRAINED,
+    ONE_ANSWER,
+    counted,
+    held_words,
+    one_answer_tasks,
+    untrained_tasks,
+)
 from mtl_lib.model import FEATURES, Head, HeadConfig, MultitaskModel
 from mtl_lib.paper import (
     BASELINE,
@@ -253,6 +260,7 @@ def _score_line(row: str, name: str, runs: Sequence[Run]) -> dict:
             line[f"{column}_paper"] = PAPER_SCORES[column].get(row, np.nan)
             line |= _over_seeds(column, _scores(runs, split, task))
     line["not_trained"] = " ".join(str(r.config["seed"]) for r in runs if untrained_tasks(r))
+    line["gate"] = held_words(runs)
     for task in TASK_ORDER:
         found = [str(r.config["seed"]) for r in runs if task in one_answer_tasks(r)]
         line[f"{task}_one_answer"] = " ".join(found)
@@ -275,15 +283,8 @@ def _score_cells(line: dict) -> tuple[str, str, list[Cell]]:
         elif one:
             spread = f"{one} of {seeds} {ONE_ANSWER}"
         cells.append((paper, ours, spread))
-    return key, f"{line['name']}{_untrained_words(line)}", cells
-
-
-def _untrained_words(line: dict) -> str:
-    """ " (not trained)", " (1 of 3 not trained)", or nothing."""
-    number, seeds = len(line["not_trained"].split()), len(line["seeds"].split())
-    if not number:
-        return ""
-    return f" ({NOT_TRAINED})" if number == seeds else f" ({number} of {seeds} {NOT_TRAINED})"
+    gate = f" ({line['gate']})" if line["gate"] else ""
+    return key, line["name"] + gate, cells
 
 
 FLOOR_NAMES = {
@@ -462,7 +463,7 @@ def _label_figure(number: int, task: str, runs: Sequence[Run]) -> Figure:
     return Figure(
         number,
         _signed(table, used),
-        draw_labels(f"Figure {number}. {title}", _stamp(used), table, by_label),
+        draw_labels(f"Figure {number}. {title}", _stamp(used), table, by_label, held_words(used)),
         _caption(number, f"{title}; {marks}.", used, *words, tasks=[task]),
         f"Bar chart of accuracy by true label. {_label_alt(table)}",
     )
@@ -521,7 +522,16 @@ def figure_9(runs: Sequence[Run]) -> Figure:
     return Figure(
         9,
         _signed(table, used),
-        draw_improvement(f"Figure 9. {title}", _stamp(used), table, bars),
+        draw_improvement(
+            f"Figure 9. {title}",
+            _stamp(used),
+            table,
+            bars,
+            {
+                f"ours, {name}": held_words(by_row[row])
+                for name, row in (("baseline", BASELINE), ("final", final))
+            },
+        ),
         _caption(
             9,
             f"{title}: development scores at the best epoch; dashes: words alone, no network.",

@@ -48,11 +48,26 @@ def gate(run: Run, tasks: Iterable[str]) -> str:
 
     A run that did not train on one of its tasks did not train: the encoder is shared.
     """
-    if one := [task for task in one_answer_tasks(run) if task in tasks]:
-        return f"{ONE_ANSWER} on {', '.join(one)}"
-    if untrained := untrained_tasks(run):
-        return f"{NOT_TRAINED} on {', '.join(untrained)}"
-    return ""
+    held = {
+        NOT_TRAINED: untrained_tasks(run),
+        ONE_ANSWER: [task for task in one_answer_tasks(run) if task in tasks],
+    }
+    return "; ".join(f"{word} on {', '.join(where)}" for word, where in held.items() if where)
+
+
+def held_words(runs: Sequence[Run]) -> str:
+    """How many runs of a row did not train: "not trained", "1 of 3 not trained" or ""."""
+    number = sum(bool(untrained_tasks(run)) for run in runs)
+    share = "" if number == len(runs) else f"{number} of {len(runs)} "
+    return f"{share}{NOT_TRAINED}" if number else ""
+
+
+def row_words(runs: Sequence[Run], task: str) -> str:
+    """What holds a row's runs back on a task: "not trained; 1 of 3 one answer", or ""."""
+    one = sum(task in one_answer_tasks(run) for run in runs)
+    return "; ".join(
+        filter(None, [held_words(runs), f"{one} of {len(runs)} {ONE_ANSWER}" * bool(one)])
+    )
 
 
 def counted(runs: Sequence[Run], task: str) -> list[Run]:
@@ -60,6 +75,19 @@ def counted(runs: Sequence[Run], task: str) -> list[Run]:
     where none did, without those of one answer."""
     trained = [run for run in runs if not untrained_tasks(run)] or runs
     return [run for run in trained if task not in one_answer_tasks(run)]
+
+
+def readable(runs: Iterable[Run]) -> list[Run]:
+    """Of each row the runs that trained and answer more than one thing on every task; of a row that
+    has none, those that at least trained, else all."""
+    by_row: dict[str, list[Run]] = {}
+    for run in runs:
+        by_row.setdefault(run.config["row"], []).append(run)
+    kept = []
+    for of_row in by_row.values():
+        trained = [run for run in of_row if not untrained_tasks(run)] or of_row
+        kept += [run for run in trained if not one_answer_tasks(run)] or trained
+    return kept
 
 
 def gates_sentences(

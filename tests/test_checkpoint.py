@@ -294,4 +294,4 @@ def test_a_collapsed_task_is_said_in_the_run_and_in_its_line(encoder, tmp_path, 
     monkeypatch.setattr(experiments.Trainer, "_evaluate", collapsed)
     run = run_experiment(config_of("3.1", encoder), small_corpus(), RunStore(tmp_path))
     assert "sentiment" in run.provenance["constant_predictions"]
-    assert "constant predictions: sentiment" in experiments.summary(run)
+    assert "one answer on sentiment" in experiments.summary(run)

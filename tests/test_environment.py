@@ -162,13 +162,18 @@ def test_make_hands_every_parameter_on():
 
 @pytest.mark.parametrize(
     ("target", "command"),
-    [("study", "run"), ("study-status", "status"), ("study-collect", "collect")],
+    [("study", "run"), ("study-status", "status")],
 )
 def test_make_goes_through_the_study_of_the_given_runs(target, command):
     commands = make("-n", target, *(f"{name}={value}" for name, value in GIVEN.items())).stdout
     (line,) = [line for line in commands.splitlines() if f'/mtl" study {command} ' in line]
     assert all(option in line for option in options(GIVEN))
-    assert ('/mtl" figures' in commands) == (target == "study-collect")
+    assert '/mtl" figures' not in commands
+
+
+def test_make_collects_the_finished_runs_and_draws_the_figures():
+    commands = make("-n", "study-collect").stdout
+    assert commands.index('/mtl" study collect') < commands.index('/mtl" figures')
 
 
 def test_make_offers_every_profile():

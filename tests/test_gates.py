@@ -5,7 +5,15 @@ from dataclasses import replace
 from fake_runs import fake_run
 
 from mtl_lib.bag_of_words import read_floors
-from mtl_lib.gates import counted, gate, gates_sentences, one_answer_tasks, untrained_tasks
+from mtl_lib.gates import (
+    counted,
+    gate,
+    gates_sentences,
+    one_answer_tasks,
+    readable,
+    row_words,
+    untrained_tasks,
+)
 
 
 def with_loss(loss, terms=None, constant=1.0, row="3.1"):
@@ -66,3 +74,21 @@ def test_the_sentences_name_whole_rows_and_single_seeds():
     assert sentence.startswith("Not trained (") and sentence.endswith("): rows 3.1, 3.2 (seed 0).")
     assert gates_sentences(runs, explain=False) == ["Not trained: rows 3.1, 3.2 (seed 0)."]
     assert gates_sentences([fake_run("3.1")]) == []
+
+
+def test_a_row_is_said_to_be_held_back_in_whole_or_in_part():
+    trained, untrained = fake_run("3.1", 0), fake_run("3.1", 1, trained=False)
+    one = replace(trained, provenance=trained.provenance | {"constant_predictions": ["sentiment"]})
+    assert row_words([trained], "sentiment") == ""
+    assert row_words([untrained], "sentiment") == "not trained"
+    assert row_words([one, untrained], "sentiment") == "1 of 2 not trained; 1 of 2 one answer"
+    assert row_words([one, untrained], "similarity") == "1 of 2 not trained"
+
+
+def test_of_each_row_the_runs_that_may_be_read_are_kept_or_all_where_there_is_none():
+    good, other = fake_run("3.1", 0), fake_run("3.1", 1, trained=False)
+    one = fake_run("3.1", 2)
+    one = replace(one, provenance=one.provenance | {"constant_predictions": ["sentiment"]})
+    held = fake_run("3.2", 0, trained=False)
+    assert readable([good, other, one, held]) == [good, held]
+    assert readable([other, one]) == [one]
