@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mtl: {place}{explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        again = shlex.join(["mtl", *(sys.argv[1:] if arguments is None else arguments)])
+        given = sys.argv[1:] if arguments is None else arguments
+        again = shlex.join(["mtl", *(word for word in given if word != "--here")])
         print(f"mtl: {str(stop) or 'stopped'}; to go on: {again}", file=sys.stderr)
         return 130
     return 0
