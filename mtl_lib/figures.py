@@ -33,7 +33,7 @@ from mtl_lib.drawing import (
 )
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import per_class_report
-from mtl_lib.experiments import FROZEN, ExperimentConfig
+from mtl_lib.experiments import ALONE, FROZEN, ExperimentConfig
 from mtl_lib.gates import (
     NOT_TRAINED,
     ONE_ANSWER,
@@ -62,6 +62,7 @@ from mtl_lib.studies import (
     missing_rows,
     provenance_line,
     seeds_in_words,
+    study_of,
 )
 from mtl_lib.studies import studies as studies  # the notebooks take it from here
 from mtl_lib.tasks import BY_NAME
@@ -212,10 +213,11 @@ def figure_4(runs: Sequence[Run]) -> Figure:
 def _score_figure(
     number: int, title: str, names: dict[str, str], strong: str, runs: Sequence[Run]
 ) -> Figure:
+    runs = list(runs)
     by_row = _select(number, runs, list(names))
     used = [run for row_runs in by_row.values() for run in row_runs]
     records = [_score_line(row, name, by_row.get(row, [])) for row, name in names.items()]
-    floors = _floor_lines(used[0])
+    floors = [*_alone_lines(runs, used[0]), *_floor_lines(used[0])]
     picture = draw_table(
         f"Figure {number}. {title}",
         _stamp(used),
@@ -269,7 +271,7 @@ def _score_line(row: str, name: str, runs: Sequence[Run]) -> dict:
 
 def _score_cells(line: dict) -> tuple[str, str, list[Cell]]:
     """Id, name and cells of a line of the table; the frozen control has no id of the paper's."""
-    if line["row"] in FLOOR_NAMES:
+    if line["row"] == ALONE_ROW or line["row"] in FLOOR_NAMES:
         blank = [_cell(line, column) for column in SCORES]
         return "", line["name"], [("", "" if ours == "–" else ours, "") for _, ours, _ in blank]
     key = line["row"] if line["row"] in PAPER_SCORES.index else ""
@@ -285,6 +287,36 @@ def _score_cells(line: dict) -> tuple[str, str, list[Cell]]:
         cells.append((paper, ours, spread))
     gate = f" ({line['gate']})" if line["gate"] else ""
     return key, line["name"] + gate, cells
+
+
+ALONE_ROW = "alone"
+
+
+def _alone_lines(runs: Sequence[Run], like: Run) -> list[dict]:
+    """What each task reaches alone (`experiments.ALONE`), in a line: on the corpora and from the
+    encoder of a run, in its study, else in another, which is then named; none where not run."""
+
+    def same(run: Run, name: str) -> bool:
+        return run.provenance[name] == like.provenance[name]
+
+    found = [
+        group
+        for group in studies(run for run in runs if run.config["row"] in ALONE)
+        if same(group[0], "corpus") and same(group[0], "encoder")
+    ]
+    if not found:
+        return []
+    study = study_of(like)
+    group = next((group for group in found if study_of(group[0]) == study), found[0])
+    profile = group[0].config["profile"]
+    name = "each task alone" + ("" if study_of(group[0]) == study else f" (profile {profile})")
+    line = {"row": ALONE_ROW, "name": name, "seeds": ""}
+    for split in SPLITS:
+        for task in TASK_ORDER:
+            of_task = [run for run in group if run.config["row"] == f"{task}-alone"]
+            line[f"{split}_{task}_paper"] = np.nan
+            line |= _over_seeds(f"{split}_{task}", _scores(of_task, split, task))
+    return [line]
 
 
 FLOOR_NAMES = {

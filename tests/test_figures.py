@@ -323,6 +323,21 @@ def test_score_figures_end_with_the_floors(number, row):
     assert np.isnan(table.loc["constant", "dev_similarity_ours"])
 
 
+def test_what_each_task_reaches_alone_stands_below_the_rows_with_its_study():
+    rows, options = ["similarity-alone", "sentiment-alone"], {"encoder": "e", "corpus": "c"}
+    alone = fake_study(rows, profile="converged", **options)
+    same = figures.figure_3([*fake_study(["3.1"], profile="converged", **options), *alone])
+    line = same.table.set_index("row").loc["alone"]
+    assert line["name"] == "each task alone"
+    scores = alone[0].metrics["best"]["dev"]["similarity"]
+    assert line["dev_similarity_ours"] == scores["pearson"]
+    assert np.isnan(line["dev_paraphrase_ours"])  # not run
+    other = figures.figure_3([*fake_study(["3.1"], profile="paper", **options), *alone])
+    assert "each task alone (profile converged)" in texts(other.picture)
+    apart = fake_study(["3.1"], profile="paper", encoder="e", corpus="another")
+    assert "alone" not in set(figures.figure_3([*apart, *alone]).table["row"])
+
+
 def test_a_row_below_the_floor_that_its_heads_can_reach_is_said_to_be_so():
     weak, _ = real_run("3.1", noise=50.0)
     strong, _ = real_run("3.2", noise=0.1)
