@@ -149,7 +149,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     if options.what == "collect":
-        print(*queue.collect(results=Path(options.results)), sep="\n")
+        copied = queue.collect(results=Path(options.results))
+        print(*copied, f"{len(copied)} new runs in {options.results}", sep="\n")
         return
     entries = queue.queue(options.profile, options.rows, options.seeds)
     data = queue.corpus_for(entries, options.data)
