@@ -20,7 +20,7 @@ import torch
 
 from mtl_lib.bert import BertConfig
 from mtl_lib.data import TokenizedSplit
-from mtl_lib.experiments import hardware
+from mtl_lib.study.run import hardware
 from mtl_lib.tasks import TASKS
 
 HERE = Path(__file__).resolve().parent

@@ -11,10 +11,12 @@ from statistics import mean, stdev
 import torch
 from common import options, print_table, store
 
-from mtl_lib.data import load_corpus
-from mtl_lib.experiments import PROFILES, ROWS, run_experiment
 from mtl_lib.model import has_fast_bfloat16
-from mtl_lib.results import RunStore
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.rows import ROWS
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import RunStore
 from mtl_lib.tasks import BY_NAME
 
 SEEDS = range(5)

@@ -28,10 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_lib.bert import BertModel
-from mtl_lib.joint import JointGradients
+from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.fast.joint import JointGradients
+from mtl_lib.fast.packed import Pack
 from mtl_lib.model import HeadConfig, MultitaskModel
-from mtl_lib.optim import FusedAdamW
-from mtl_lib.packed import Pack
 from mtl_lib.tasks import TASKS
 from mtl_lib.trainer import Trainer
 from mtl_lib.weighting import pcgrad_weights

@@ -14,13 +14,17 @@ from common import summary as summarise
 
 from mtl_lib import trainer as trainer_module
 from mtl_lib.bert import BertModel
-from mtl_lib.data import load_corpus
-from mtl_lib.experiments import PROFILES, ROWS, _loss_terms, run_experiment
+from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.fast.joint import JointGradients
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.joint import JointGradients
 from mtl_lib.model import MultitaskModel
-from mtl_lib.optim import AdamW, FusedAdamW
-from mtl_lib.results import RunStore
+from mtl_lib.optim import AdamW
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.pool import _loss_terms
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.rows import ROWS
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import RunStore
 from mtl_lib.trainer import Trainer
 from mtl_lib.weighting import WEIGHTINGS
 

@@ -15,7 +15,7 @@ import torch
 from common import DEVICE, alternate, options, print_table, store, summary
 from torchjd.aggregation import PCGrad
 
-from mtl_lib.joint import _gram
+from mtl_lib.fast.joint import _gram
 from mtl_lib.weighting import pcgrad_weights
 
 TASKS = (2, 3, 8, 32)

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import torch
 
-from mtl_lib import experiments, figures, handbook, queue
-from mtl_lib.claims import claims_markdown, write_section
-from mtl_lib.data import check_corpus, fetch_corpus, load_corpus, tokenize
+from mtl_lib.data import tokenize
 from mtl_lib.errors import ConfigError, HandbookError, explain
 from mtl_lib.evaluation import predict, predicted_labels
+from mtl_lib.handbook import reproduce
+from mtl_lib.handbook.student import build_instructor, build_student
 from mtl_lib.model import load_model
 from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
-from mtl_lib.results import RunStore
-from mtl_lib.student import build_instructor, build_student
+from mtl_lib.study import figures, pool, profiles, queue, rows
+from mtl_lib.study.claims import claims_markdown, write_section
+from mtl_lib.study.corpora import check_corpus, fetch_corpus, load_corpus
+from mtl_lib.study.run import run_experiment, summary
+from mtl_lib.study.store import RunStore
 from mtl_lib.tasks import BY_NAME
 
 
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     study = commands.add_parser("study", help="the study of the real corpora, run by run")
     study.add_argument("what", choices=["run", "status", "collect"])
-    study.add_argument("--profile", default="", choices=["", *experiments.PROFILES])
+    study.add_argument("--profile", default="", choices=["", *profiles.PROFILES])
     study.add_argument("--rows", default="", help="keep these rows, comma-separated")
     study.add_argument("--seeds", default="", help="keep these seeds, comma-separated")
     study.add_argument("--data", default="", help="corpus folder (default: the profiles')")
@@ -93,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     draw = commands.add_parser("figures", help="draw Figures 2-9 from stored runs")
-    draw.add_argument("--profile", default="stored", choices=["stored", *experiments.PROFILES])
+    draw.add_argument("--profile", default="stored", choices=["stored", *profiles.PROFILES])
     draw.set_defaults(run=lambda o: draw_figures(o.profile))
 
     submit = commands.add_parser("predict", help="write predictions in the class's format")
@@ -113,12 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     student.set_defaults(run=_student)
 
-    handbook.add_reproduce_command(commands)
+    reproduce.add_reproduce_command(commands)
     return parser
 
 
 def _study_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="quick", choices=list(experiments.PROFILES))
+    parser.add_argument("--profile", default="quick", choices=list(profiles.PROFILES))
     parser.add_argument("--data", default="", help="corpus folder (default: the profile's)")
     parser.add_argument("--encoder", default="", help="encoder (default: the profile's)")
     parser.add_argument(
@@ -130,9 +133,9 @@ def _study_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    profile = experiments.PROFILES[options.profile]
-    runs = experiments.study(
-        experiments.ALL_ROWS if options.rows else profile.rows,
+    profile = profiles.PROFILES[options.profile]
+    runs = pool.study(
+        rows.ALL_ROWS if options.rows else profile.rows,
         only=options.rows,
         profile=options.profile,
         data=options.data,
@@ -144,7 +147,7 @@ def _sweep(options: argparse.Namespace) -> None:
         store=options.store,
     )
     for run in runs:
-        print(experiments.summary(run))
+        print(summary(run))
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -167,23 +170,23 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    experiments.choose_rows([options.row])
-    profile = experiments.profile_settings(
+    profiles.choose_rows([options.row])
+    profile = profiles.profile_settings(
         options.profile, options.encoder, options.max_steps, options.epochs
     )
-    config = profile.apply(experiments.ALL_ROWS[options.row], options.profile, options.seed)
-    corpus = load_corpus(options.data or experiments.default_corpus(profile.corpus))
+    config = profile.apply(rows.ALL_ROWS[options.row], options.profile, options.seed)
+    corpus = load_corpus(options.data or profiles.default_corpus(profile.corpus))
     name = f"{options.profile}-{options.row}-seed{options.seed}"
     model = Path(options.model or BUILD / "models" / name)
     torch.set_num_threads(profile.threads)
-    run = experiments.run_experiment(
+    run = run_experiment(
         config,
         corpus,
         RunStore(BUILD / "runs" / options.profile),
         on_epoch=lambda entry: print(f"epoch {entry['epoch']}: step {entry['step']}", flush=True),
         save_model=model,
     )
-    print(experiments.summary(run))
+    print(summary(run))
     print(f"model: {model}")
 
 
@@ -192,7 +195,7 @@ def draw_figures(profile: str) -> None:
 
     With the committed figures, what the README shows of the same runs is written anew.
     """
-    runs = experiments.committed_runs()
+    runs = pool.committed_runs()
     if profile != "stored":
         runs = RunStore(BUILD / "runs" / profile).runs()
     for path in figures.save_all(runs, figures.folder(profile)):

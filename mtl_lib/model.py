@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError, EncoderError
-from mtl_lib.packed import Layers, Pack, packed_vectors
+from mtl_lib.fast.packed import Layers, Pack, packed_vectors
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}

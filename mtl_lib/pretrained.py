@@ -384,11 +384,11 @@ def save_encoder(directory: str | Path, model: BertModel, tokenizer: Tokenizer) 
     save_file(state, temporary, metadata={"format": "pt"})
     weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
     model.config.to_json(folder / "config.json")
-    _write_tokenizer(tokenizer, folder / "tokenizer.json")
+    write_tokenizer(tokenizer, folder / "tokenizer.json")
     os.replace(temporary, weights)
 
 
-def _write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
+def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     tokenizer.save(str(temporary))
     os.replace(temporary, path)
@@ -458,47 +458,3 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
         return wordpiece_tokenizer(lines, lowercase)
     except (UnicodeDecodeError, EncoderError) as error:
         raise EncoderError(f"{path}: {error}") from error
-
-
-def build_vocabulary(sentences: Iterable[str], size: int) -> list[str]:
-    """A small vocabulary for a small corpus: special tokens, characters, then whole words.
-
-    Every character of the corpus is an entry, both at the start of a word and inside one, so that
-    no word over the same letters becomes [UNK]. Words follow by frequency, ties in the order of
-    the alphabet: equal corpora give equal vocabularies.
-
-    Raises:
-        EncoderError: if `size` leaves no room for a single word.
-    """
-    words: Counter[str] = Counter()
-    normalizer = normalizers.BertNormalizer()
-    splitter = pre_tokenizers.BertPreTokenizer()
-    for sentence in sentences:
-        pieces = splitter.pre_tokenize_str(normalizer.normalize_str(sentence))
-        words.update(word for word, _ in pieces)
-    characters = sorted({character for word in words for character in word})
-    inside = sorted({character for word in words for character in word[1:]})
-    entries = [*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in inside)]
-    if len(entries) >= size:
-        raise EncoderError(f"size {size}: {len(entries)} entries are taken before the first word")
-    ranked = sorted((word for word in words if len(word) > 1), key=lambda w: (-words[w], w))
-    return [*entries, *ranked[: size - len(entries)]]
-
-
-def build_tiny(sentences: Iterable[str], directory: str | Path = TINY, size: int = 2000) -> None:
-    """Write the configuration and the tokenizer of the `tiny` encoder from training sentences."""
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = wordpiece_tokenizer(build_vocabulary(sentences, size))
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=512,
-        max_position_embeddings=128,
-        # Large enough, at this width, for [CLS] to see the other tokens from the first step on.
-        initializer_range=0.05,
-    )
-    config.to_json(folder / "config.json")
-    _write_tokenizer(tokenizer, folder / "tokenizer.json")

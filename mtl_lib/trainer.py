@@ -14,9 +14,9 @@ from tqdm import tqdm
 from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.evaluation import headline, metrics, predict
-from mtl_lib.joint import JointGradients
+from mtl_lib.fast.joint import JointGradients
+from mtl_lib.fast.packed import Pack, encode_packed
 from mtl_lib.model import MultitaskModel
-from mtl_lib.packed import Pack, encode_packed
 from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
 from mtl_lib.weighting import cosines
 

@@ -13,17 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mtl_lib.bert import BertModel
-from mtl_lib.data import (
-    Batch,
-    BatchStream,
-    SentenceExample,
-    load_corpus,
-    tokenize,
-    training_sentences,
-)
+from mtl_lib.data import Batch, BatchStream, SentenceExample, tokenize
+from mtl_lib.fast.packed import sentence_vectors
+from mtl_lib.handbook.tiny import build_tiny
 from mtl_lib.optim import AdamW, linear_warmup
-from mtl_lib.packed import sentence_vectors
-from mtl_lib.pretrained import TINY, build_tiny, load_encoder, save_encoder
+from mtl_lib.pretrained import TINY, load_encoder, save_encoder
+from mtl_lib.study.corpora import load_corpus, training_sentences
 from mtl_lib.tasks import SENTIMENT
 
 STEPS, BATCH_SIZE, RATE, SEED = 2000, 64, 2e-3, 0

@@ -24,18 +24,16 @@ os.environ["MTL_CHECKPOINT_SECONDS"] = "0.1"
 
 import torch  # noqa: E402
 
-from mtl_lib import experiments  # noqa: E402
-from mtl_lib.checkpoint import Checkpoint  # noqa: E402
-from mtl_lib.data import Corpus, load_corpus  # noqa: E402
-from mtl_lib.experiments import (  # noqa: E402
-    PROFILES,
-    ROWS,
-    ExperimentConfig,
-    run_experiment,
-    tokenized,
-)
+from mtl_lib.data import Corpus  # noqa: E402
 from mtl_lib.pretrained import load_encoder  # noqa: E402
-from mtl_lib.results import Run, RunStore  # noqa: E402
+from mtl_lib.study import run as run_module  # noqa: E402
+from mtl_lib.study.checkpoint import Checkpoint  # noqa: E402
+from mtl_lib.study.config import ExperimentConfig  # noqa: E402
+from mtl_lib.study.corpora import load_corpus  # noqa: E402
+from mtl_lib.study.profiles import PROFILES  # noqa: E402
+from mtl_lib.study.rows import ROWS  # noqa: E402
+from mtl_lib.study.run import run_experiment, tokenized  # noqa: E402
+from mtl_lib.study.store import Run, RunStore  # noqa: E402
 
 # Plain sum, surgery, SMART with a generator of its own, a frozen encoder that remembers vectors.
 STUDY = ("3.1", "3.2", "3.9", "frozen-1e-3")
@@ -88,7 +86,7 @@ def start(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> int:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         torch.set_num_threads(1)
-        experiments.Checkpoint = Noting
+        run_module.Checkpoint = Noting
         for config in configs:
             run_experiment(config, corpus, Counting(folder))
         status = 0

@@ -36,14 +36,17 @@ STARTED = time.monotonic()  # before torch, whose import takes part of a lent ma
 
 import torch  # noqa: E402
 
-from mtl_lib import experiments  # noqa: E402
-from mtl_lib.data import load_corpus  # noqa: E402
 from mtl_lib.errors import ConfigError, HandbookError, RunError, explain  # noqa: E402
-from mtl_lib.experiments import PROFILES, ExperimentConfig, run_all  # noqa: E402
 from mtl_lib.paths import BUILD, ROOT  # noqa: E402
 from mtl_lib.pretrained import ENCODERS, fetch_encoder  # noqa: E402
-from mtl_lib.queue import FOLDER, Study, queue  # noqa: E402
-from mtl_lib.results import Run, RunStore, run_key  # noqa: E402
+from mtl_lib.study import pool  # noqa: E402
+from mtl_lib.study import run as run_module  # noqa: E402
+from mtl_lib.study.config import ExperimentConfig  # noqa: E402
+from mtl_lib.study.corpora import load_corpus  # noqa: E402
+from mtl_lib.study.pool import run_all  # noqa: E402
+from mtl_lib.study.profiles import PROFILES  # noqa: E402
+from mtl_lib.study.queue import FOLDER, Study, queue  # noqa: E402
+from mtl_lib.study.store import Run, RunStore, run_key  # noqa: E402
 
 TICKET = BUILD / "ticket"
 ARCHIVE = "gpu-ticket.tar.gz"
@@ -161,7 +164,7 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError(f"jobs = {options.jobs}: give how many runs at a time, 0 for the default")
     seconds = 60 * options.minutes
     reserve = min(RESERVE, seconds / 4)
-    experiments.STOP_SECONDS = reserve / 2  # the rest is for the archive
+    pool.STOP_SECONDS = reserve / 2  # the rest is for the archive
     out, opened = options.out, options.folder / "open"
     data, encoder = open_ticket(options.folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -170,7 +173,7 @@ def run(options: argparse.Namespace) -> None:
     left = [config for key, config in study.configs.items() if key not in done]
     if options.max_steps:
         left = [replace(config, max_steps=options.max_steps) for config in left]
-    print(f"{len(left)} runs left, encoder {encoder}, {experiments.hardware()}", flush=True)
+    print(f"{len(left)} runs left, encoder {encoder}, {run_module.hardware()}", flush=True)
     _measure_step(opened / "step.json", min(options.step_seconds, seconds / 4))
     ended = threading.Event()
     packing = threading.Thread(target=_keep_packed, args=(opened, out, ended))
@@ -250,8 +253,8 @@ def step(path: Path) -> None:
     from common import DEVICE, encoder_config, machine, random_splits, summary, timed
 
     from mtl_lib.bert import BertModel
+    from mtl_lib.fast.fused import FusedAdamW
     from mtl_lib.model import HeadConfig, MultitaskModel
-    from mtl_lib.optim import FusedAdamW
     from mtl_lib.tasks import TASKS
     from mtl_lib.trainer import Trainer
     from mtl_lib.weighting import pcgrad_weights
@@ -383,7 +386,7 @@ def _prepare(options: argparse.Namespace) -> None:
 def _unpack(options: argparse.Namespace) -> None:
     new = unpack(options.archive, RunStore(options.store))
     for one in new:
-        print(experiments.summary(one))
+        print(run_module.summary(one))
     print(f"{len(new)} new runs in {options.store}")
 
 

@@ -18,7 +18,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from mtl_lib.corpus import (
+from mtl_lib.data import Corpus, Example, PairExample, SentenceExample, TokenizedSplit, tokenize
+from mtl_lib.gradients import TaskGradients
+from mtl_lib.handbook.grammar import (
     CONFLICT,
     FLIPS,
     SEED,
@@ -29,20 +31,12 @@ from mtl_lib.corpus import (
     word_overlap,
     write_corpus,
 )
-from mtl_lib.data import (
-    Corpus,
-    Example,
-    PairExample,
-    SentenceExample,
-    TokenizedSplit,
-    load_corpus,
-    tokenize,
-)
-from mtl_lib.experiments import ALL_ROWS, PROFILES
-from mtl_lib.gradients import TaskGradients
 from mtl_lib.model import MultitaskModel
 from mtl_lib.optim import AdamW
 from mtl_lib.pretrained import load_encoder
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.trainer import Trainer
 from mtl_lib.weighting import WEIGHTINGS, cosines

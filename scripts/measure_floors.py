@@ -5,8 +5,8 @@ Writes data/results/floors/CORPUS.json; without a folder, for the embedded corpo
 
 import sys
 
-from mtl_lib.bag_of_words import write_floors
-from mtl_lib.data import load_corpus
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.floors import write_floors
 
 if __name__ == "__main__":
     for directory in sys.argv[1:] or ["handbook"]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from mtl_lib.evaluation import metrics
-from mtl_lib.experiments import ALL_ROWS, PROFILES, ROWS
-from mtl_lib.results import Run
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.rows import ALL_ROWS, ROWS
+from mtl_lib.study.store import Run
 from mtl_lib.tasks import TASKS, Task
 
 

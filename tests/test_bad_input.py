@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from small import small_encoder, small_model, small_tokenizer
 
 from mtl_lib import cli, pretrained
-from mtl_lib.checkpoint import Checkpoint
-from mtl_lib.data import load_corpus
 from mtl_lib.errors import ConfigError, EncoderError, HandbookError
-from mtl_lib.experiments import FIGURE_3
 from mtl_lib.model import HeadConfig, load_model
 from mtl_lib.pretrained import load_encoder, save_encoder
-from mtl_lib.results import RunStore
+from mtl_lib.study.checkpoint import Checkpoint
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.rows import FIGURE_3
+from mtl_lib.study.store import RunStore
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from mtl_lib.bag_of_words import (
+from mtl_lib.data import PairExample, SentenceExample
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.floors import (
     FLOORS,
     KINDS,
     METHODS,
@@ -16,7 +18,6 @@ from mtl_lib.bag_of_words import (
     floors_sentence,
     read_floors,
 )
-from mtl_lib.data import PairExample, SentenceExample, load_corpus
 
 ALL_METHODS = {method for kinds in METHODS.values() for method in kinds.values()}
 

@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from mtl_lib.checks import EXERCISES
+from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.paths import NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))

@@ -10,14 +10,15 @@ import pytest
 import torch
 from small import small_corpus, small_encoder, small_tokenizer
 
-from mtl_lib import checkpoint as module
-from mtl_lib import experiments
-from mtl_lib.checkpoint import Checkpoint, Stopped, StopSignals
 from mtl_lib.errors import NumericalError, RunError
-from mtl_lib.experiments import ROWS, run_experiment
 from mtl_lib.model import load_model
 from mtl_lib.pretrained import save_encoder
-from mtl_lib.results import Run, RunStore
+from mtl_lib.study import checkpoint as module
+from mtl_lib.study import run as run_module
+from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals
+from mtl_lib.study.rows import ROWS
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import Run, RunStore
 from mtl_lib.trainer import Trainer
 
 
@@ -284,14 +285,14 @@ def test_out_of_memory_says_what_to_lower(encoder, tmp_path, monkeypatch, fault)
 
 
 def test_a_collapsed_task_is_said_in_the_run_and_in_its_line(encoder, tmp_path, monkeypatch):
-    original = experiments.Trainer._evaluate
+    original = run_module.Trainer._evaluate
 
     def collapsed(self, splits):
         logits, scores = original(self, splits)
         logits["sentiment"][:] = logits["sentiment"][0]
         return logits, scores
 
-    monkeypatch.setattr(experiments.Trainer, "_evaluate", collapsed)
+    monkeypatch.setattr(run_module.Trainer, "_evaluate", collapsed)
     run = run_experiment(config_of("3.1", encoder), small_corpus(), RunStore(tmp_path))
     assert "sentiment" in run.provenance["constant_predictions"]
-    assert "one answer on sentiment" in experiments.summary(run)
+    assert "one answer on sentiment" in run_module.summary(run)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_lib import checks
-from mtl_lib.checks.framework import (
+from mtl_lib.errors import ConfigError
+from mtl_lib.handbook import checks
+from mtl_lib.handbook.checks.framework import (
     Case,
     Exercise,
     Mistake,
@@ -22,7 +23,6 @@ from mtl_lib.checks.framework import (
     tensor,
     with_gradient,
 )
-from mtl_lib.errors import ConfigError
 
 X, Y = draw(3, 2, seed=1), draw(3, 2, seed=2)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.claims import (
+from mtl_lib.study.claims import (
     CLAIMS,
     CONTROLS,
     FAILS,
@@ -25,10 +25,11 @@ from mtl_lib.claims import (
     verdict,
     write_section,
 )
-from mtl_lib.experiments import ALL_ROWS, STUDY_VERSION
-from mtl_lib.paper import PAPER_SCORES, TASK_ORDER
-from mtl_lib.queue import QUEUE
-from mtl_lib.uncertainty import Estimate
+from mtl_lib.study.config import STUDY_VERSION
+from mtl_lib.study.paper import PAPER_SCORES, TASK_ORDER
+from mtl_lib.study.queue import QUEUE
+from mtl_lib.study.rows import ALL_ROWS
+from mtl_lib.study.uncertainty import Estimate
 
 SURGERY = CLAIMS[0]
 

@@ -7,9 +7,11 @@ from fake_runs import fake_study
 from small import small_model, small_tokenizer
 from test_experiments import write_corpus
 
-from mtl_lib import cli, experiments
-from mtl_lib.data import load_corpus
-from mtl_lib.results import RunStore
+from mtl_lib import cli
+from mtl_lib.study import profiles
+from mtl_lib.study import run as run_module
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.store import RunStore
 
 
 def test_no_command_and_help_explain_themselves(capsys):
@@ -111,7 +113,7 @@ def test_figures_are_drawn_from_the_committed_studies(tmp_path, monkeypatch, cap
 
 def test_every_profile_has_a_place_in_the_commands():
     parser = cli._parser()
-    for profile in experiments.PROFILES:
+    for profile in profiles.PROFILES:
         for command in (["sweep"], ["study", "run"], ["figures"]):
             assert parser.parse_args([*command, "--profile", profile]).profile == profile
 
@@ -175,4 +177,4 @@ def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeyp
 
 def run_here(configs, data, store, **options):
     for config in configs:
-        experiments.run_experiment(config, load_corpus(data), store)
+        run_module.run_experiment(config, load_corpus(data), store)

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mtl_lib import corpus as grammar
-from mtl_lib.corpus import make_corpus, write_corpus
-from mtl_lib.data import load_corpus
 from mtl_lib.errors import CorpusError
+from mtl_lib.handbook import grammar as grammar
+from mtl_lib.handbook.grammar import make_corpus, write_corpus
 from mtl_lib.paths import DATA, ROOT
+from mtl_lib.study.corpora import load_corpus
 
 TAGS = {"negation", "contrast", "intensifier", "role-swap", "overlap-trap", "number", "plain"}
 SMALL = {"sentiment": (60, 20, 20), "paraphrase": (60, 20, 20), "similarity": (60, 20, 20)}

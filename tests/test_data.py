@@ -12,21 +12,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from mtl_lib import data
-from mtl_lib.data import (
-    BatchStream,
-    PairExample,
-    SentenceExample,
-    check_corpus,
-    fetch_corpus,
-    git_blob_id,
-    load_corpus,
-    sorted_batches,
-    tokenize,
-)
+from mtl_lib.data import BatchStream, PairExample, SentenceExample, sorted_batches, tokenize
 from mtl_lib.errors import CorpusError
+from mtl_lib.handbook.tiny import build_vocabulary
 from mtl_lib.paths import ROOT
-from mtl_lib.pretrained import build_vocabulary, wordpiece_tokenizer
+from mtl_lib.pretrained import wordpiece_tokenizer
+from mtl_lib.study import corpora
+from mtl_lib.study.corpora import check_corpus, fetch_corpus, git_blob_id, load_corpus
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 
 ORIGINAL_FILES = Path(os.environ.get("CS224N_DATA", ROOT.parent / "shared" / "data" / "cs224n"))
@@ -192,9 +184,9 @@ def test_the_blob_id_is_what_git_prints():
 
 def test_a_substitute_among_originals_is_noted(folder, monkeypatch):
     dev, train = SST + "0\tx1\tFine .\t3\n", SST + "0\tx2\tBad .\t0\n"
-    monkeypatch.setitem(data.ORIGINALS, "ids-sst-dev.csv", git_blob_id(dev.encode()))
+    monkeypatch.setitem(corpora.ORIGINALS, "ids-sst-dev.csv", git_blob_id(dev.encode()))
     corpus = load_corpus(folder(ids_sst_dev=dev, ids_sst_train=train))
-    expected = data.ORIGINALS["ids-sst-train.csv"]
+    expected = corpora.ORIGINALS["ids-sst-train.csv"]
     assert corpus.notes == [
         "ids-sst-train.csv is not the original file (1 rows; git blob "
         f"{git_blob_id(train.encode())}, expected {expected})"
@@ -210,7 +202,7 @@ def test_a_folder_of_own_files_gets_one_note(folder):
 
 def test_a_folder_of_originals_is_said_to_be_one(folder, monkeypatch):
     dev = SST + "0\tx1\tFine .\t3\n"
-    monkeypatch.setitem(data.ORIGINALS, "ids-sst-dev.csv", git_blob_id(dev.encode()))
+    monkeypatch.setitem(corpora.ORIGINALS, "ids-sst-dev.csv", git_blob_id(dev.encode()))
     directory = folder(ids_sst_dev=dev)
     assert load_corpus(directory).notes == []
     assert "every file here is an original file" in check_corpus(directory)
@@ -230,9 +222,9 @@ class FakeServer:
 
     def __init__(self, monkeypatch, wrong="", down="", scheme="https"):
         self.asked, self.wrong, self.down, self.scheme = [], wrong, down, scheme
-        for name in data.ORIGINALS:
-            monkeypatch.setitem(data.ORIGINALS, name, git_blob_id(name.encode()))
-        monkeypatch.setattr(data.urllib.request, "urlopen", self.open)
+        for name in corpora.ORIGINALS:
+            monkeypatch.setitem(corpora.ORIGINALS, name, git_blob_id(name.encode()))
+        monkeypatch.setattr(corpora.urllib.request, "urlopen", self.open)
 
     def open(self, url, timeout):
         assert url.startswith("https://") and timeout <= 60
@@ -248,7 +240,7 @@ class FakeServer:
 def test_fetch_writes_every_original_file(tmp_path, monkeypatch):
     FakeServer(monkeypatch)
     fetch_corpus(tmp_path / "new")
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(data.ORIGINALS)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == sorted(corpora.ORIGINALS)
     assert (tmp_path / "new" / "sts-dev.csv").read_text() == "sts-dev.csv"
 
 
@@ -266,7 +258,7 @@ def test_fetch_goes_on_after_an_interruption(tmp_path, monkeypatch):
     finished = {path.name for path in tmp_path.iterdir()}
     server.down, server.asked = "", []
     fetch_corpus(tmp_path)
-    assert finished and set(server.asked) == set(data.ORIGINALS) - finished
+    assert finished and set(server.asked) == set(corpora.ORIGINALS) - finished
 
 
 @pytest.mark.parametrize(
@@ -301,7 +293,7 @@ def test_fetch_refuses_a_redirection_away_from_https(tmp_path, monkeypatch):
 
 def test_fetch_refuses_a_file_beyond_the_size_limit(tmp_path, monkeypatch):
     FakeServer(monkeypatch)
-    monkeypatch.setattr(data, "DOWNLOAD_LIMIT", 5)
+    monkeypatch.setattr(corpora, "DOWNLOAD_LIMIT", 5)
     with pytest.raises(CorpusError, match="larger than 5 bytes"):
         fetch_corpus(tmp_path)
 
@@ -363,7 +355,7 @@ def test_settings_of_the_tokenizer_have_no_effect_and_stay(split, tokenizer):
 
 
 def test_more_sentences_than_a_chunk_keep_their_order(split, tokenizer, monkeypatch):
-    monkeypatch.setattr(data, "TOKENIZE_CHUNK", 2)
+    monkeypatch.setattr(corpora, "TOKENIZE_CHUNK", 2)
     examples = [SentenceExample("s", text, 0) for text in SENTENCES]
     again = tokenize(examples, SENTIMENT, tokenizer, 32)
     assert all(map(torch.equal, again.sentences[0], split.sentences[0]))

@@ -16,8 +16,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mtl_lib.experiments import PROFILES
 from mtl_lib.paths import ROOT
+from mtl_lib.study.profiles import PROFILES
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LIBRARY = [Requirement(text) for text in PROJECT["project"]["dependencies"]]

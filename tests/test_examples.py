@@ -2,10 +2,10 @@
 
 import pytest
 
-from mtl_lib import examples
 from mtl_lib.data import Corpus, PairExample, SentenceExample
 from mtl_lib.errors import CorpusError
-from mtl_lib.examples import show_examples
+from mtl_lib.handbook import show as examples
+from mtl_lib.handbook.show import show_examples
 
 
 def corpus() -> Corpus:

@@ -11,12 +11,21 @@ import pytest
 import torch
 from small import small_corpus, small_encoder, small_tokenizer
 
-from mtl_lib import experiments
 from mtl_lib.bert import SENTENCE_VECTORS
-from mtl_lib.data import load_corpus
 from mtl_lib.errors import ConfigError, EncoderError, NumericalError, RunError
 from mtl_lib.evaluation import metrics, predict
-from mtl_lib.experiments import (
+from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.model import HeadConfig, MultitaskModel, load_model
+from mtl_lib.paths import RESULTS
+from mtl_lib.pretrained import save_encoder
+from mtl_lib.study import pool, profiles
+from mtl_lib.study import run as run_module
+from mtl_lib.study.config import ExperimentConfig
+from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.faulty_ports import FAULTS
+from mtl_lib.study.pool import run_all, study
+from mtl_lib.study.profiles import PROFILES, choose_rows, parse_seeds, profile_settings
+from mtl_lib.study.rows import (
     ALL_ROWS,
     ALONE,
     COMPARE,
@@ -26,24 +35,12 @@ from mtl_lib.experiments import (
     FORENSIC,
     FROZEN,
     ORDER,
-    PROFILES,
     ROWS,
     SINGLE_TASK,
     WITHOUT,
-    ExperimentConfig,
-    choose_rows,
-    parse_seeds,
-    profile_settings,
-    run_all,
-    run_experiment,
-    study,
 )
-from mtl_lib.faulty_ports import FAULTS
-from mtl_lib.model import HeadConfig, MultitaskModel, load_model
-from mtl_lib.optim import FusedAdamW
-from mtl_lib.paths import RESULTS
-from mtl_lib.pretrained import save_encoder
-from mtl_lib.results import RunStore, run_key
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
 
@@ -292,7 +289,7 @@ def test_the_saved_model_gives_the_stored_predictions(config, tmp_path):
     corpus = small_corpus()
     run = run_experiment(config, corpus, RunStore(tmp_path / "runs"), save_model=tmp_path / "m")
     model, tokenizer = load_model(tmp_path / "m")
-    dev = experiments.tokenized(corpus, "dev", config, tokenizer)
+    dev = run_module.tokenized(corpus, "dev", config, tokenizer)
     for name, split in dev.items():
         np.testing.assert_allclose(predict(model, split), run.predictions[name], atol=1e-6)
 
@@ -369,7 +366,7 @@ def test_rows_are_chosen_in_the_order_of_the_figure():
 
 
 def test_the_stored_profile_reads_the_best_study_with_all_rows(tmp_path, monkeypatch, config):
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    monkeypatch.setattr(pool, "RESULTS", tmp_path)
     corpus = small_corpus()
     for profile, row in [("quick", "3.1"), ("quick", "3.2"), ("paper", "3.2")]:
         changed = replace(config, profile=profile, row=row, max_steps=1)
@@ -426,7 +423,7 @@ def test_a_model_half_moved_over_another_has_no_weights(config, tmp_path, monkey
             raise OSError("no space left on device")
         replaced(source, target)
 
-    monkeypatch.setattr(experiments.os, "replace", stops)
+    monkeypatch.setattr(run_module.os, "replace", stops)
     with pytest.raises(OSError, match="no space"):
         run_experiment(config, small_corpus(), RunStore(tmp_path / "b"), save_model=tmp_path / "m")
     with pytest.raises(EncoderError, match=r"no model\.safetensors"):
@@ -437,7 +434,7 @@ def test_worker_processes_give_the_same_numbers_as_one(config, tmp_path):
     data = write_corpus(tmp_path / "corpus")
     torch.set_num_threads(1)
     key = run_all([config], data, RunStore(tmp_path / "pool"))[0]
-    alone = run_experiment(config, experiments.load_corpus(data), RunStore(tmp_path / "alone"))
+    alone = run_experiment(config, pool.load_corpus(data), RunStore(tmp_path / "alone"))
     pooled = RunStore(tmp_path / "pool").get(key)
     for task in alone.predictions:
         assert np.array_equal(alone.predictions[task], pooled.predictions[task])
@@ -590,7 +587,7 @@ def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(ki
     config = replace(FIGURE_3["3.4"], head_lr=1e-3, sentence_vector=kind, frozen=frozen)
     rates = {
         p: (group["lr"], group["weight_decay"])
-        for group in experiments._optimizer(config, model).param_groups
+        for group in run_module._optimizer(config, model).param_groups
         for p in group["params"]
     }
     expected = dict.fromkeys(model.shared_parameters(), (1e-5, 0.05))
@@ -599,7 +596,7 @@ def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(ki
 
 def test_without_a_rate_for_the_heads_all_parameters_have_the_rows():
     model = MultitaskModel(small_encoder(), dict(FIGURE_3["3.1"].heads))
-    (group,) = experiments._optimizer(FIGURE_3["3.1"], model).param_groups
+    (group,) = run_module._optimizer(FIGURE_3["3.1"], model).param_groups
     assert group["lr"] == 1e-5
     assert set(group["params"]) == set(model.parameters())
 
@@ -637,7 +634,7 @@ def test_the_schedule_of_a_row_with_twice_the_epochs_ends_with_its_last_step(
 def test_the_mean_label_is_where_similarity_starts(config, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(
-        experiments.Trainer, "fit", lambda self, *a, **o: started.append(self.model) or 1 / 0
+        run_module.Trainer, "fit", lambda self, *a, **o: started.append(self.model) or 1 / 0
     )
     for biased in (False, True):
         with pytest.raises(ZeroDivisionError):
@@ -664,23 +661,23 @@ def test_a_run_judged_by_a_sample_stores_the_predictions_of_the_whole_sets(confi
 
 
 def test_a_run_stopped_with_every_option_on_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments.Checkpoint, "due", lambda self: True)
+    monkeypatch.setattr(run_module.Checkpoint, "due", lambda self: True)
     options = {"schedule": "linear", "warmup": 0.2, "head_lr": 1e-2, "clip": 1.0, "dev_sample": 8}
     options |= {"sentence_vector": "mean", "label_mean_bias": True, "batch_size": 6}
     config = replace(config, **options)
     expected = run_experiment(config, small_corpus(), RunStore(tmp_path / "whole"))
-    step = experiments.Trainer.step
+    step = run_module.Trainer.step
 
     def stops(self):
         if self.steps == 6:
             raise KeyboardInterrupt
         return step(self)
 
-    monkeypatch.setattr(experiments.Trainer, "step", stops)
+    monkeypatch.setattr(run_module.Trainer, "step", stops)
     store = RunStore(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
         run_experiment(config, small_corpus(), store)
-    monkeypatch.setattr(experiments.Trainer, "step", step)
+    monkeypatch.setattr(run_module.Trainer, "step", step)
     run = run_experiment(config, small_corpus(), store)
     assert run.provenance["resumes"] == 1
     assert repr(run.metrics) == repr(expected.metrics)
@@ -713,11 +710,11 @@ def test_a_run_says_what_a_constant_answer_would_lose(config, tmp_path):
 
 
 def test_a_pretrained_encoder_that_was_never_fetched_gives_way_to_a_smaller_one(monkeypatch):
-    monkeypatch.setattr(experiments, "at_hand", lambda name: False)
+    monkeypatch.setattr(profiles, "at_hand", lambda name: False)
     assert profile_settings("paper").encoder == "minilm-l6"
     assert profile_settings("paper", "bert-base-uncased").encoder == "bert-base-uncased"
     assert profile_settings("quick").encoder == "tiny-pretrained"
-    monkeypatch.setattr(experiments, "at_hand", lambda name: True)
+    monkeypatch.setattr(profiles, "at_hand", lambda name: True)
     assert profile_settings("paper").encoder == "bert-base-uncased"
 
 

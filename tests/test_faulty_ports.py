@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from small import small_model, small_splits
 from test_trainer import NoStep
 
-from mtl_lib import faulty_ports
-from mtl_lib.faulty_ports import (
+from mtl_lib.paths import ROOT
+from mtl_lib.study import faulty_ports
+from mtl_lib.study.faulty_ports import (
     CoupledAdam,
     PortTrainer,
     port_perturbation,
     port_smoothness_term,
     port_weights,
 )
-from mtl_lib.paths import ROOT
 from mtl_lib.trainer import smoothness_term
 from mtl_lib.weighting import WEIGHTINGS
 
@@ -276,4 +276,4 @@ def test_no_module_but_experiments_uses_a_faulty_port():
                 names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
                 if any(name.split(".")[-1] == "faulty_ports" for name in names):
                     users.add(path.stem)
-    assert users == {"experiments"}
+    assert users == {"config", "run"}

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from fake_runs import fake_run
 
-from mtl_lib.bag_of_words import read_floors
-from mtl_lib.gates import (
+from mtl_lib.study.floors import read_floors
+from mtl_lib.study.gates import (
     counted,
     gate,
     gates_sentences,

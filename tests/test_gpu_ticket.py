@@ -17,11 +17,13 @@ from small import small_corpus
 from test_experiments import write_corpus
 
 from mtl_lib.errors import ConfigError, EncoderError, RunError
-from mtl_lib.experiments import ALL_ROWS, PROFILES, run_experiment
 from mtl_lib.paths import ROOT
 from mtl_lib.pretrained import ENCODERS, encoder_hash, fetch_encoder, load_encoder
-from mtl_lib.queue import Study
-from mtl_lib.results import RunStore
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.queue import Study
+from mtl_lib.study.rows import ALL_ROWS
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import RunStore
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from mtl_lib import cli, experiments, handbook
+from mtl_lib import cli
 from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.handbook import reproduce as handbook
+from mtl_lib.study import rows as rows_module
 
 PARAMETERS = (
     'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nEPOCHS = 0\nCOLOUR = ""'
@@ -82,7 +84,7 @@ def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, m
     reproduce(notebooks, rows="3.1,3.2", max_steps=5, epochs=1)
     (rows, settings), *others = asked
     assert not others
-    assert rows == [*experiments.ROWS, *experiments.SINGLE_TASK]
+    assert rows == [*rows_module.ROWS, *rows_module.SINGLE_TASK]
     assert {k: v for k, v in settings.items() if v} == {
         "only": "3.1,3.2", "profile": "quick", "max_steps": 5, "epochs": 1,
     }  # fmt: skip

@@ -20,12 +20,13 @@ from test_experiments import write_corpus
 from test_results import make_run
 
 from mtl_lib import cli
-from mtl_lib.checkpoint import Checkpoint
 from mtl_lib.errors import RunError
-from mtl_lib.experiments import FIGURE_3, run_experiment
 from mtl_lib.paths import ROOT
 from mtl_lib.pretrained import load_encoder, save_encoder
-from mtl_lib.results import RunStore
+from mtl_lib.study.checkpoint import Checkpoint
+from mtl_lib.study.rows import FIGURE_3
+from mtl_lib.study.run import run_experiment
+from mtl_lib.study.store import RunStore
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ import sys
 sys.path.insert(0, "tests")
 from test_results import make_run
 from mtl_lib.errors import RunError
-from mtl_lib.results import RunStore
+from mtl_lib.study.store import RunStore
 store = RunStore(sys.argv[1])
 print(store.get("k").key, len(store.runs()))
 try:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mtl_lib.checks import EXERCISES
+from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.paths import ROOT
 
 TEXT = (ROOT / "INSTRUCTORS.md").read_text()

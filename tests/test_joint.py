@@ -4,11 +4,11 @@ import pytest
 import torch
 from test_packed import encoder, ragged
 
-from mtl_lib import packed
 from mtl_lib.bert import SENTENCE_VECTORS
+from mtl_lib.fast import packed
+from mtl_lib.fast.joint import JointGradients, _gram
+from mtl_lib.fast.packed import Pack
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.joint import JointGradients, _gram
-from mtl_lib.packed import Pack
 
 LENGTHS = ([3, 9, 17, 1, 5], [4, 4, 12, 7], [20, 2])
 WEIGHTS = torch.tensor([0.3, -0.5, 2.0])

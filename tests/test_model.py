@@ -7,8 +7,8 @@ from torch import nn
 
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError, EncoderError
+from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.model import Head, HeadConfig, MultitaskModel, load_model, pair_features
-from mtl_lib.optim import FusedAdamW
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 from mtl_lib.trainer import Trainer
 from mtl_lib.weighting import WEIGHTINGS

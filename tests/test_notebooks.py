@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mtl_lib.notebooks import clean_notebook, declared_parameters, notebook_faults
+from mtl_lib.handbook.lint import clean_notebook, declared_parameters, notebook_faults
 from mtl_lib.paths import NOTEBOOKS
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 
-from mtl_lib.optim import AdamW, FusedAdamW, linear_warmup
+from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.optim import AdamW, linear_warmup
 
 SHAPES = [(4, 3), (7,), (2, 2, 2), ()]
 

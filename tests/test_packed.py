@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_lib import packed
 from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
-from mtl_lib.packed import Pack, sentence_vectors
+from mtl_lib.fast import packed
+from mtl_lib.fast.packed import Pack, sentence_vectors
 
 
 def encoder(dtype=torch.float64, dropout=0.0) -> BertModel:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_lib import paper
+from mtl_lib.study import paper
 
 
 def figure_5(task):

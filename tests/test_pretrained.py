@@ -22,13 +22,11 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 
 from mtl_lib import pretrained
 from mtl_lib.bert import BertConfig, BertModel
-from mtl_lib.data import load_corpus, training_sentences
 from mtl_lib.errors import EncoderError
+from mtl_lib.handbook.tiny import build_tiny, build_vocabulary
 from mtl_lib.pretrained import (
     ENCODERS,
     EncoderSource,
-    build_tiny,
-    build_vocabulary,
     encoder_hash,
     fetch_encoder,
     load_encoder,
@@ -36,6 +34,7 @@ from mtl_lib.pretrained import (
     save_encoder,
     wordpiece_tokenizer,
 )
+from mtl_lib.study.corpora import load_corpus, training_sentences
 
 WORDS = ["the dogs run", "a cat sat on the mat", "why not run", "cafe society", "the cat ran"]
 CONFIG = BertConfig(

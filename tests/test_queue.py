@@ -12,20 +12,13 @@ import pytest
 from small import small_encoder, small_tokenizer
 from test_experiments import write_corpus
 
-from mtl_lib import queue as module
 from mtl_lib.errors import ConfigError, CorpusError
-from mtl_lib.experiments import (
-    ALL_ROWS,
-    FIGURE_3,
-    FIGURE_4,
-    FORENSIC,
-    FROZEN,
-    PROFILES,
-    SINGLE_TASK,
-)
 from mtl_lib.pretrained import save_encoder
-from mtl_lib.queue import QUEUE, Study, collect, corpus_for, fixed_code, queue
-from mtl_lib.results import Run, RunStore
+from mtl_lib.study import queue as module
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.queue import QUEUE, Study, collect, corpus_for, fixed_code, queue
+from mtl_lib.study.rows import ALL_ROWS, FIGURE_3, FIGURE_4, FORENSIC, FROZEN, SINGLE_TASK
+from mtl_lib.study.store import Run, RunStore
 
 KEY_ROWS = ["frozen-1e-3", "frozen-1e-5", "3.1", "3.2", "3.10", "4.6"]
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from mtl_lib.claims import claims_markdown
-from mtl_lib.experiments import committed_runs
-from mtl_lib.figures import figure_3
 from mtl_lib.paths import ROOT
+from mtl_lib.study.claims import claims_markdown
+from mtl_lib.study.figures import figure_3
+from mtl_lib.study.pool import committed_runs
 
 README = (ROOT / "README.md").read_text()
 

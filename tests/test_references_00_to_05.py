@@ -16,12 +16,12 @@ from torch.testing import assert_close
 from transformers.models.bert import modeling_bert
 
 from mtl_lib import bert, evaluation
-from mtl_lib.checks import EXERCISES
-from mtl_lib.checks.chapter_02 import CONFIG, IDS, STATE, TYPES
-from mtl_lib.checks.chapter_05 import TinyMultitask
-from mtl_lib.checks.framework import draw
 from mtl_lib.data import Batch, BatchStream
 from mtl_lib.gradients import TaskGradients
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.checks.chapter_02 import CONFIG, IDS, STATE, TYPES
+from mtl_lib.handbook.checks.chapter_05 import TinyMultitask
+from mtl_lib.handbook.checks.framework import draw
 from mtl_lib.model import Head, HeadConfig, MultitaskModel
 from mtl_lib.optim import AdamW
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY

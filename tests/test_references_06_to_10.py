@@ -13,10 +13,11 @@ from torch import nn
 from torch.testing import assert_close
 from wrong_answers import chapter_06, chapter_07, chapter_08
 
-from mtl_lib import evaluation, optim, paper, regularizers, trainer, weighting
-from mtl_lib.checks import EXERCISES
-from mtl_lib.checks.framework import judge
+from mtl_lib import evaluation, optim, regularizers, trainer, weighting
 from mtl_lib.gradients import TaskGradients
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.checks.framework import judge
+from mtl_lib.study import paper
 from mtl_lib.tasks import SIMILARITY
 
 SEEDS = range(20)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_lib.errors import BusyError, RunError
-from mtl_lib.results import Run, RunStore, run_key
+from mtl_lib.study.store import Run, RunStore, run_key
 
 
 def make_run(row="3.1", seed=0, pearson=0.5, key=None) -> Run:

@@ -8,9 +8,12 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from mtl_lib.evaluation import headline
-from mtl_lib.experiments import ALL_ROWS, PROFILES, STUDY_VERSION, committed_runs
 from mtl_lib.paths import RESULTS
-from mtl_lib.results import Run, RunStore, run_key
+from mtl_lib.study.config import STUDY_VERSION
+from mtl_lib.study.pool import committed_runs
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.rows import ALL_ROWS
+from mtl_lib.study.store import Run, RunStore, run_key
 from mtl_lib.tasks import BY_NAME
 
 RUNS = committed_runs()

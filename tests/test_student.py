@@ -8,10 +8,11 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mtl_lib import cli, student
-from mtl_lib.checks import EXERCISES
+from mtl_lib import cli
 from mtl_lib.errors import ConfigError
-from mtl_lib.student import (
+from mtl_lib.handbook import student
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.student import (
     STUB,
     build_instructor,
     build_student,

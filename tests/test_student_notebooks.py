@@ -13,9 +13,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from mtl_lib.checks import EXERCISES
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.student import checked_names, instructor_notebook, student_notebook
 from mtl_lib.paths import NOTEBOOKS
-from mtl_lib.student import checked_names, instructor_notebook, student_notebook
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 

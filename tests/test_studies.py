@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.studies import by_corpora, choose_study, missing_rows, provenance_line, studies
+from mtl_lib.study.groups import by_corpora, choose_study, missing_rows, provenance_line, studies
 
 
 def rows(runs):

@@ -8,12 +8,13 @@ import torch
 from small import small_encoder, small_model, small_splits
 
 from mtl_lib import trainer as module
-from mtl_lib.checkpoint import Checkpoint
 from mtl_lib.errors import ConfigError, NumericalError, RunError
 from mtl_lib.evaluation import evaluate, predict
+from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.model import HeadConfig, MultitaskModel
-from mtl_lib.optim import AdamW, FusedAdamW, linear_warmup
+from mtl_lib.optim import AdamW, linear_warmup
+from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
 from mtl_lib.weighting import WEIGHTINGS, pcgrad_weights, project_conflicting
 

@@ -10,9 +10,8 @@ from scipy import stats
 
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import metrics, predicted_labels
-from mtl_lib.paper import TASK_ORDER
-from mtl_lib.tasks import BY_NAME
-from mtl_lib.uncertainty import (
+from mtl_lib.study.paper import TASK_ORDER
+from mtl_lib.study.uncertainty import (
     Evidence,
     bootstrap_by_label,
     bootstrap_metric,
@@ -25,6 +24,7 @@ from mtl_lib.uncertainty import (
     seed_interval,
     task_cosines,
 )
+from mtl_lib.tasks import BY_NAME
 
 # --- seeds
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from mtl_lib import checks
-from mtl_lib.checks import EXERCISES
-from mtl_lib.checks.framework import _outcomes, judge
+from mtl_lib.handbook import checks
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.checks.framework import _outcomes, judge
 
 CHAPTERS = sorted(p.stem for p in (Path(__file__).parent / "wrong_answers").glob("chapter_*.py"))
 BANKS = {name: importlib.import_module(f"wrong_answers.{name}") for name in CHAPTERS}

@@ -20,10 +20,10 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from mtl_lib.checks import EXERCISES
-from mtl_lib.checks.framework import judge
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.checks.framework import judge
+from mtl_lib.handbook.student import student_notebook
 from mtl_lib.paths import NOTEBOOKS
-from mtl_lib.student import student_notebook
 
 PATIENCE = 90  # seconds until something that has to appear counts as missing
 FLAGS = (
@@ -176,7 +176,7 @@ def sentences_on_show(folder: Path) -> nbformat.NotebookNode:
         """
 from dataclasses import asdict
 import pandas as pd
-from mtl_lib.data import load_corpus
+from mtl_lib.study.corpora import load_corpus
 corpus = load_corpus("hostile")
 example = corpus.splits["sentiment"]["train"][0]
 print(example.text)

@@ -1,0 +1,573 @@
+"""Exercises of chapter 04: sentiment, and how to tell a gain from noise."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from sklearn import metrics as sk
+from torch import Tensor, nn
+
+from mtl_lib import evaluation
+from mtl_lib.data import Batch, TokenizedSplit, sorted_batches
+from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call, draw
+from mtl_lib.tasks import SENTIMENT
+
+
+class ToyModel(nn.Module):
+    """Sentiment from the mean of word vectors, small enough to train in a check.
+
+    In training it drops every second number of the hidden vector: always the same ones, so that
+    training and evaluation differ without chance. It notes how it was called.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.words = nn.Parameter(draw(9, 4, seed=seed + 1))
+        self.head = nn.Parameter(draw(4, SENTIMENT.outputs, seed=seed + 2))
+        self.calls: list[tuple[bool, bool]] = []  # (train mode, gradients recorded)
+
+    def forward(self, batch: Batch) -> Tensor:
+        self.calls.append((self.training, torch.is_grad_enabled()))
+        mask = batch.attention_mask[:, :, None]  # [B, L, 1]
+        hidden = (self.words[batch.input_ids] * mask).sum(1) / mask.sum(1)
+        if self.training:
+            hidden = hidden * torch.tensor([2.0, 0.0, 2.0, 0.0])
+        return hidden @ self.head
+
+
+# The training loop
+
+
+def train_epoch(
+    model: nn.Module, batches: Iterable[Batch], optimizer: torch.optim.Optimizer
+) -> list[float]:
+    """One pass of training; the loss of each batch, as in `trainer.Trainer` with a single task."""
+    model.train()
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = batch.task.loss(model(batch), batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _batches(sizes: tuple[int, ...], seed: int) -> Iterator[Batch]:
+    """Batches once, not a list: an epoch may be taken from an endless stream."""
+    random = torch.Generator().manual_seed(seed)
+    for number, size in enumerate(sizes):
+        lengths = torch.randint(2, 6, (size, 1), generator=random)
+        ids = torch.randint(1, 9, (size, 5), generator=random)
+        mask = (torch.arange(5) < lengths).long()
+        labels = torch.randint(0, 5, (size,), generator=random)
+        names = [f"{number}-{n}" for n in range(size)]
+        yield Batch(SENTIMENT, names, ids * mask, mask, labels)
+
+
+def _trains(sizes: tuple[int, ...], seed: int, optimizer: Callable, begin_in_train: bool = False):
+    def ask(answer: Callable) -> dict:
+        model = ToyModel(seed).train(begin_in_train)
+        losses = answer(model, _batches(sizes, seed), optimizer(model.parameters()))
+        if isinstance(losses, list):
+            losses = [loss.item() if isinstance(loss, Tensor) else loss for loss in losses]
+        return {
+            "value": losses,
+            "parameters afterwards": torch.cat([p.detach().flatten() for p in model.parameters()]),
+        }
+
+    return ask
+
+
+def _sgd(parameters: Iterable) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.3)
+
+
+def _momentum(parameters: Iterable) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def _adam(parameters: Iterable) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=0.05)
+
+
+def _loop(
+    mode: bool = True,
+    clear: bool = True,
+    step: bool = True,
+    scaled: bool = False,
+    after: bool = False,
+    last: int = 0,
+) -> Callable:
+    """The loop with one thing or another changed; `last` batches are not trained on."""
+
+    def loop(model, batches, optimizer):
+        model.train(mode)
+        losses, batches = [], list(batches)
+        for batch in batches[: len(batches) - last]:
+            if clear:
+                optimizer.zero_grad()
+            loss = batch.task.loss(model(batch), batch.labels)
+            (loss / len(batch) if scaled else loss).backward()
+            if step:
+                optimizer.step()
+            if after:
+                loss = batch.task.loss(model(batch), batch.labels)
+            losses.append(loss.item() / (len(batch) if scaled else 1))
+        return losses
+
+    return loop
+
+
+def _summed(model, batches, optimizer):
+    model.train()
+    losses = [batch.task.loss(model(batch), batch.labels) for batch in batches]
+    optimizer.zero_grad()
+    sum(losses).backward()
+    optimizer.step()
+    return [loss.item() for loss in losses]
+
+
+def _mean_of(losses_of: Callable) -> Callable:
+    def mean(model, batches, optimizer):
+        losses = losses_of(model, batches, optimizer)
+        return sum(losses) / len(losses)
+
+    return mean
+
+
+TRAIN_EPOCH = Exercise(
+    name="train_epoch",
+    chapter=4,
+    title="the training loop",
+    difficulty=2,
+    importance=5,
+    minutes=12,
+    task="""
+Write `train_epoch(model, batches, optimizer)`: one optimizer step on each batch.
+
+- `model(batch)` gives the outputs `[B, C]`; `batch.task.loss(outputs, batch.labels)` gives the mean
+  loss, a scalar. The model may come in evaluation mode; train in train mode.
+- `batches`: anything to loop over once, perhaps a generator without a length.
+- `optimizer`: has the model's parameters already.
+- Return the losses before each step, a list of numbers.
+""",
+    hint="""
+Five lines in the loop: clear the gradients, predict, measure the loss, go back, step. `backward`
+adds to `.grad`; what does that mean for the next batch?
+""",
+    reference=train_epoch,
+    cases=(
+        Case("three batches", _trains((4, 4, 4), 1, _sgd)),
+        Case("batches of unequal size", _trains((5, 2, 3, 1), 2, _sgd)),
+        Case("with momentum", _trains((4, 3, 4), 3, _momentum)),
+        Case("with AdamW", _trains((3, 4, 3, 4), 4, _adam)),
+        Case("one batch", _trains((6,), 5, _sgd)),
+        Case("a model in train mode already", _trains((3, 3), 6, _sgd, begin_in_train=True)),
+    ),
+    mistakes=(
+        Mistake(
+            _loop(clear=False),
+            "The gradients are never cleared: backward adds to those of all batches before.",
+        ),
+        Mistake(
+            _loop(mode=False),
+            "The model is in evaluation mode, so nothing is dropped: training needs train mode.",
+        ),
+        Mistake(
+            lambda model, batches, optimizer: _loop(mode=model.training)(model, batches, optimizer),
+            "The mode is left as it was: a model in evaluation mode is trained without dropout.",
+        ),
+        Mistake(
+            _loop(step=False),
+            "The parameters never move: the step is missing, or its gradients are cleared or not "
+            "yet there when it comes.",
+        ),
+        Mistake(
+            _loop(scaled=True),
+            "The mean loss is divided by the batch size again: it is a mean already.",
+        ),
+        Mistake(_loop(last=1), "The last batch is left out."),
+        Mistake(
+            _summed,
+            "There is one step for all batches together: take one for each.",
+        ),
+        Mistake(
+            _mean_of(_loop()),
+            "It returns the mean of the losses: a list with each of them is asked for.",
+        ),
+        Mistake(
+            _loop(after=True),
+            "The losses are measured after each step: those before it are asked for.",
+        ),
+    ),
+    notes="""
+Clearing after the step, in place of before, is right too and passes. 2 points.
+""",
+)
+
+# Prediction in order
+
+
+def _split(lengths: tuple[int, ...], seed: int) -> TokenizedSplit:
+    random = torch.Generator().manual_seed(seed)
+    tokens = [torch.randint(1, 9, (length,), generator=random) for length in lengths]
+    names = [f"r{n}" for n in range(len(lengths))]
+    return TokenizedSplit(SENTIMENT, names, torch.zeros(len(lengths)).long(), [tokens])
+
+
+def _predicts(lengths: tuple[int, ...], batch_size: int, seed: int, training: bool):
+    def ask(answer: Callable) -> dict:
+        model = ToyModel(seed).train(training)
+        logits = answer(model, _split(lengths, seed), batch_size)
+        return {
+            "value": logits,
+            "in train mode afterwards": model.training,
+            "gradients recorded": any(recorded for _, recorded in model.calls),
+        }
+
+    return ask
+
+
+def _predict(
+    model, split, batch_size, *, mode: bool | None = False, restore: bool = True, place: str = "put"
+) -> Tensor:
+    """Prediction with one thing or another changed."""
+    before = model.training
+    if mode is not None:
+        model.train(mode)
+    order, parts = [], []
+    with torch.no_grad():
+        for indices, batch in sorted_batches(split, batch_size):
+            order.append(indices)
+            parts.append(model(batch))
+    if restore:
+        model.train(before)
+    order, logits = torch.cat(order), torch.cat(parts)
+    if place == "put":
+        return logits[order.argsort()]
+    return logits[order] if place == "take" else logits
+
+
+def _recorded(model, split, batch_size):
+    before, logits = model.training, [None] * len(split)
+    model.eval()
+    for indices, batch in sorted_batches(split, batch_size):
+        for index, row in zip(indices.tolist(), model(batch), strict=True):
+            logits[index] = row
+    model.train(before)
+    return torch.stack(logits)
+
+
+PREDICT_IN_ORDER = Exercise(
+    name="predict_in_order",
+    chapter=4,
+    title="predictions in the order of the file",
+    difficulty=2,
+    importance=4,
+    minutes=12,
+    task="""
+Write `predict_in_order(model, split, batch_size)`: the model's outputs for every example of a
+split.
+
+- `sorted_batches(split, batch_size)` from `mtl_lib.data` gives `(indices, batch)`, longest
+  sentences first, which saves padding. `indices` `[B]` says which examples of the split the batch
+  holds; the last batch may be smaller.
+- Return the outputs `[N, C]` **in the split's own order**: row n belongs to `split.ids[n]`.
+- Predict in evaluation mode and without recording gradients, and leave the model in the mode in
+  which it came.
+""",
+    hint="""
+`logits[indices] = model(batch)` puts each row where it belongs. `model.training` tells the mode.
+""",
+    reference=evaluation.predict,
+    cases=(
+        Case("seven sentences", _predicts((3, 5, 2, 7, 4, 6, 1), 3, 1, True)),
+        Case("equal lengths", _predicts((4, 4, 4, 4), 2, 2, False)),
+        Case("one batch", _predicts((2, 6, 3, 8, 5), 16, 3, True)),
+        Case("one at a time", _predicts((5, 1, 3, 4), 1, 4, False)),
+        Case("already sorted", _predicts((6, 5, 3, 2, 1), 2, 5, True)),
+    ),
+    mistakes=(
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, place="none"),
+            "The rows stand in the order of length: put each where its example stands.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, place="take"),
+            "The order is undone the wrong way round: `indices` says where each row goes, not "
+            "where it comes from.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, mode=True),
+            "It predicts in train mode, with dropout: the outputs would be random.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, mode=None),
+            "The mode is left as it was: a model in train mode predicts with dropout.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, restore=False),
+            "The model stays in evaluation mode: whoever goes on training it would not notice.",
+        ),
+        Mistake(
+            _recorded,
+            "Gradients are recorded, which costs memory for nothing.",
+        ),
+    ),
+    notes="""
+Predictions in another order than the ids give an accuracy near chance and no error. 2 points.
+""",
+)
+
+# Balanced accuracy
+
+
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean over the true classes of the share of each predicted right (scikit-learn's)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class that is only predicted is allowed
+        return float(sk.balanced_accuracy_score(labels, predicted))
+
+
+def _recalls(labels: np.ndarray, predicted: np.ndarray, classes: Iterable) -> list[float]:
+    """Share right of each class, NaN for a class without examples."""
+    found = [predicted[labels == c] == c for c in classes]
+    return [float(right.mean()) if len(right) else math.nan for right in found]
+
+
+def _balanced_asks(labels: list[int], predicted: list[int]):
+    return lambda answer: call(answer, np.array(labels), np.array(predicted))
+
+
+BALANCED_ACCURACY = Exercise(
+    name="balanced_accuracy",
+    chapter=4,
+    title="balanced accuracy",
+    difficulty=2,
+    importance=4,
+    minutes=10,
+    task="""
+Write `balanced_accuracy(labels, predicted)`: for each class the share of its examples predicted
+right, then the plain mean over the classes.
+
+- Both are numpy arrays `[N]` of whole numbers; `labels` holds the true classes.
+- Only classes with true examples count. One that is only predicted has no share of its own.
+- Return a number from 0 to 1.
+""",
+    hint="`np.unique` gives the classes. Of which of the two arrays?",
+    reference=balanced_accuracy,
+    cases=(
+        Case(
+            "five classes",
+            _balanced_asks([0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4], [0, 1, 1, 2, 1, 2, 0, 1, 3, 4, 4]),
+        ),
+        Case("always the same answer", _balanced_asks([0, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1, 1])),
+        Case("a class without examples", _balanced_asks([0, 0, 0, 2, 4, 4], [0, 0, 2, 2, 4, 0])),
+        Case("a class that is only predicted", _balanced_asks([0, 0, 1, 1, 1], [0, 2, 1, 3, 1])),
+        Case("one class", _balanced_asks([3, 3, 3, 3], [3, 3, 0, 3])),
+        Case("all right", _balanced_asks([1, 0, 4, 1], [1, 0, 4, 1])),
+        Case("all wrong", _balanced_asks([1, 0, 1], [0, 1, 4])),
+    ),
+    mistakes=(
+        Mistake(
+            lambda labels, predicted: float(np.mean(labels == predicted)),
+            "This is plain accuracy: a large class outvotes the small ones.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.mean(_recalls(predicted, labels, np.unique(predicted)))
+            ),
+            "It averages over the predicted classes, what share of each is right (precision): go "
+            "by the true ones.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.nansum(_recalls(labels, predicted, range(labels.max() + 1))) / (labels.max() + 1)
+            ),
+            "A class without examples counts as 0: it has no share, so leave it out.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(np.nansum(_recalls(labels, predicted, range(5))) / 5),
+            "It always divides by five classes: count only those with true examples.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.nan_to_num(_recalls(labels, predicted, np.union1d(labels, predicted))).mean()
+            ),
+            "A class that is only predicted counts as 0: it has no true examples, so leave it out.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.mean(_recalls(labels, predicted, range(labels.max() + 1)))
+            ),
+            "A class without examples makes the mean NaN: leave it out.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(np.mean(_recalls(labels, predicted, range(5)))),
+            "A class without examples makes the mean NaN: leave it out.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.mean(_recalls(labels, predicted, np.union1d(labels, predicted)))
+            ),
+            "A class that is only predicted makes the mean NaN: go by the true classes.",
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                sk.f1_score(labels, predicted, average="macro", zero_division=0)
+            ),
+            "This is the macro-averaged F1 score.",
+        ),
+    ),
+    notes="""
+The cases without examples of a class decide. 2 points.
+""",
+)
+
+# The paired bootstrap
+
+
+def paired_bootstrap(a: np.ndarray, b: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of mean(b) - mean(a), two models on the same examples (Efron, 1979).
+
+    Args:
+        a, b: right or wrong, bool `[N]`.
+        draws: resamples, each of N examples with replacement.
+
+    Returns:
+        The 2.5 % and 97.5 % quantiles of the resampled differences.
+    """
+    return _quantiles(a, b, draws, 0.025, 0.975)
+
+
+def _resampled(values: np.ndarray, draws: int, seed: int = 0) -> np.ndarray:
+    """Means of resamples, `[draws]`."""
+    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
+    return values.astype(float)[chosen].mean(axis=1)
+
+
+def _quantiles(a, b, draws: int, low: float, high: float) -> tuple[float, float]:
+    differences = _resampled(b.astype(float) - a, draws)
+    return tuple(float(q) for q in np.quantile(differences, [low, high]))
+
+
+def _unpaired(a, b, draws: int = 2000):
+    differences = _resampled(b, draws, seed=1) - _resampled(a, draws, seed=2)
+    return tuple(float(q) for q in np.quantile(differences, [0.025, 0.975]))
+
+
+def _spread(a, b, draws: int = 2000, times: float = 1.0):
+    differences = _resampled(b.astype(float) - a, draws)
+    middle, half = differences.mean(), times * differences.std()
+    return float(middle - half), float(middle + half)
+
+
+def _centred(a, b, draws: int = 2000):
+    low, high = _quantiles(a, b, draws, 0.025, 0.975)
+    gain = float(b.mean() - a.mean())
+    return low - gain, high - gain
+
+
+def _flipped(a, b, draws: int = 2000):
+    low, high = _quantiles(a, b, draws, 0.025, 0.975)
+    return -high, -low
+
+
+def _of_examples(a, b, draws: int = 2000):
+    return tuple(float(q) for q in np.quantile(b.astype(float) - a, [0.025, 0.975]))
+
+
+def _bootstrap_asks(both: int, gained: int, lost: int, neither: int):
+    """Examples that both models get right, only b, only a, neither.
+
+    The numbers are chosen so that the quantiles are certain: at 10,000 draws, chance moves none of
+    them to the next multiple of 1 / N, whatever the generator.
+    """
+    counts = [both, gained, lost, neither]
+    a = np.repeat([True, False, True, False], counts)
+    b = np.repeat([True, True, False, False], counts)
+    order = np.random.default_rng(both).permutation(len(a))
+    return lambda answer: call(answer, a[order], b[order], draws=10_000)
+
+
+PAIRED_BOOTSTRAP = Exercise(
+    name="paired_bootstrap",
+    chapter=4,
+    title="the paired bootstrap",
+    difficulty=3,
+    importance=5,
+    minutes=15,
+    task="""
+Write `paired_bootstrap(a, b, draws=2000)`: a 95 % interval for the gain of model b over model a,
+measured on the same N examples.
+
+- `a` and `b`: bool arrays `[N]`, whether each example was predicted right.
+- Draw N examples with replacement, `draws` times; each time take mean(b) - mean(a) **on the same
+  drawn examples**. The interval runs from the 2.5 % to the 97.5 % quantile of these differences.
+- Return `(low, high)`. Which random numbers you take does not matter: the check asks for 10,000
+  draws of examples chosen so that they cannot change the answer.
+""",
+    hint="""
+The difference of each example first, then resample the differences. numpy cannot subtract bools:
+make them numbers.
+""",
+    reference=paired_bootstrap,
+    cases=(
+        # Scores are multiples of 1 / N: a fifth of one leaves room for rounding, not for luck.
+        Case("46 examples, b gains 11, loses 3", _bootstrap_asks(22, 11, 3, 10), atol=0.2 / 46),
+        Case("28 examples, b gains 4, loses 5", _bootstrap_asks(14, 4, 5, 5), atol=0.2 / 28),
+        Case("75 examples, b gains 9, loses none", _bootstrap_asks(63, 9, 0, 3), atol=0.2 / 75),
+        Case("equal models", _bootstrap_asks(12, 0, 0, 9), atol=1e-9),
+        Case("b always right, a never", _bootstrap_asks(0, 7, 0, 0), atol=1e-9),
+    ),
+    mistakes=(
+        Mistake(
+            _unpaired,
+            "The two models are resampled apart: draw the examples once, and compare both on them.",
+        ),
+        Mistake(
+            _spread,
+            "This is the mean plus and minus one standard deviation of the resamples: a 95 % "
+            "interval takes their quantiles.",
+        ),
+        Mistake(
+            lambda a, b, draws=2000: _spread(a, b, draws, times=1.96),
+            "This is the normal approximation: take the quantiles of the resamples.",
+        ),
+        Mistake(
+            lambda a, b, draws=2000: _quantiles(a, b, draws, 0.05, 0.95),
+            "The quantiles 5 % and 95 % leave a 90 % interval.",
+        ),
+        Mistake(
+            lambda a, b, draws=2000: _quantiles(a, b, draws, 0.0, 1.0),
+            "It runs from the smallest to the largest difference: take the quantiles.",
+        ),
+        Mistake(_flipped, "The sign is flipped: the gain of b over a is mean(b) - mean(a)."),
+        Mistake(
+            lambda a, b, draws=2000: _quantiles(a, b, draws, 0.025, 0.975)[::-1],
+            "Low and high are exchanged.",
+        ),
+        Mistake(
+            _centred,
+            "The gain itself is taken away, so the interval lies around 0.",
+        ),
+        Mistake(
+            _of_examples,
+            "These are quantiles of single examples: resample, and take the mean of each resample.",
+        ),
+        Mistake(
+            lambda a, b, draws=2000: tuple(
+                float(q) for q in np.quantile(_resampled(b, draws), [0.025, 0.975])
+            ),
+            "This is the interval of model b alone: the difference to a is asked for.",
+        ),
+    ),
+    notes="""
+Unpaired intervals are right for two development sets, and too wide for one. 3 points.
+""",
+)
+
+EXERCISES = (TRAIN_EPOCH, PREDICT_IN_ORDER, BALANCED_ACCURACY, PAIRED_BOOTSTRAP)

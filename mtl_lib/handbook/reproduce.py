@@ -1,0 +1,379 @@
+"""The notebooks as a whole: run them all under a profile, or run them again as they stand."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import nbformat
+from tqdm import tqdm
+
+from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.handbook.lint import KERNEL, clean_notebook, declared_parameters, notebook_faults
+from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS, ROOT
+from mtl_lib.pretrained import ENCODERS
+from mtl_lib.study.pool import study
+from mtl_lib.study.profiles import PROFILES, choose_rows, parse_seeds
+from mtl_lib.study.rows import ROWS, SINGLE_TASK
+
+Parameters = Mapping[str, str | int]
+
+
+def add_reproduce_command(commands) -> None:
+    """Add the commands that run notebooks, `reproduce` and `notebooks`, to argparse subparsers."""
+    command = commands.add_parser("reproduce", help="run all notebooks: the figures of a profile")
+    command.add_argument("--profile", default="quick", choices=list(PROFILES))
+    command.add_argument("--data", default="", help="corpus folder (default: the profile's)")
+    command.add_argument("--encoder", default="", help="name or folder (default: the profile's)")
+    command.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
+    command.add_argument("--rows", default="", help="comma-separated row ids (default: all)")
+    command.add_argument("--max-steps", type=int, default=0, help="cap on the steps of a run")
+    command.add_argument("--epochs", type=int, default=0, help="passes over the data")
+    command.add_argument("--jobs", type=int, default=0, help="runs at a time")
+    command.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        type=_name_and_value,
+        action="append",
+        default=[],
+        help="any other parameter that a notebook declares",
+    )
+    command.set_defaults(run=_run_reproduce)
+
+    command = commands.add_parser("notebooks", help="run the notebooks and store their outputs")
+    command.add_argument("names", nargs="*", metavar="NN", help="such as 05 (default: all)")
+    command.set_defaults(run=lambda options: refresh(options.names))
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _run_reproduce(options: argparse.Namespace) -> None:
+    arguments = vars(options) | {"parameters": dict(options.parameters)}
+    del arguments["run"]
+    reproduce(**arguments)
+
+
+TRAINED = (*ROWS, *SINGLE_TASK)
+
+
+def reproduce(
+    profile: str = "quick",
+    *,
+    data: str = "",
+    encoder: str = "",
+    seeds: str = "",
+    rows: str = "",
+    max_steps: int = 0,
+    epochs: int = 0,
+    jobs: int = 0,
+    parameters: Parameters | None = None,
+    notebooks: str | Path = NOTEBOOKS,
+    out: str | Path = BUILD / "notebooks",
+) -> None:
+    """Train the rows, then run every notebook in order, so that it evaluates and draws them.
+
+    Executed copies go to `out`/PROFILE, figures to figures/PROFILE. A notebook that is executed
+    already, with the same parameters, source, library and data, is left out: after a fault the
+    same call goes on where it stopped.
+
+    Args:
+        profile: one of `PROFILES`.
+        data, encoder, seeds, rows, max_steps, epochs, jobs: as in `pool.study`; empty or 0
+            is the profile's own. Relative folders are seen from the working directory.
+        parameters: other parameters that a notebook declares, by name.
+        notebooks: folder of the notebooks, `NN_name.ipynb`.
+        out: folder of the executed copies.
+
+    Raises:
+        ConfigError: if no notebook declares a parameter, or its value is impossible.
+        RunError: if a notebook fails. The message names it, the cell and the error; the copy,
+            executed as far as it got, is kept as `NN_name.failed.ipynb`.
+    """
+    wanted = {"DATA": data, "ENCODER": encoder, "SEEDS": seeds, "ROWS": rows}
+    wanted |= {"MAX_STEPS": max_steps, "EPOCHS": epochs, "JOBS": jobs}
+    wanted = {name: value for name, value in wanted.items() if value}
+    wanted = _checked({"PROFILE": profile, **wanted, **(parameters or {})})
+    plan = _plan(wanted, _sources(notebooks))
+    out, figures = Path(out) / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
+    out.mkdir(parents=True, exist_ok=True)
+    record = _Record(out / "executed.json")
+    inputs = _fingerprint(_inputs(wanted))
+
+    print(_announcement(wanted, len(plan), record.seconds(plan)), flush=True)
+    # All runs first, several at a time: one notebook after the other would leave cores idle.
+    study(
+        TRAINED,
+        only=wanted.get("ROWS", ""),
+        profile=wanted["PROFILE"],
+        data=wanted.get("DATA", ""),
+        encoder=wanted.get("ENCODER", ""),
+        seeds=wanted.get("SEEDS", ""),
+        max_steps=int(wanted.get("MAX_STEPS", 0)),
+        epochs=int(wanted.get("EPOCHS", 0)),
+        jobs=int(wanted.get("JOBS", 0)),
+    )
+    executed = 0
+    with _Watch(len(plan)) as watch:
+        for source, given in plan.items():
+            watch.start(source.stem)
+            fingerprint = _fingerprint([source], f"{inputs} {sorted(given.items())}")
+            if record.holds(source, fingerprint, figures):
+                watch.say(f"{source.stem:<32} executed already")
+                continue
+            started, before = time.perf_counter(), _times(figures)
+            _execute(source, out / source.name, given, watch)
+            seconds = time.perf_counter() - started
+            executed += 1
+            drawn = [name for name, when in _times(figures).items() if before.get(name) != when]
+            record.add(source, fingerprint, seconds, drawn)
+            watch.say(f"{source.stem:<32} {_clock(seconds)}")
+    if not executed:
+        print("nothing has changed since; `make clean` first to execute them again")
+    print(f"executed notebooks: {_shown(out)}/")
+    if _times(figures):
+        print(f"figures: {_shown(figures)}/")
+
+
+def refresh(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> None:
+    """Run notebooks as they stand, in the profile `stored`, and store the outputs in the sources.
+
+    Args:
+        names: how their names begin, such as "05"; all if empty.
+        notebooks: their folder.
+
+    Raises:
+        ConfigError: if there is no such notebook.
+        RunError: if one fails, or may not be committed as it is. Its source is as it was.
+    """
+    sources, names = _sources(notebooks), tuple(names)
+    for name in names:
+        if not any(source.name.startswith(name) for source in sources):
+            raise ConfigError(f"{name}: choose from {', '.join(source.stem for source in sources)}")
+    out = BUILD / "notebooks" / "stored"
+    out.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        if names and not source.name.startswith(names):
+            continue
+        started, executed = time.perf_counter(), out / source.name
+        _execute(source, executed)
+        notebook = clean_notebook(nbformat.read(executed, as_version=4))
+        if faults := notebook_faults(notebook):
+            raise RunError(f"{source.name}: {'; '.join(faults)}. Its outputs are not stored.")
+        _write(source, nbformat.writes(notebook) + "\n")
+        print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
+
+
+def _sources(notebooks: str | Path) -> list[Path]:
+    found = sorted(Path(notebooks).glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise ConfigError(f"{notebooks}: holds no notebook NN_name.ipynb")
+    return found
+
+
+def _checked(wanted: Parameters) -> Parameters:
+    """Refuse now what a notebook would refuse after minutes, and make folders absolute."""
+    wanted = dict(wanted)
+    if wanted["PROFILE"] not in PROFILES:
+        raise ConfigError(f"profile {wanted['PROFILE']!r}: choose from {', '.join(PROFILES)}")
+    if not choose_rows(TRAINED, wanted.get("ROWS", "")):
+        raise ConfigError(
+            f"ROWS={wanted['ROWS']}: no notebook trains these; choose from {', '.join(TRAINED)}. "
+            "`mtl sweep --rows` trains any row"
+        )
+    parse_seeds(wanted.get("SEEDS", ""))
+    # Notebooks run in their own folder, where a relative name would mean another one.
+    for name, known in (("DATA", ["handbook"]), ("ENCODER", ENCODERS)):
+        value = wanted.get(name)
+        if value and value not in known:
+            wanted[name] = str(Path(value).expanduser().resolve())
+            if not os.path.isdir(wanted[name]):
+                raise ConfigError(f"{name}={value}: no such folder; or choose {', '.join(known)}")
+    return wanted
+
+
+def _plan(wanted: Parameters, sources: list[Path]) -> dict[Path, Parameters]:
+    """Which parameters each notebook is given, in the type of its stored value."""
+    declared = {source: declared_parameters(source) for source in sources}
+    known = {"PROFILE"}.union(*declared.values())
+    if unknown := wanted.keys() - known:
+        raise ConfigError(
+            f"unknown parameter {', '.join(sorted(unknown))}: the notebooks declare "
+            f"{', '.join(sorted(known))}"
+        )
+    plan = {}
+    for source, stored in declared.items():
+        try:
+            plan[source] = {n: type(stored[n])(wanted[n]) for n in stored if n in wanted}
+        except ValueError as error:
+            raise ConfigError(f"{source.name}: a parameter is no whole number: {error}") from None
+    return plan
+
+
+def _announcement(wanted: Parameters, notebooks: int, last: float | None) -> str:
+    settings = PROFILES[wanted["PROFILE"]]
+    rows = choose_rows(TRAINED, wanted.get("ROWS", ""))
+    runs = len(rows) * len(parse_seeds(wanted.get("SEEDS", "")))
+    estimate = ""
+    if last is not None:
+        estimate = f"; the last time they took {_clock(last)}"
+    elif settings.seconds:
+        jobs = int(wanted.get("JOBS", 0)) or max(1, (os.cpu_count() or 1) // settings.threads)
+        estimate = f"; training takes about {_clock(runs * settings.seconds / jobs)}"
+    values = ", ".join(f"{name}={value}" for name, value in wanted.items())
+    return f"{notebooks} notebooks, {values}: {runs} runs{estimate}"
+
+
+def _execute(source: Path, target: Path, parameters: Parameters | None = None, watch=None) -> None:
+    """Run one notebook in its own folder; `target` appears once it has run to its end."""
+    import papermill  # takes seconds to import, and most commands do without
+    from nbclient.exceptions import DeadKernelError
+
+    unfinished = target.with_name(f"{target.stem}.running.ipynb")
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    try:
+        papermill.execute_notebook(
+            source,
+            unfinished,
+            parameters=dict(parameters or {}),
+            kernel_name=KERNEL,
+            language="python",
+            progress_bar=False,
+            stdout_file=watch,
+            cwd=source.parent,
+            extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
+        )
+    except papermill.PapermillExecutionError as error:
+        message = [line.strip() for line in error.evalue.splitlines() if line.strip()]
+        fault = f"cell [{error.exec_count}]: {': '.join([error.ename, *message[-1:]])}"
+    except DeadKernelError:
+        fault = f"cell [{_cells_started(unfinished)}]: its kernel died; out of memory? Try JOBS=1"
+    else:
+        failed.unlink(missing_ok=True)
+        os.replace(unfinished, target)
+        return
+    os.replace(unfinished, failed)
+    raise RunError(
+        f"{source.name}, {fault}. See {_shown(failed)}. "
+        "Finished runs are stored; the same command goes on from here."
+    )
+
+
+def _cells_started(path: Path) -> int:
+    cells = nbformat.read(path, as_version=4).cells
+    return sum(c.cell_type == "code" and bool(c.metadata.papermill.start_time) for c in cells)
+
+
+class _Record:
+    """Which notebooks of a profile are executed: from what, how long it took, what was drawn."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.entries = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            self.entries = {}
+
+    def holds(self, source: Path, fingerprint: str, figures: Path) -> bool:
+        entry = self.entries.get(source.name, {"fingerprint": None, "figures": []})
+        files = [self.path.with_name(source.name), *(figures / name for name in entry["figures"])]
+        return entry["fingerprint"] == fingerprint and all(file.exists() for file in files)
+
+    def add(self, source: Path, fingerprint: str, seconds: float, figures: list[str]) -> None:
+        entry = {"fingerprint": fingerprint, "seconds": round(seconds, 1), "figures": figures}
+        self.entries[source.name] = entry
+        _write(self.path, json.dumps(self.entries, indent=1))
+
+    def seconds(self, sources: Iterable[Path]) -> float | None:
+        """How long all of them took the last time; None if one was never executed."""
+        entries = [self.entries.get(source.name) for source in sources]
+        return None if None in entries else sum(entry["seconds"] for entry in entries)
+
+
+class _Watch:
+    """A line on stderr, where a person watches, with the last that the notebook printed.
+
+    papermill copies a notebook's standard output to it, as to a file.
+    """
+
+    def __init__(self, total: int):
+        self.line = tqdm(
+            total=total,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+            bar_format="{n_fmt}/{total_fmt} {desc} {elapsed}{postfix}",
+        )
+        self.ended = threading.Event()
+
+    def __enter__(self):
+        threading.Thread(target=self._tick, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.line.close()
+
+    def _tick(self) -> None:
+        while not self.ended.wait(1.0):
+            self.line.refresh()
+
+    def start(self, name: str) -> None:
+        self.line.set_postfix_str("", refresh=False)
+        self.line.set_description_str(name)
+
+    def say(self, text: str) -> None:
+        with self.line.external_write_mode():
+            print(text, flush=True)
+        self.line.update()
+
+    def write(self, text: str) -> None:
+        if lines := text.strip().splitlines():
+            self.line.set_postfix_str(lines[-1][:60])
+
+    def flush(self) -> None:
+        pass
+
+
+def _inputs(wanted: Parameters) -> list[Path]:
+    """The files that an executed notebook depends on, its own source apart."""
+    folders = [Path(wanted[name]) for name in ("DATA", "ENCODER") if name in wanted]
+    folders = [DATA, *(folder for folder in folders if folder.is_absolute())]
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    return [*sorted(Path(__file__).parents[1].rglob("*.py")), *files]
+
+
+def _fingerprint(files: Iterable[Path], start: str = "") -> str:
+    digest = hashlib.sha256(start.encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

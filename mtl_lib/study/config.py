@@ -1,0 +1,190 @@
+"""An experiment is data: everything that decides a run but the corpus.
+
+What the paper states and what is our reading is told apart in `READINGS`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from mtl_lib.bert import SENTENCE_VECTORS
+from mtl_lib.errors import ConfigError
+from mtl_lib.model import HeadConfig
+from mtl_lib.study.faulty_ports import FAULTS
+from mtl_lib.tasks import BY_NAME, TASKS
+from mtl_lib.weighting import WEIGHTINGS
+
+# Raised whenever the code changes what a run computes, so that no stale run is found again.
+# Within a version, last bits and draws of dropout may differ between commits: noise, as of seeds.
+STUDY_VERSION = 2
+
+READINGS = {
+    "sentence vector": "the pooler's output; a pair is [u; v], its sentences encoded apart",
+    "epoch": "one pass over the shortest training set; a step takes one batch of each task",
+    "dropout": "0.3 stands before the heads; the encoder keeps its own 0.1",
+    "second layer": "as wide as the encoder; in row 3.7 dropout 0.3 before each layer",
+    "penalised weights": "the similarity head's matrices, no biases",
+    "Figure 4": "rows without a rate: 1e-5; rate constant, no schedule",
+    "reported epoch": "the best mean of the three development metrics; the last is stored too",
+    "frozen control": "encoder and pooler in eval mode; heads at 1e-5 and at 1e-3",
+    "AdamW": "epsilon 1e-6 in the efficient form, as in the class's starter code",
+    "SMART": "strength 1, epsilon = sigma = 1e-5, eta 1e-3, one ascent step, no dropout",
+}
+
+
+def paper_heads(**heads: HeadConfig) -> dict[str, HeadConfig]:
+    """The three tasks' heads; those not named are the paper's default."""
+    return {task.name: heads.get(task.name, HeadConfig()) for task in TASKS}
+
+
+SCHEDULES = ("constant", "linear")
+# Parts of a profile's instrument that a row can leave out.
+PARTS = ("sentence_vector", "head_lr", "label_mean_bias", "schedule", "clip")
+# Fields that younger versions added; a run that leaves them at their defaults keeps its key.
+_ADDED = (
+    "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
+    "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides a run but the corpus. Defaults: the baseline of Figure 3.
+
+    Attributes:
+        row: its id, "3.1" .. "4.10" or a name.
+        name: the paper's words for the row.
+        heads: head of each task; its keys are the tasks trained.
+        weighting: "sum", "pcgrad" (gradient surgery), or "pcgrad-fixed" (in a fixed order).
+        lr: learning rate, already multiplied by `lr_factor`.
+        weight_decay: decoupled, AdamW's.
+        batch_size: examples per task and step.
+        penalty: p of the norm penalty on the similarity head, or None.
+        penalty_strength: its factor (paper, section 4).
+        smoothness: strength of SMART on sentiment; 0 is off.
+        class_weights: weight the sentiment classes.
+        frozen: train the heads alone.
+        sentence_vector: what of the encoder a head sees: "pooler", "mean" or "cls"
+            (`bert.SENTENCE_VECTORS`).
+        head_lr: learning rate of the heads; None: as `lr`.
+        label_mean_bias: similarity's bias starts at the mean training label, not near 0.
+        schedule, warmup: "constant", or "linear": up over the first `warmup` of all steps, then
+            down to 0.
+        clip: the gradient of all parameters is cut to this norm; None: never.
+        without: the part of its profile's instrument that this row leaves out (`Profile`).
+        fault: reproduce a fault of published code (`faulty_ports.FAULTS`); "": the method.
+        joint_epochs: an epoch is as long as with all three tasks, for a row that trains one.
+        same_task_every: after every so many steps, compare the gradients of two batches of one
+            task (`Trainer`); 0: never.
+        epochs, max_steps, max_length, train_sample, dev_sample: the protocol, set by the profile:
+            passes, cap on the steps, tokens per sentence; training and development examples
+            evaluated per task each epoch, None for all of them.
+        epoch_factor: this row's epochs are as many times the profile's.
+        bfloat16: the encoder's products in bfloat16, where the hardware is faster at them.
+    """
+
+    row: str
+    name: str
+    heads: Mapping[str, HeadConfig] = field(default_factory=paper_heads)
+    weighting: str = "sum"
+    lr: float = 1e-5
+    weight_decay: float = 0.0
+    batch_size: int = 8
+    penalty: float | None = None
+    penalty_strength: float = 0.05
+    smoothness: float = 0.0
+    class_weights: bool = False
+    frozen: bool = False
+    sentence_vector: str = "pooler"
+    head_lr: float | None = None
+    label_mean_bias: bool = False
+    schedule: str = "constant"
+    warmup: float = 0.0
+    clip: float | None = None
+    without: str = ""
+    fault: str = ""
+    joint_epochs: bool = False
+    same_task_every: int = 0
+    epoch_factor: int = 1
+    seed: int = 0
+    profile: str = "paper"
+    encoder: str = "bert-base-uncased"
+    lr_factor: float = 1.0
+    epochs: int = 10
+    max_steps: int | None = None
+    max_length: int = 512
+    train_sample: int | None = None
+    dev_sample: int | None = None
+    bfloat16: bool = False
+
+    def __post_init__(self):
+        if self.weighting not in WEIGHTINGS:
+            raise ConfigError(f"weighting {self.weighting!r}: choose from {list(WEIGHTINGS)}")
+        if unknown := set(self.heads) - set(BY_NAME):
+            raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
+        for name in ("lr", "batch_size", "epochs", "epoch_factor"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
+        for name, known in (
+            ("sentence_vector", SENTENCE_VECTORS),
+            ("schedule", SCHEDULES),
+            ("fault", ("", *FAULTS)),
+            ("without", ("", *PARTS)),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} {getattr(self, name)!r}: choose from {list(known)}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup = {self.warmup}: it is a share of all steps, 0 to below 1")
+        if self.warmup and self.schedule == "constant":
+            raise ConfigError(f"warmup = {self.warmup}: a constant schedule has none; use 'linear'")
+        for name in ("weight_decay", "smoothness", "penalty_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)}: it must be 0 or more and finite"
+                )
+        for name in ("max_steps", "train_sample", "dev_sample", "head_lr", "clip"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
+        for name in ("batch_size", "epochs", "epoch_factor", "max_steps", "train_sample"):
+            if (getattr(self, name) or 0) != int(getattr(self, name) or 0):
+                raise ConfigError(f"{name} = {getattr(self, name)}: it must be a whole number")
+        needed = {"similarity": self.penalty is not None}
+        needed["sentiment"] = self.smoothness > 0 or self.class_weights
+        if lacking := [
+            name for name, is_needed in needed.items() if is_needed and name not in self.heads
+        ]:
+            raise ConfigError(
+                f"row {self.row}: its penalty, SMART or class weights need a head for {lacking[0]}"
+            )
+        does_nothing = {
+            "port-surgery": self.frozen or self.weighting != "pcgrad",
+            "coupled-decay": not self.weight_decay,
+            "port-smart": not self.smoothness,
+        }
+        if does_nothing.get(self.fault):
+            raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
+        if self.same_task_every < 0 or (self.same_task_every and self.frozen):
+            raise ConfigError(
+                f"same_task_every = {self.same_task_every}: it must be 0 or more, and 0 for a "
+                "frozen encoder, which has no gradient"
+            )
+        if self.max_length < 3:
+            raise ConfigError(f"max_length = {self.max_length}: [CLS], a token and [SEP] need 3")
+        if self.penalty not in (None, 1, 2, math.inf):
+            raise ConfigError(f"penalty = {self.penalty}: choose 1, 2, inf or None")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed = {self.seed}: choose from 0 to {2**32 - 1}")
+        if not re.fullmatch(r"\w[\w.+-]*", self.row):
+            raise ConfigError(f"row {self.row!r}: it names a folder; use letters, digits, . and -")
+
+    def as_dict(self) -> dict:
+        """The configuration as JSON gives it back: lists for tuples, "inf" for infinity."""
+        words = asdict(self) | {"heads": {name: h.as_dict() for name, h in self.heads.items()}}
+        if self.penalty is not None:
+            words["penalty"] = str(self.penalty)  # JSON has no infinity
+        for name in _ADDED:
+            if words[name] == getattr(ExperimentConfig, name):
+                del words[name]  # as in the runs from before there was one
+        return json.loads(json.dumps(words))

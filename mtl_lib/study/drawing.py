@@ -1,0 +1,338 @@
+"""How the figures look: a table with two numbers in a cell, bars, and the diagram of the heads.
+
+Everything here draws what it is given; which runs, and what the numbers are, is `figures.py`.
+"""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+
+from mtl_lib.study.uncertainty import seed_interval
+from mtl_lib.tasks import BY_NAME
+
+# Blue and orange stay apart for colour-blind readers; a baseline has the light shade of each.
+OURS, OURS_LIGHT = "#0173B2", "#9CCBE8"
+PAPER, PAPER_LIGHT = "#C26A00", "#F3C99A"
+INK, FAINT, TINT = "#222222", "#6B6B6B", "#EAF3FA"
+DPI = 120
+# Matplotlib's own defaults, whatever the caller has set: the same picture everywhere.
+plain = style.context("default")
+
+SCORE_NAMES = {"accuracy": "accuracy", "pearson": "Pearson's r"}
+LABEL_NAMES = {
+    "paraphrase": ["different", "paraphrase"],
+    "sentiment": ["negative", "somewhat\nnegative", "neutral", "somewhat\npositive", "positive"],
+    "similarity": ["unrelated", "", "", "", "", "equivalent"],
+}
+NOT_RUN, UNDEFINED = "not run", "undefined"
+
+Cell = tuple[str, str, str]  # the paper's number, ours, and its interval over seeds
+Stack = list[tuple[str, str]]  # kind and words of a head's modules, from its input to its output
+FILLS = {"dropout": "#F1F1F1", "linear": OURS_LIGHT, "activation": PAPER_LIGHT}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper, redrawn.
+
+    Attributes:
+        number: its number in the paper.
+        table: every number shown, and the profile, encoder and corpora behind them.
+        picture: drawn from the table.
+        caption: what is shown, and which runs stand behind it.
+        alt: alternative text, written from the table.
+    """
+
+    number: int
+    table: pd.DataFrame
+    picture: Picture
+    caption: str
+    alt: str
+
+    @plain
+    def png(self) -> bytes:
+        """The picture as PNG; the same runs give the same bytes (no date, no software name)."""
+        buffer = io.BytesIO()
+        metadata = {"Software": None, "Description": self.caption}
+        self.picture.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
+        return buffer.getvalue()
+
+    def save(self, directory: str | Path) -> list[Path]:
+        """Write figure_N.csv and figure_N.png to a folder and return their paths."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        csv = self.table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        paths = []
+        for suffix, content in ((".csv", csv.encode()), (".png", self.png())):
+            path = directory / f"figure_{self.number}{suffix}"
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            unfinished.write_bytes(content)
+            os.replace(unfinished, path)
+            paths.append(path)
+        return paths
+
+    def _ipython_display_(self) -> None:
+        """In a notebook: the picture with its alternative text, and the caption below it."""
+        from IPython.display import Image, Markdown, display
+
+        display(Image(data=self.png(), alt=self.alt), Markdown(f"*{self.caption}*"))
+
+
+def in_words(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+@plain
+def draw_table(
+    title: str,
+    stamp: str,
+    groups: dict[str, list[str]],
+    lines: list[tuple[str, str, list[Cell]]],
+    strong: str = "",
+    names: float = 0.0,
+) -> Picture:
+    """A table with two numbers in every cell; all sizes in inches, y runs down.
+
+    Args:
+        groups: titles of the groups of columns, and of the columns in each.
+        lines: id, name, and a cell for each column.
+        strong: id of the line set in bold.
+        names: width of the names.
+    """
+    line_height, paper, both, gap, top = 0.36, 0.52, 1.3, 0.14, 1.3
+    left, lefts, spans = 0.6 + names, [], []
+    for columns in groups.values():
+        left += gap
+        lefts += [left + n * both for n in range(len(columns))]
+        spans.append((left, left := left + len(columns) * both))
+    right, bottom = left, top + line_height * len(lines)
+    width, height = right + 0.15, bottom + 0.55
+    picture = Picture(figsize=(width, height), facecolor="white")
+    ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    ax.axis("off")
+
+    def write(x: float, y: float, words: str, **options) -> None:
+        plain_text = {"size": 9, "color": INK, "va": "center", "ha": "center"}
+        ax.text(x, y, words, **plain_text | options)
+
+    def rule(y: float, start: float, end: float, width: float = 0.8) -> None:
+        ax.plot([start, end], [y, y], color=FAINT, lw=width)
+
+    write(0.12, 0.22, title, size=11.5, weight="bold", ha="left")
+    write(0.12, bottom + 0.1, stamp, ha="left", va="top", size=8, color=FAINT)
+    for group, (start, end) in zip(groups, spans, strict=True):
+        write((start + end) / 2, 0.58, group, weight="bold", size=10)
+        rule(0.7, start + 0.05, end - 0.05)
+    columns = [column for group in groups.values() for column in group]
+    for x, column in zip(lefts, columns, strict=True):
+        ax.add_patch(Rectangle((x + paper, top), both - paper, bottom - top, color=TINT))
+        write(x + both / 2, 0.86, column, size=9.5)
+        write(x + paper / 2, 1.14, "paper", color=PAPER)
+        write(x + (paper + both) / 2, 1.14, "ours", color=OURS, weight="bold")
+    for n, (key, name, cells) in enumerate(lines):
+        y = top + line_height * (n + 0.5)
+        weight = "bold" if key == strong else "normal"
+        rule(y - line_height / 2, 0.1, right, 0.25 if n else 0.8)
+        write(0.12, y, key, ha="left", weight=weight)
+        write(0.6, y, name, ha="left", weight=weight)
+        for x, (published, ours, spread) in zip(lefts, cells, strict=True):
+            middle = x + (paper + both) / 2
+            write(x + paper / 2, y, published, color=PAPER)
+            if ours and not ours[-1].isdigit():  # words in place of a score
+                write(middle, y, ours, size=8, style="italic", color=FAINT)
+            else:
+                write(middle, y - (0.06 if spread else 0), ours, weight=weight)
+                small = 6.5 if spread.startswith("±") else 5.8
+                write(middle, y + 0.09, spread, size=small, color=FAINT)
+    rule(bottom, 0.1, right)
+    return picture
+
+
+# --- bar charts --------------------------------------------------------------------------------
+
+
+@plain
+def draw_labels(
+    title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFrame, held: str
+) -> Picture:
+    """Bars of accuracy by label; `held` is what the legend adds to the name of ours."""
+    picture, ax = _chart(title, stamp, bottom=0.31)
+    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.8, **BARS, ax=ax)
+    published = table["accuracy_paper"]
+    diamond = {"color": PAPER, "mec": "white", "ms": 10, "zorder": 5, "clip_on": False}
+    ax.plot(range(len(table)), published, "D", **diamond)
+    names = []
+    for place, line in enumerate(table.to_dict("records")):
+        ax.hlines(line["words"], place - 0.4, place + 0.4, **WORDS)
+        names.append(
+            f"{line['label']}\n{line['share_ours']:.1%}\n{LABEL_NAMES[line['task']][place]}"
+        )
+        ours = line["accuracy_ours"]
+        if np.isnan(ours):
+            ax.text(place, 0.012, "no examples", ha="center", va="bottom", size=8, color=INK)
+            continue
+        # At the foot, left of error bar and diamond; above a bar that is too low to hold it.
+        foot, colour = (0.012, "white") if ours > 0.06 else (ours + 0.012, OURS)
+        ax.text(place - 0.38, foot, in_words(ours), va="bottom", size=8, color=colour)
+    ax.set_xticks(range(len(table)), names)
+    ax.set(
+        xlim=(-0.5, len(table) - 0.5),
+        ylim=(0, 1.1),
+        yticks=np.arange(0, 1.01, 0.2),
+        ylabel="accuracy",
+    )
+    ax.set_xlabel("true label, and its share of the development set")
+    marks = Line2D([], [], marker="D", color=PAPER, mec="white", ms=9, ls="", label="paper")
+    handles = [Patch(color=OURS, label=f"ours\n{held}".strip()), marks]
+    _legend(picture, handles + _words_handle(table))
+    return picture
+
+
+@plain
+def draw_improvement(
+    title: str, stamp: str, table: pd.DataFrame, bars: pd.DataFrame, held: dict[str, str]
+) -> Picture:
+    """Bars from baseline to final; `held` is what the legend adds to the name of a bar."""
+    picture, ax = _chart(title, stamp, bottom=0.23)
+    colours = {
+        "paper, baseline": PAPER_LIGHT,
+        "paper, final": PAPER,
+        "ours, baseline": OURS_LIGHT,
+        "ours, final": OURS,
+    }
+    options = {"hue": "model", "hue_order": list(colours), "palette": colours, "legend": False}
+    sns.barplot(bars, x="task", y="score", gap=0.06, width=0.84, **options, **BARS, ax=ax)
+    for place, line in enumerate(table.to_dict("records")):
+        ax.hlines(line["words"], place - 0.42, place + 0.42, **WORDS)
+        for source, centre in (("paper", place - 0.21), ("ours", place + 0.21)):
+            for name, x in (("baseline", centre - 0.105), ("final", centre + 0.105)):
+                colour = INK if name == "baseline" else "white"
+                score = in_words(line[f"{name}_{source}"])
+                ax.text(x, 0.012, score, ha="center", va="bottom", size=8, color=colour)
+            gain = line[f"improvement_{source}"]
+            parts = ("ours", "high") if source == "ours" else ("paper",)
+            heights = [line[f"{name}_{part}"] for name in ("baseline", "final") for part in parts]
+            top = np.nanmax([0.08, *heights])
+            words = UNDEFINED if np.isnan(gain) else f"{gain:+.3f}"
+            style = {"ha": "center", "weight": "bold", "color": colours[f"{source}, final"]}
+            ax.text(centre, top + 0.02, words, **style)
+    names = [
+        f"{BY_NAME[task].title}\n{SCORE_NAMES[metric]}"
+        for task, metric in zip(table["task"], table["metric"], strict=True)
+    ]
+    ax.set_xticks(range(len(table)), names)
+    ours = table[[f"{name}_{part}" for name in ("baseline", "final") for part in ("ours", "low")]]
+    lowest = np.nanmin([0, ours.min(axis=None)])
+    ax.set(ylim=(lowest * 1.1, 1.1), ylabel="score", xlabel="")
+    ax.axhline(0, color=INK, lw=0.8)
+    handles = [
+        Patch(color=colour, label=f"{name}\n{held.get(name, '')}".strip())
+        for name, colour in colours.items()
+    ]
+    _legend(picture, handles + _words_handle(table))
+    return picture
+
+
+def _chart(title: str, stamp: str, bottom: float) -> tuple[Picture, Axes]:
+    """An empty chart with title, stamp and grid; `bottom` is where its axis begins, from 0 to 1."""
+    picture = Picture(figsize=(7.8, 4.8), facecolor="white")
+    picture.text(0.015, 0.97, title, size=11.5, weight="bold", color=INK, va="top")
+    picture.text(0.015, 0.095, stamp, size=8, color=FAINT, va="top")
+    ax = picture.add_axes((0.085, bottom, 0.9, 0.85 - bottom), axisbelow=True)
+    ax.grid(axis="y", color="#DDDDDD", lw=0.7)
+    ax.tick_params(axis="x", length=0, pad=9)  # clear of a diamond at 0
+    sns.despine(ax=ax)
+    return picture, ax
+
+
+WORDS = {"color": INK, "lw": 1.1, "ls": (0, (4, 2)), "zorder": 4}  # a floor, as a dashed line
+
+
+def _words_handle(table: pd.DataFrame) -> list[Line2D]:
+    """The floors' entry in a legend, where there are any."""
+    return [] if table["words"].isna().all() else [Line2D([], [], label="words alone", **WORDS)]
+
+
+def _legend(picture: Picture, handles: list) -> None:
+    place = {"loc": "upper right", "bbox_to_anchor": (0.99, 0.93)}
+    picture.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **place)
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    return seed_interval(values)[1:]
+
+
+# Bars: the mean over seeds in the colour as given; lines: the 95 % interval of that mean.
+BARS = {
+    "errorbar": _interval,
+    "err_kws": {"color": INK, "linewidth": 1.3},
+    "saturation": 1,
+}
+
+
+# --- the architecture --------------------------------------------------------------------------
+
+
+@plain
+def draw_architecture(
+    title: str,
+    stacks: dict[str, Stack],
+    inputs: dict[str, str],
+    losses: dict[str, str],
+    encoder: str,
+    combination: str,
+) -> Picture:
+    """Boxes and arrows, sizes in inches: sentences below, losses on top.
+
+    Args:
+        stacks: each head's modules, from its input to its output.
+        inputs: what each head is given.
+        losses: the loss of each head, in words.
+    """
+    column, step, tall = 2.7, 0.54, 0.36  # distance of the heads, of their layers; a layer's height
+    first = 2.65  # height of the first layer's centre
+    top = first + step * max(map(len, stacks.values())) + 0.15  # of the losses
+    width, height = max(column * len(stacks), 5.4) + 0.3, top + 1.1
+    picture = Picture(figsize=(width, height), facecolor="white")
+    ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
+    ax.axis("off")
+
+    def box(x: float, y: float, words: str, fill: str, wide: float = 2.1, tall: float = tall):
+        corner, shape = (x - wide / 2, y - tall / 2), "round,pad=0,rounding_size=0.06"
+        ax.add_patch(FancyBboxPatch(corner, wide, tall, shape, fc=fill, ec=INK, lw=0.9))
+        ax.text(x, y, words, ha="center", va="center", size=9.5, color=INK, linespacing=1.4)
+
+    def arrow(x: float, start: float, end: float, words: str = "") -> None:
+        line = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (x, end), (x, start), arrowprops=line)
+        ax.text(x + 0.1, (start + end) / 2, words, va="center", size=9, color=FAINT)
+
+    ax.text(0.15, height - 0.25, title, size=11.5, weight="bold", color=INK, va="center")
+    words = f"BERT encoder and pooler, shared: {encoder}\n{combination}".strip()
+    box(width / 2, 1.45, words, TINT, width - 0.6, 0.64)
+    for n, (name, stack) in enumerate(stacks.items()):
+        x, task = width / 2 + column * (n + 0.5 - len(stacks) / 2), BY_NAME[name]
+        pair = task.sentences == 2
+        box(x, 0.4, "two sentences, one by one" if pair else "one sentence", "white")
+        arrow(x, 0.4 + tall / 2, 1.13)
+        arrow(x, 1.77, first - tall / 2, inputs[name])
+        for depth, (kind, layer) in enumerate(stack):
+            y = first + step * depth
+            box(x, y, layer, FILLS[kind])
+            arrow(x, y + tall / 2, y + step - tall / 2 if depth + 1 < len(stack) else top - 0.25)
+        box(x, top, losses[name], "white", 2.5, 0.5)
+        ax.text(x, top + 0.4, task.title, ha="center", va="center", size=10.5, weight="bold")
+    return picture

@@ -1,0 +1,143 @@
+"""Profiles: how much of the paper's protocol is run, on what, and what is changed in it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mtl_lib.errors import ConfigError
+from mtl_lib.paths import DATA
+from mtl_lib.pretrained import ENCODERS, at_hand
+from mtl_lib.study.config import ExperimentConfig
+from mtl_lib.study.rows import ALL_ROWS, ALONE, FORENSIC, ROWS, ROWS_OF_QUICK, SINGLE_TASK, WITHOUT
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of the paper's protocol is run, on what, and what is changed in it.
+
+    Attributes:
+        encoder: name of an encoder.
+        corpus: "handbook", or "cs224n" for the real corpora in data/cs224n where present.
+        epochs, max_steps, max_length, train_sample, dev_sample, bfloat16: see `ExperimentConfig`.
+        lr_factor: multiplies every row's rate: shorter training needs larger steps.
+        instrument: other fields of `ExperimentConfig` that the profile sets; a row's `without`
+            names one that stays at its default.
+        threads: CPU threads of one run; fixed, since it decides the last bits.
+        seconds: measured time of a run on 2 cores, for the estimate before a study.
+        rows: what its study consists of.
+    """
+
+    encoder: str
+    corpus: str
+    epochs: int
+    lr_factor: float = 1.0
+    max_steps: int | None = None
+    max_length: int = 512
+    train_sample: int | None = None
+    dev_sample: int | None = None
+    bfloat16: bool = False
+    instrument: Mapping[str, object] = field(default_factory=dict)
+    threads: int = 2
+    seconds: float = 0.0
+    rows: tuple[str, ...] = tuple(ALL_ROWS)
+
+    def apply(self, config: ExperimentConfig, name: str, seed: int = 0) -> ExperimentConfig:
+        """The row under this profile."""
+        kept = {key: value for key, value in self.instrument.items() if key != config.without}
+        if kept.get("schedule") is None:
+            kept.pop("warmup", None)  # a part of the schedule
+        return replace(
+            config,
+            **kept,
+            profile=name,
+            seed=seed,
+            encoder=self.encoder,
+            lr=config.lr * self.lr_factor,
+            lr_factor=self.lr_factor,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            max_length=self.max_length,
+            train_sample=self.train_sample,
+            dev_sample=self.dev_sample,
+            bfloat16=self.bfloat16,
+        )
+
+
+# Enough for the paper's ten epochs on the real corpora in an hour of one core.
+_REAL = Profile(
+    "bert-base-uncased", "cs224n", epochs=10, train_sample=1000, dev_sample=4000, bfloat16=True,
+    threads=1,
+)  # fmt: skip
+PROFILES = {
+    "quick": Profile(
+        "tiny-pretrained", "handbook", epochs=2, lr_factor=30, max_length=64, train_sample=800,
+        threads=1, seconds=32, rows=tuple(ROWS_OF_QUICK),
+    ),
+    # The protocol as printed: rates, batch size, epochs, pooler, no schedule.
+    "paper": replace(_REAL, seconds=3600, rows=tuple(ROWS | SINGLE_TASK | FORENSIC)),
+    # The same rows where training is not the bottleneck. The rate's mean over the schedule is 1e-5.
+    "converged": replace(
+        _REAL, epochs=4, lr_factor=2, seconds=1500,
+        instrument={
+            "sentence_vector": "mean", "head_lr": 1e-3, "label_mean_bias": True,
+            "schedule": "linear", "warmup": 0.1, "clip": 1.0,
+        },
+        rows=(
+            "3.1", "3.2", "3.6", "3.7", "3.8", "3.9", "3.10", *ALONE, "compare", "compare-surgery",
+            *WITHOUT,
+        ),
+    ),
+}  # fmt: skip
+
+
+def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: int = 0) -> Profile:
+    """A profile that trains, with another encoder, epochs or cap on the steps where given.
+
+    A pretrained encoder of the profile's that was never fetched gives way to `minilm-l6`.
+
+    Raises:
+        ConfigError: if there is no such profile.
+    """
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r}: choose from {['stored', *PROFILES]}")
+    if encoder and encoder not in ENCODERS:  # one folder, one name in the runs' keys
+        encoder = str(Path(encoder).expanduser().resolve())
+    if (
+        not encoder
+        and PROFILES[name].encoder == "bert-base-uncased"
+        and not at_hand("bert-base-uncased")
+    ):
+        encoder = "minilm-l6"
+    changes = {"encoder": encoder, "max_steps": max_steps, "epochs": epochs}
+    return replace(PROFILES[name], **{key: value for key, value in changes.items() if value})
+
+
+def choose_rows(rows: Iterable[str], only: str = "") -> list[str]:
+    """Row ids that exist, in their order; `only` keeps some, comma-separated.
+
+    Raises:
+        ConfigError: naming the ids that do not exist.
+    """
+    rows = list(rows)
+    wanted = [row.strip() for row in only.split(",") if row.strip()]
+    if unknown := [row for row in [*rows, *wanted] if row not in ALL_ROWS]:
+        raise ConfigError(f"unknown row {', '.join(unknown)}: choose from {', '.join(ALL_ROWS)}")
+    return [row for row in rows if row in wanted] if wanted else rows
+
+
+def parse_seeds(seeds: str) -> list[int]:
+    """ "0,1,2" to [0, 1, 2]; empty is [0].
+
+    Raises:
+        ConfigError: if one is no whole number.
+    """
+    try:
+        return list(dict.fromkeys(map(int, seeds.split(",")))) if seeds else [0]
+    except ValueError:
+        raise ConfigError(f"seeds {seeds!r}: give whole numbers, such as 0,1,2") from None
+
+
+def default_corpus(name: str) -> str:
+    """The profile's corpus: the real one in data/cs224n where present, else the embedded one."""
+    real = DATA / "cs224n"
+    return str(real) if name == "cs224n" and real.is_dir() else "handbook"

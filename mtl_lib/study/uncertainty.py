@@ -1,0 +1,397 @@
+"""How sure a score is: what another seed and other development examples could have given.
+
+Two errors stand behind every development score. Training with another seed gives another model;
+another development set would have held other examples. Seeds give the first, a bootstrap over the
+stored predictions the second. Both are paired: rows are compared seed by seed, and on the same
+resampled examples, which cancels what the rows share.
+
+Shapes: N development examples, R runs, B bootstrap draws, K true labels of a task.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy import stats
+
+from mtl_lib.errors import RunError
+from mtl_lib.evaluation import per_class_report, predicted_labels, round_similarity
+from mtl_lib.study.store import Run
+from mtl_lib.tasks import BY_NAME
+
+CONFIDENCE = 0.95
+DRAWS = 1000
+AVERAGE = "average"  # of the three tasks' headline metrics, as the leaderboard has it
+COSINES = ("opposition", "agreement")  # measures of gradients, not of predictions
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: mean over the seeds.
+        low, high: the 95 % interval.
+        seeds: how many; with 1 the interval knows the development examples only.
+        seed_error: standard error of the mean over seeds; NaN with one seed.
+        example_error: standard error that the choice of development examples brings.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    seed_error: float
+    example_error: float
+
+
+def combine(values: Sequence[float], example_error: float) -> Estimate:
+    """The mean over seeds, with an interval that holds both errors.
+
+    The variances of the two means add, s^2 / S over S seeds and the bootstrap's over examples;
+    the interval is that many standard errors wide as Student's t says at the degrees of freedom of
+    Welch and Satterthwaite, of which the examples have plenty and the seeds S - 1. So three seeds
+    give a wide interval where the seeds disagree. (Resampling three seeds with replacement would
+    not: such an interval holds the truth three times in four only.) It is a little too wide, as
+    what varies with seed and example at once counts in both variances.
+
+    Args:
+        values: one per seed.
+        example_error: standard error by the choice of examples; 0 where it does not apply.
+    """
+    values = np.asarray(values, dtype=float)
+    seeds = len(values)
+    seed_error = float(values.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else float("nan")
+    of_seeds = seed_error if seeds > 1 else 0.0
+    error = float(np.hypot(of_seeds, example_error))
+    freedom = (seeds - 1) * (error / of_seeds) ** 4 if of_seeds > 0 else np.inf
+    half = float(error * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) if error > 0 else error
+    value = float(values.mean())
+    return Estimate(value, value - half, value + half, seeds, seed_error, float(example_error))
+
+
+def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean over seeds and Student's 95 % interval; one seed has no interval: NaN."""
+    if len(values) < 2:
+        return float(np.mean(values)), float("nan"), float("nan")
+    estimate = combine(values, 0.0)
+    return estimate.value, estimate.low, estimate.high
+
+
+@lru_cache(maxsize=8)
+def resampled_counts(examples: int, draws: int, seed: tuple[int, ...]) -> np.ndarray:
+    """How often each of N examples is drawn in a bootstrap sample of N: `[B, N]`, uint8."""
+    generator = np.random.default_rng(seed)
+    counts = np.empty((draws, examples), dtype=np.uint8)
+    for draw in counts:
+        sample = generator.integers(examples, size=examples, dtype=np.int32)
+        draw[:] = np.bincount(sample, minlength=examples)
+    return counts
+
+
+def bootstrap_metric(
+    task_name: str, runs: Sequence[Run], draws: int = DRAWS, seed: int = 0
+) -> np.ndarray:
+    """The headline metric of all runs on the same resampled development sets, `[B, R]`.
+
+    Raises:
+        RunError: if the runs were not evaluated on the same examples.
+    """
+    task, labels = BY_NAME[task_name], _labels(task_name, runs)
+    stream = _stream(task_name, seed)
+    predicted = np.stack([predicted_labels(task, run.predictions[task_name]) for run in runs], 1)
+    if task.metric == "accuracy":
+        sums = _resampled_sums((predicted == labels[:, None]).astype(float), draws, stream)
+        return sums / len(labels)
+    x = predicted.astype(float) - predicted.mean(axis=0)  # [N, R]
+    y = (labels - labels.mean())[:, None]
+    columns = np.hstack([x, x * x, x * y, y, y * y])
+    sums = _resampled_sums(columns, draws, stream) / len(labels)  # [B, 3 R + 2]
+    width = len(runs)
+    mean_x, mean_xx, mean_xy = (sums[:, n * width : (n + 1) * width] for n in range(3))
+    mean_y, mean_yy = sums[:, -2:-1], sums[:, -1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.sqrt((mean_xx - mean_x**2) * (mean_yy - mean_y**2))
+        return (mean_xy - mean_x * mean_y) / spread
+
+
+def bootstrap_by_label(
+    task_name: str, run: Run, draws: int = DRAWS, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy by true label and the labels' shares on resampled development sets, `[B, K]` each.
+
+    NaN where a resampled set holds no example of a label.
+    """
+    task, labels = BY_NAME[task_name], _labels(task_name, [run])
+    predicted = predicted_labels(task, run.predictions[task_name])
+    if task.kind == "score":
+        labels, predicted = round_similarity(labels), round_similarity(predicted)
+    is_label = (labels[:, None] == np.arange(task.num_classes)).astype(float)  # [N, K]
+    right = is_label * (predicted == labels)[:, None]
+    sums = _resampled_sums(np.hstack([right, is_label]), draws, _stream(task_name, seed))
+    hits, counts = np.split(sums, 2, axis=1)
+    with np.errstate(invalid="ignore"):
+        return hits / counts, counts / len(labels)
+
+
+def sampling_error(task_name: str, run: Run, draws: int = DRAWS) -> float:
+    """Half the width of the 95 % interval that the choice of examples gives one run's score."""
+    low, high = np.nanpercentile(bootstrap_metric(task_name, [run], draws), [2.5, 97.5])
+    return float(high - low) / 2
+
+
+def mcnemar(right: np.ndarray, other: np.ndarray) -> float:
+    """McNemar's exact test: p-value that two classifiers err equally often on the same examples.
+
+    Of the examples that exactly one of them gets right, each has half under the null hypothesis:
+    a two-sided binomial test (McNemar, 1947).
+
+    Args:
+        right, other: whether each model is right, `[N]`, bool.
+    """
+    first, second = int((right & ~other).sum()), int((other & ~right).sum())
+    return float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
+
+
+def permutation_test(
+    scores: np.ndarray, other: np.ndarray, labels: np.ndarray, draws: int = DRAWS, seed: int = 0
+) -> float:
+    """p-value that two models' scores correlate equally well with the labels (Pearson's r).
+
+    Approximate randomisation (Noreen, 1989): under the null hypothesis an example's two scores,
+    each model's standardised, may be swapped. Two-sided, over random swaps.
+
+    Args:
+        scores, other: the models' scores `[N]`.
+        labels: `[N]`.
+    """
+    a, b, y = (stats.zscore(np.asarray(values, dtype=float)) for values in (scores, other, labels))
+    if np.isnan([a, b]).any():
+        return float("nan")
+    swap = np.random.default_rng(seed).random((draws, len(y))) < 0.5
+    swap = np.vstack([np.zeros((1, len(y))), swap])  # first: as observed
+    size = len(y)
+
+    def correlation(kept: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """r of every mixture of `kept` with `given` where swapped, `[B + 1]`."""
+        mean, square, product = (
+            (f(kept).sum() + swap @ (f(given) - f(kept))) / size
+            for f in (lambda v: v, np.square, lambda v: v * y)
+        )
+        return product / np.sqrt(square - mean**2)
+
+    difference = np.abs(correlation(a, b) - correlation(b, a))
+    return float((difference[1:] >= difference[0] - 1e-12).sum() + 1) / (draws + 1)
+
+
+class Evidence:
+    """The scores of one study's runs, each with both its errors; rows are named by their ids.
+
+    Args:
+        runs: the runs of one study, one per row and seed.
+        draws: bootstrap draws.
+    """
+
+    def __init__(self, runs: Iterable[Run], draws: int = DRAWS):
+        self.draws = draws
+        self.runs: dict[str, dict[int, Run]] = {}
+        for run in runs:
+            by_seed = self.runs.setdefault(run.config["row"], {})
+            if run.config["seed"] in by_seed:
+                raise RunError(f"row {run.config['row']}: two runs of seed {run.config['seed']}")
+            by_seed[run.config["seed"]] = run
+        self._draws: dict[str, dict[str, np.ndarray]] = {}
+        self._by_label: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """The rows that were run."""
+        return list(self.runs)
+
+    def seeds(self, rows: Iterable[str]) -> list[int]:
+        """The seeds that all of these rows have."""
+        return sorted(set.intersection(*(set(self.runs.get(row, {})) for row in rows)))
+
+    def estimate(
+        self,
+        terms: Mapping[str, float],
+        task: str = AVERAGE,
+        measure: str = "dev",
+        seeds: Sequence[int] | None = None,
+    ) -> Estimate:
+        """A sum of rows' scores, each times its factor: `{"3.2": 1, "3.1": -1}` is a difference.
+
+        Args:
+            terms: factor of each row.
+            task: a task, or "average" of the three.
+            measure: "dev", the task's metric on the development set; "gap", training minus
+                development, where the training sample counts as given, without an error;
+                "balance", accuracy minus balanced accuracy; "frequency", accuracy on the most
+                frequent label minus the mean of the others'; "top", share of predictions of the
+                highest label; "opposition", minus the mean cosine of the task's gradient with the
+                others'; "agreement", how much higher its cosine with another batch of its own is.
+                The two cosines are means over the epochs: the interval knows their seeds only,
+                and is NaN with one seed.
+            seeds: of these only; by default all that the rows have in common.
+
+        Raises:
+            RunError: if the rows have no seed in common.
+        """
+        seeds = self.seeds(terms) if seeds is None else list(seeds)
+        if not seeds:
+            raise RunError(f"rows {', '.join(terms)} have no seed in common")
+        tasks = _tasks(self.runs[next(iter(terms))][seeds[0]]) if task == AVERAGE else [task]
+        values, draws = np.zeros(len(seeds)), np.zeros(self.draws)
+        for name in tasks:
+            for row, factor in terms.items():
+                runs = [self.runs[row][seed] for seed in seeds]
+                share = factor / len(tasks)
+                values += share * np.array([_value(run, name, measure) for run in runs])
+                resampled = [self._resampled(run, name, measure) for run in runs]
+                draws += share * np.mean(resampled, axis=0)
+        one_cosine = measure in COSINES and len(seeds) == 1
+        estimate = combine(values, float("nan") if one_cosine else float(np.nanstd(draws)))
+        if measure == "top" and not values.any():  # none among N: no bootstrap draws one either
+            size = len(runs[0].labels[task])
+            return replace(estimate, high=1 - ((1 - CONFIDENCE) / 2) ** (1 / size))
+        return estimate
+
+    def alike(self, row: str, other: str, task: str) -> float:
+        """Share of the examples on which two rows answer the same, over their seeds; NaN for a
+        score, where no two answers are quite the same. On average: of the task where they differ
+        most, scores apart."""
+        if task == AVERAGE:
+            tasks = _tasks(next(iter(self.runs[row].values())))
+            return float(np.nanmin([self.alike(row, other, name) for name in tasks]))
+        if BY_NAME[task].kind == "score":
+            return float("nan")
+        same = [
+            predicted_labels(BY_NAME[task], self.runs[row][seed].predictions[task])
+            == predicted_labels(BY_NAME[task], self.runs[other][seed].predictions[task])
+            for seed in self.seeds((row, other))
+        ]
+        return float(np.mean(same))
+
+    def p_values(self, row: str, other: str, task: str) -> tuple[str, list[float]]:
+        """The paired test of two rows on one task, seed by seed: its name and p-values."""
+        pairs = [
+            (self.runs[row][seed], self.runs[other][seed]) for seed in self.seeds((row, other))
+        ]
+        kind = BY_NAME[task]
+        values = []
+        for pair in pairs:
+            a, b = (predicted_labels(kind, run.predictions[task]) for run in pair)
+            labels = _labels(task, pair)
+            if kind.metric == "accuracy":
+                values.append(mcnemar(a == labels, b == labels))
+            else:
+                values.append(permutation_test(a, b, labels, self.draws))
+        return ("McNemar" if kind.metric == "accuracy" else "permutation"), values
+
+    def _resampled(self, run: Run, task: str, measure: str) -> np.ndarray:
+        """The measure on resampled development sets, `[B]`; training scores are not resampled."""
+        if measure in ("dev", "gap"):
+            sign = 1 if measure == "dev" else -1
+            return sign * self._metric_draws(task)[run.key]
+        if measure in COSINES:
+            return np.zeros(self.draws)
+        if measure == "top":
+            top = _is_top(run, task)[:, None].astype(float)  # [N, 1]
+            return _resampled_sums(top, self.draws, _stream(task, 0))[:, 0] / len(top)
+        if (task, run.key) not in self._by_label:
+            self._by_label[task, run.key] = bootstrap_by_label(task, run, self.draws)
+        return by_label_measure(*self._by_label[task, run.key], measure)
+
+    def _metric_draws(self, task: str) -> dict[str, np.ndarray]:
+        """All runs of a task, resampled together: one pass, and paired by construction."""
+        if task not in self._draws:
+            runs = [r for by_seed in self.runs.values() for r in by_seed.values()]
+            runs = [run for run in runs if task in run.predictions]
+            columns = bootstrap_metric(task, runs, self.draws).T
+            self._draws[task] = {run.key: column for run, column in zip(runs, columns, strict=True)}
+        return self._draws[task]
+
+
+def _value(run: Run, task: str, measure: str) -> float:
+    """A measure of one run, from its stored metrics or, by label, from its predictions."""
+    best, metric = run.metrics["best"], BY_NAME[task].metric
+    if measure == "dev":
+        return best["dev"][task][metric]
+    if measure == "gap":
+        return best["train"][task][metric] - best["dev"][task][metric]
+    if measure in COSINES:
+        others, same = task_cosines(run, task)
+        return -others if measure == "opposition" else same - others
+    if measure == "top":
+        return float(_is_top(run, task).mean())
+    report = per_class_report(BY_NAME[task], run.predictions[task], run.labels[task])
+    columns = (report[name].to_numpy()[None] for name in ("accuracy", "share"))
+    return float(by_label_measure(*columns, measure)[0])
+
+
+def task_cosines(run: Run, task: str) -> tuple[float, float]:
+    """Mean cosine of a task's shared gradient with the other tasks', and with that of another
+    batch of its own: the mean over the epochs; NaN where it was not noted."""
+    others, same, names = [], [], _tasks(run)
+    pairs = {f"{a}-{b}": (a, b) for a in names for b in names}  # a name may hold a dash
+    for entry in run.history:
+        for pair, values in entry["conflict"].items():
+            first, second = pairs[pair]
+            if task in (first, second):
+                (same if first == second else others).append(values["cosine"])
+    return tuple(float(np.mean(found)) if found else float("nan") for found in (others, same))
+
+
+def by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> np.ndarray:
+    """A measure `[B]` of accuracies and shares by label, `[B, K]` each: see `Evidence.estimate`.
+
+    Args:
+        accuracy, share: fractions; a label without examples has accuracy NaN and is left out.
+        measure: "balance" or "frequency".
+
+    Raises:
+        ValueError: if the measure is another.
+    """
+    if measure == "balance":
+        return np.nansum(accuracy * share, axis=1) - np.nanmean(accuracy, axis=1)
+    if measure == "frequency":
+        most = np.arange(share.shape[1]) == share.argmax(axis=1)[:, None]  # [B, K]
+        rest = np.nanmean(np.where(most, np.nan, accuracy), axis=1)
+        return accuracy[most] - rest
+    raise ValueError(
+        f"measure {measure!r}: choose dev, gap, balance, frequency, top, {' or '.join(COSINES)}"
+    )
+
+
+def _is_top(run: Run, task: str) -> np.ndarray:
+    """Whether a prediction is, rounded, the highest label, `[N]`."""
+    predicted = predicted_labels(BY_NAME[task], run.predictions[task])
+    return round_similarity(predicted) == BY_NAME[task].max_label
+
+
+def _labels(task: str, runs: Sequence[Run]) -> np.ndarray:
+    first = runs[0]
+    for run in runs[1:]:
+        if run.ids[task] != first.ids[task]:
+            raise RunError(
+                f"{task}: rows {first.config['row']} and {run.config['row']} were evaluated on "
+                "different development sets; compare runs of one study"
+            )
+    return first.labels[task].astype(float)
+
+
+def _tasks(run: Run) -> list[str]:
+    return list(run.config["heads"])
+
+
+def _stream(task: str, seed: int) -> tuple[int, int]:
+    """A seed per task: the tasks' development sets are drawn apart."""
+    return seed, list(BY_NAME).index(task)
+
+
+def _resampled_sums(columns: np.ndarray, draws: int, stream: tuple[int, int]) -> np.ndarray:
+    """Sums of columns `[N, M]` over bootstrap samples of their rows: `[B, M]`."""
+    counts = resampled_counts(len(columns), draws, stream)
+    parts = np.array_split(counts, max(1, draws // 50))  # a part at a time as floats
+    return np.vstack([part.astype(float) @ columns for part in parts])
