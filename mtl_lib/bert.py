@@ -14,7 +14,6 @@ Parameters keep the names of the public checkpoints, for instance
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_lib.errors import EncoderError
+from mtl_lib.files import write_text
 
 _SIZES = (
     "vocab_size",
@@ -32,6 +32,12 @@ _SIZES = (
     "num_attention_heads",
     "intermediate_size",
 )
+# What a public config.json says of the architecture; without a word it is this file's.
+_BUILT = {
+    "model_type": "bert", "position_embedding_type": "absolute",
+    "is_decoder": False, "add_cross_attention": False,
+}  # fmt: skip
+_WRAP = "is built here; wrap any other as an encoder of your own (see MultitaskModel)"
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class BertConfig:
                 f"num_attention_heads {self.num_attention_heads}; choose a multiple"
             )
         if self.hidden_act != "gelu":
-            raise EncoderError(f"hidden_act is {self.hidden_act!r}; only 'gelu' is built here")
+            raise EncoderError(f"hidden_act is {self.hidden_act!r}; only 'gelu' {_WRAP}")
         if self.pad_token_id not in range(self.vocab_size):
             raise EncoderError(f"pad_token_id {self.pad_token_id} is no row of the vocabulary")
 
@@ -88,20 +94,28 @@ class BertConfig:
                 (which would otherwise silently become bert-base's).
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            for name, built in _BUILT.items():
+                if values.get(name, built) not in (built, None):
+                    raise EncoderError(f"{name} is {values[name]!r}; only {built!r} {_WRAP}")
             missing = [name for name in _SIZES if name not in values]
             if missing:
                 raise EncoderError(f"{', '.join(missing)} missing")
             known = {field.name for field in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError, EncoderError) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            EncoderError,
+        ) as error:
             raise EncoderError(f"{path}: not the config.json of a BERT encoder: {error}") from error
 
     def to_json(self, path: str | Path) -> None:
         """Write the `config.json` that `from_json` reads back."""
-        temporary = Path(f"{path}.tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 # What can stand for a whole sentence: the pooler's output (the paper's), the mean of its tokens'

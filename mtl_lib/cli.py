@@ -1,7 +1,6 @@
 """The `mtl` command: everything the notebooks do, from a shell."""
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -10,12 +9,9 @@ from pathlib import Path
 
 import torch
 
-from mtl_lib.data import tokenize
-from mtl_lib.errors import ConfigError, HandbookError, explain
-from mtl_lib.evaluation import predict, predicted_labels
+from mtl_lib.errors import HandbookError, explain
 from mtl_lib.handbook import reproduce
 from mtl_lib.handbook.student import build_instructor, build_student
-from mtl_lib.model import load_model
 from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.study import figures, pool, profiles, queue, rows
@@ -23,7 +19,7 @@ from mtl_lib.study.claims import claims_markdown, write_section
 from mtl_lib.study.corpora import check_corpus, fetch_corpus, load_corpus
 from mtl_lib.study.run import run_experiment, summary
 from mtl_lib.study.store import RunStore
-from mtl_lib.tasks import BY_NAME
+from mtl_lib.study.submission import write_predictions
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -213,45 +209,3 @@ def _student(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     for path in write_predictions(options.model, options.data, options.split, options.out):
         print(path)
-
-
-def write_predictions(model: str, data: str, split: str, out: str) -> list[Path]:
-    """Predictions of a model in the class's submission format, one file per task.
-
-    Written as the class's starter code writes them: a header `id \\t Predicted_...`, then
-    `id , prediction` per row, in the order of the corpus file.
-
-    Returns:
-        The files written.
-
-    Raises:
-        ConfigError: if the corpus has no such split of any of the model's tasks.
-    """
-    network, tokenizer = load_model(model)
-    corpus = load_corpus(data)
-    names = [name for name in network.heads if split in corpus.splits.get(name, {})]
-    if not names:
-        raise ConfigError(f"corpus {data!r} has no {split} split of {list(network.heads)}")
-    limit = network.encoder.config.max_position_embeddings
-    Path(out).mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name in names:
-        examples = tokenize(corpus.splits[name][split], BY_NAME[name], tokenizer, limit)
-        labels = predicted_labels(BY_NAME[name], predict(network, examples))
-        path = Path(out) / SUBMISSION[name][0].format(split=split)
-        unfinished = path.with_name(path.name + ".tmp")
-        with unfinished.open("w", newline="") as file:
-            file.write(f"id \t {SUBMISSION[name][1]} \n")
-            for key, label in zip(examples.ids, labels, strict=True):
-                file.write(f"{key} , {label} \n")
-        os.replace(unfinished, path)
-        paths.append(path)
-    return paths
-
-
-SUBMISSION = {
-    "sentiment": ("sst-{split}-output.csv", "Predicted_Sentiment"),
-    "paraphrase": ("para-{split}-output.csv", "Predicted_Is_Paraphrase"),
-    "similarity": ("sts-{split}-output.csv", "Predicted_Similiary"),
-    "cfimdb": ("cfimdb-{split}-output.csv", "Predicted_Sentiment"),
-}

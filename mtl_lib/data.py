@@ -1,19 +1,23 @@
-"""Read, validate, tokenise once, batch: from a corpus folder to tensors.
+"""Examples, tokenised once and batched: from sentences to tensors.
 
 Shapes: N examples in a split, B examples in a batch, n sentences per example (1 or 2),
 L tokens of the longest sentence in the batch.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mtl_lib.tasks import Task
+from mtl_lib.errors import CorpusError
+from mtl_lib.tasks import BY_NAME, Task
 
 TOKENIZE_CHUNK = 4096  # sentences in the tokenizer at once, to bound its memory
 
@@ -52,28 +56,145 @@ Example = SentenceExample | PairExample
 
 @dataclass(frozen=True)
 class Corpus:
-    """The examples of one folder.
+    """Labelled examples of several tasks, by task and split.
 
     Attributes:
-        name: "handbook", or the folder's name.
-        splits: `splits[task name]["train" | "dev" | "test"]`, examples in file order; a file
-            that the folder does not hold is a key that is not there.
-        files: file name -> SHA-256 of its bytes.
+        name: "handbook", a folder's name, or what its maker calls it.
+        splits: `splits[task name]["train" | "dev" | "test"]`, examples in their order; a split
+            that the corpus does not hold is a key that is not there.
+        files: file name -> SHA-256 of its bytes, where it was read from files.
         skipped: one message for each malformed row, with file and line.
         notes: what a reader of any result must know, such as a file that is not the original.
+        tasks: the task of each name; those of `tasks.BY_NAME` need not be given.
+
+    Raises:
+        CorpusError: if the task of a name is not known.
     """
 
     name: str
     splits: dict[str, dict[str, list[Example]]]
-    files: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = BY_NAME | self.tasks
+        if unknown := [name for name in self.splits if name not in known]:
+            raise CorpusError(f"{self.name}: no task is called {unknown[0]!r}; give it in `tasks`")
+        object.__setattr__(self, "tasks", {name: known[name] for name in self.splits})
+
+    @classmethod
+    def from_examples(
+        cls, examples: Mapping[Task, Mapping[str, Iterable[Any]]], name: str = "memory"
+    ) -> "Corpus":
+        """A corpus made in memory: `{task: {"train": rows, "dev": rows}}`.
+
+        Args:
+            examples: for each task its splits. A split is a DataFrame or an iterable of rows: a
+                mapping with `label`, perhaps `id`, and the sentences under any other names, in
+                their order; or a tuple `(sentence, label)`, `(first, second, label)`; or a
+                `SentenceExample` or `PairExample`. Without labels: leave `label` out, or None.
+            name: what results call it.
+
+        Raises:
+            CorpusError: naming task, split and row, if it has not the task's number of sentences,
+                its label is none of the task's, or its id is there twice; if a split is empty.
+        """
+        splits = {
+            task.name: {split: _examples(task, split, rows) for split, rows in of_task.items()}
+            for task, of_task in examples.items()
+        }
+        return cls(name, splits, tasks={task.name: task for task in examples})
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change with any byte of any file."""
+        """Twelve hexadecimal digits that change with any byte of any file, or, of a corpus made in
+        memory, with any example."""
         listing = "".join(f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
+        if not self.files:
+            tasks = [task.as_dict() for task in self.tasks.values()]
+            rows = {
+                name: {
+                    split: [(e.id, e.sentences, _plain(e.label), e.tags) for e in of_split]
+                    for split, of_split in sorted(of_task.items())
+                }
+                for name, of_task in self.splits.items()
+            }
+            listing = json.dumps([tasks, rows])
         return hashlib.sha256(listing.encode()).hexdigest()[:12]
+
+    def tokenized(self, tokenizer: Tokenizer, max_length: int | None = None) -> "TokenizedCorpus":
+        """All splits, tokenised once (`tokenize`): what a trainer trains on."""
+        return TokenizedCorpus(
+            {
+                name: {
+                    split: tokenize(examples, self.tasks[name], tokenizer, max_length)
+                    for split, examples in of_task.items()
+                }
+                for name, of_task in self.splits.items()
+            },
+            tokenizer,
+        )
+
+
+def _plain(label: Any) -> Any:
+    """A label as JSON can hold it."""
+    return label.tolist() if hasattr(label, "tolist") else label
+
+
+def _examples(task: Task, split: str, rows: Any) -> list[Example]:
+    """The examples of one split of a corpus made in memory, each row checked."""
+    if hasattr(rows, "to_dict"):  # a DataFrame
+        rows = rows.to_dict("records")
+    kind = SentenceExample if task.sentences == 1 else PairExample
+    found: dict[str, Example] = {}
+    for number, row in enumerate(rows):
+        place = f"{task.name}, {split}, row {number}"
+        if isinstance(row, SentenceExample | PairExample):
+            row = {"id": row.id, "label": row.label, "tags": row.tags} | dict(
+                enumerate(row.sentences)
+            )
+        elif not isinstance(row, Mapping):
+            *texts, label = row
+            row = dict(enumerate(texts)) | {"label": label}
+        row = dict(row)
+        key, label = str(row.pop("id", f"{split}-{number}")), _plain(row.pop("label", None))
+        tags, texts = tuple(row.pop("tags", ())), list(row.values())
+        if len(texts) != task.sentences or not all(isinstance(text, str) for text in texts):
+            raise CorpusError(
+                f"{place}: {task.sentences} text{'s' * (task.sentences - 1)} expected beside "
+                f"`label` and `id`, found {row}"
+            )
+        if label is not None:
+            label = _checked_label(task, label, place)
+        if key in found:
+            raise CorpusError(f"{place}: id {key!r} is there for the second time")
+        found[key] = kind(key, *texts, label, tags)
+    if not found:
+        raise CorpusError(f"{task.name}, {split}: no rows; leave the split out")
+    return list(found.values())
+
+
+def _checked_label(task: Task, label: Any, place: str) -> Any:
+    """A label that the task's loss can take; one of an own loss is as it is."""
+    if task.kind == "own":
+        return label
+    last = math.inf if task.max_label is None else task.max_label
+    number = isinstance(label, int | float) and math.isfinite(label)
+    lowest = -math.inf if task.max_label is None else 0
+    if not number or not lowest <= label <= last or (task.kind != "score" and label != int(label)):
+        wanted = "a number" if last == math.inf else f"0 to {last}"
+        raise CorpusError(f"{place}: label {label!r}; {task.name} takes {wanted}: correct it")
+    return float(label) if task.kind == "score" else int(label)
+
+
+class TokenizedCorpus(dict[str, dict[str, "TokenizedSplit"]]):
+    """Tokenised splits by task and split, and the tokenizer that made them."""
+
+    def __init__(self, splits: dict[str, dict[str, "TokenizedSplit"]], tokenizer: Tokenizer):
+        super().__init__(splits)
+        self.tokenizer = tokenizer
 
 
 @dataclass
@@ -100,14 +221,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
+        moved = (self.input_ids.to(device), self.attention_mask.to(device))
         labels = None if self.labels is None else self.labels.to(device)
-        return Batch(
-            self.task,
-            self.ids,
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            labels,
-        )
+        return Batch(self.task, self.ids, *moved, labels)
 
 
 @dataclass
@@ -152,49 +268,62 @@ class TokenizedSplit:
         sentences = [[column[i] for i in indices] for column in self.sentences]
         return TokenizedSplit(self.task, [self.ids[i] for i in indices], labels, sentences)
 
+    def sample(self, size: int | None) -> "TokenizedSplit":
+        """A fixed sample of this many examples, the same every time; the split itself if None."""
+        if size is None or size >= len(self):
+            return self
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return self.take(order[:size])
+
 
 def tokenize(
-    examples: Sequence[Example], task: Task, tokenizer: Tokenizer, max_length: int
+    examples: Sequence[Example], task: Task, tokenizer: Tokenizer, max_length: int | None = None
 ) -> TokenizedSplit:
     """Turn the sentences of a split into token ids, each sentence on its own.
 
     Args:
         examples: at least one example of `task`, all with labels or all without.
-        tokenizer: a WordPiece tokenizer with [CLS] and [SEP] and [PAD] at 0; padding and
-            truncation set on it have no effect here and are left as they are.
-        max_length: tokens to keep of a sentence, [CLS] and [SEP] included; the end is cut off.
+        tokenizer: of the `tokenizers` package, with special tokens of its own ([CLS] and [SEP]);
+            or one of transformers' fast ones, which wrap such a one. Its settings stay as they are.
+        max_length: tokens to keep of a sentence, special ones included; the end is cut off. By
+            default what the tokenizer is set to truncate to: what its encoder knows.
 
     Raises:
         ValueError: if there are no examples, labels are partly missing, or `max_length` < 3.
     """
-    if not examples or max_length < 3:
+    plain = Tokenizer.from_str(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
+    if max_length is None and plain.truncation:
+        max_length = plain.truncation["max_length"]
+    if not examples or (max_length is not None and max_length < 3):
         raise ValueError(f"{len(examples)} examples, max_length {max_length}: need 1 and 3 or more")
+    plain.no_padding()
+    plain.no_truncation()
+    if max_length is not None:
+        plain.enable_truncation(max_length)
+    sentences = [
+        _encode([example.sentences[i] for example in examples], plain)
+        for i in range(task.sentences)
+    ]
+    return TokenizedSplit(task, [e.id for e in examples], _labels(examples, task), sentences)
+
+
+def _encode(texts: list[str], tokenizer: Tokenizer) -> list[Tensor]:
+    chunks = (texts[i : i + TOKENIZE_CHUNK] for i in range(0, len(texts), TOKENIZE_CHUNK))
+    return [torch.tensor(e.ids) for chunk in chunks for e in tokenizer.encode_batch_fast(chunk)]
+
+
+def _labels(examples: Sequence[Example], task: Task) -> Tensor | None:
+    """Labels in the type that the loss takes: int64 for classes, float32 for others; those of an
+    own loss whole or not as they are."""
     values = [example.label for example in examples]
     if None in values:
         if any(value is not None for value in values):
             raise ValueError(f"{task.name}: some examples have labels and some have none")
-        labels = None
-    else:
-        dtype = torch.int64 if task.kind == "classes" else torch.float32
-        labels = torch.tensor(values, dtype=dtype)
-    plain = Tokenizer.from_str(tokenizer.to_str())
-    plain.no_padding()
-    plain.no_truncation()
-    sentences = [
-        _encode([example.sentences[i] for example in examples], plain, max_length)
-        for i in range(task.sentences)
-    ]
-    return TokenizedSplit(task, [example.id for example in examples], labels, sentences)
-
-
-def _encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> list[Tensor]:
-    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    encoded = []
-    for start in range(0, len(texts), TOKENIZE_CHUNK):
-        chunk = texts[start : start + TOKENIZE_CHUNK]
-        for encoding in tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-            encoded.append(torch.tensor([first, *encoding.ids[: max_length - 2], last]))
-    return encoded
+        return None
+    if task.kind == "own":
+        labels = torch.tensor(values)
+        return labels.float() if labels.is_floating_point() else labels.long()
+    return torch.tensor(values, dtype=torch.int64 if task.kind == "classes" else torch.float32)
 
 
 class BatchStream(Iterator[Batch]):

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from mtl_lib.weighting import float64
+
 _CHUNK = 2**14  # elements per inner product: in float64, T pieces of them stay in the cache
 
 
@@ -29,7 +31,11 @@ class TaskGradients:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = list(parameters)
+        self._parameters = list(dict.fromkeys(parameters))  # each once
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was collected."""
         self._gradients: list[list[Tensor | None]] = []  # [task][parameter]
 
     def __len__(self) -> int:
@@ -39,9 +45,10 @@ class TaskGradients:
     def collect(self) -> None:
         """Take the shared gradients of one task away, right after its `loss.backward()`.
 
-        A parameter that the loss does not reach has no gradient; that counts as zero.
+        A parameter that is frozen or that the loss does not reach counts as zero.
         """
-        self._gradients.append([parameter.grad for parameter in self._parameters])
+        gradients = [parameter.grad for parameter in self._parameters]
+        self._gradients.append([None if g is None else g.to_dense() for g in gradients])
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -52,7 +59,7 @@ class TaskGradients:
         small BERT is off by up to 3e-3 in the cosine.
         """
         gram = torch.zeros(len(self), len(self), dtype=torch.float64)
-        for of_tasks in zip(*self._gradients, strict=True):  # T gradients of one parameter
+        for _, of_tasks in self._of_tasks():
             tasks = [t for t, gradient in enumerate(of_tasks) if gradient is not None]
             if not tasks:
                 continue
@@ -64,7 +71,7 @@ class TaskGradients:
     def combine(self, weights: Tensor) -> None:
         """Write sum_t weights[t] g_t into the shared parameters' `.grad`, then forget the g_t.
 
-        Works in place on the first task's gradients; a parameter that no task reached keeps None.
+        Works in place on the first task's gradients; what is frozen or unreached keeps None.
 
         Args:
             weights: one per task in the order of `collect`, `[T]`.
@@ -77,9 +84,7 @@ class TaskGradients:
                 f"weights have shape {tuple(weights.shape)}, but {len(self)} tasks were collected"
             )
         values = weights.tolist()
-        for parameter, of_tasks in zip(
-            self._parameters, zip(*self._gradients, strict=True), strict=True
-        ):
+        for parameter, of_tasks in self._of_tasks():
             total = None
             for weight, gradient in zip(values, of_tasks, strict=True):
                 if gradient is None:
@@ -89,10 +94,15 @@ class TaskGradients:
                 else:
                     total.add_(gradient, alpha=weight)
             parameter.grad = total
-        self._gradients = []
+        self.clear()
+
+    def _of_tasks(self) -> list[tuple[nn.Parameter, tuple[Tensor | None, ...]]]:
+        """Each parameter that is not frozen, with its T gradients."""
+        pairs = zip(self._parameters, zip(*self._gradients, strict=True), strict=True)
+        return [(parameter, of_tasks) for parameter, of_tasks in pairs if parameter.requires_grad]
 
 
 def _gram(rows: Tensor) -> Tensor:
     """Inner products of the rows in float64: `[T, N]` -> `[T, T]`."""
-    rows = rows.double()
+    rows = float64(rows)
     return rows @ rows.T

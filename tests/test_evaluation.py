@@ -4,16 +4,8 @@ import torch
 from scipy import optimize, stats
 from small import small_model, small_splits
 
-from mtl_lib.evaluation import (
-    confusion,
-    constant_loss,
-    evaluate,
-    headline,
-    metrics,
-    per_class_report,
-    predict,
-    round_similarity,
-)
+from mtl_lib.evaluation import evaluate, headline, metrics, predict
+from mtl_lib.study.by_label import confusion, constant_loss, per_class_report, round_similarity
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 from mtl_lib.trainer import class_weights
 

@@ -1,5 +1,7 @@
 """Examples by id, as plain text."""
 
+import io
+
 import pytest
 
 from mtl_lib.data import Corpus, PairExample, SentenceExample
@@ -40,6 +42,22 @@ def test_control_characters_are_spelled_out_and_a_missing_label_is_said(capsys):
     assert capsys.readouterr().out == (
         "a2  sentiment, test; true label unknown\n    A dull\\x1b[31m film.\n"
     )
+
+
+def test_a_line_break_in_a_sentence_is_spelled_out(capsys):
+    example = PairExample("b1", "One\ntwo.", "", None)
+    show_examples("b1", Corpus("small", {"paraphrase": {"test": [example]}}, files={}))
+    assert capsys.readouterr().out.splitlines()[1:] == ["    One\\ntwo.", "    "]
+
+
+def test_letters_that_the_terminal_lacks_are_spelled_out(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", newline="\n")
+    monkeypatch.setattr("sys.stdout", terminal)
+    example = SentenceExample("é1", "A café, 10 €.", 3)
+    show_examples("é1", Corpus("small", {"sentiment": {"dev": [example]}}, files={}))
+    terminal.flush()
+    shown = "é1  sentiment, dev; true label 3\n    A café, 10 \\u20ac.\n"
+    assert terminal.buffer.getvalue().decode("latin-1") == shown
 
 
 def test_an_unknown_id_is_said_and_the_others_are_shown(capsys):

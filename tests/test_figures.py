@@ -14,9 +14,9 @@ from scipy import stats
 
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import RunError
-from mtl_lib.evaluation import per_class_report
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.study import drawing, figures
+from mtl_lib.study.by_label import per_class_report
 from mtl_lib.study.floors import floor_score, read_floors
 from mtl_lib.study.paper import PAPER_FIGURE_5, PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.rows import COMPARE, FIGURE_3, FIGURE_4

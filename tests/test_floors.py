@@ -12,7 +12,7 @@ HOUSE = ROOT / "mtl_lib"
 STOREYS = ("library", "fast", "study", "handbook", "cli")
 # Within the library, in the order in which it is read.
 LIBRARY = (
-    "paths", "errors", "tasks", "data", "bert", "pretrained", "model", "optim", "weighting",
+    "paths", "files", "errors", "tasks", "data", "bert", "pretrained", "model", "optim", "weighting",
     "gradients", "regularizers", "evaluation", "trainer",
 )  # fmt: skip
 # The library reaches the fast engine where it is asked for, and there only.

@@ -257,9 +257,9 @@ def test_per_class_accuracy_is_the_library_s_and_scikit_learn_s_recall(seed):
     true, predicted = scores(seed)
     predicted = predicted.astype(np.float32)
     accuracy = reference("per_class_accuracy")(true, predicted, 6)
-    report = evaluation.per_class_report(SIMILARITY, predicted[:, None], true)
+    report = by_label.per_class_report(SIMILARITY, predicted[:, None], true)
     np.testing.assert_array_equal(accuracy, report["accuracy"])
-    labels = [evaluation.round_similarity(x) for x in (true, predicted)]
+    labels = [by_label.round_similarity(x) for x in (true, predicted)]
     np.testing.assert_allclose(accuracy, recall_score(*labels, labels=range(6), average=None))
 
 

@@ -7,6 +7,7 @@ order and as they stand.
 
 import ast
 import copy
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,34 +15,77 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from mtl_lib.errors import ConfigError
+
 KERNEL = "python3"
 
-# What an execution leaves in the metadata: times, machine, and how a window was last looked at.
-_TRACES = {"papermill", "execution", "ExecuteTime", "widgets", "collapsed", "scrolled", "trusted"}
+_KEPT = ("tags", "mystnb", "nbgrader")  # of a cell's metadata, beside jupyter.source_hidden
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|root|Users|work|tmp|mnt|var/folders)/\w")
 
 
-def clean_notebook(notebook: NotebookNode) -> NotebookNode:
-    """A copy without the traces of its execution; outputs and execution counts stay.
+def read_notebook(path: str | Path) -> NotebookNode:
+    """A notebook as its file holds it, written by whatever program.
 
-    Times, papermill's record, widget state and versions go. Text that one stream printed in
-    several pieces is joined, since the pieces depend on timing.
+    Raises:
+        ConfigError: if the file is no notebook of format 4.
+    """
+    try:
+        # `nbformat.read` would give random ids to cells that have none.
+        notebook = nbformat.reader.reads(Path(path).read_text(encoding="utf-8"))
+        if notebook.nbformat != 4:
+            raise ValueError("save it again with JupyterLab")
+        nbformat.validate(clean_notebook(notebook))
+    except (ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(f"{path}: no notebook of format 4: {reason}") from None
+    return notebook
+
+
+def clean_notebook(notebook: NotebookNode) -> NotebookNode:
+    """A copy without the records of the programs that ran or saved it; outputs and counts stay.
+
+    Of the metadata only that stays which the handbook uses. Text that one stream printed in several
+    pieces is joined, since the pieces depend on timing. A cell without an id of its own gets one,
+    the same in every copy.
     """
     notebook = copy.deepcopy(notebook)
-    for holder in (notebook, *notebook.cells):
-        for name in _TRACES & holder.metadata.keys():
-            del holder.metadata[name]
-    notebook.metadata.kernelspec = nbformat.from_dict(
-        {"display_name": "Python 3", "language": "python", "name": KERNEL}
+    notebook.nbformat_minor = max(5, notebook.nbformat_minor)  # cells have ids since 4.5
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": KERNEL},
+            "language_info": {"name": "python"},
+        }
     )
-    notebook.metadata.language_info = nbformat.from_dict({"name": "python"})
-    for cell in notebook.cells:
-        if cell.metadata.get("tags") == []:
-            del cell.metadata["tags"]
+    ids: set[str] = set()
+    for number, cell in enumerate(notebook.cells, start=1):
+        if cell.get("id") in {None, *ids}:
+            cell.id = hashlib.sha256(f"{number} {cell.source}".encode()).hexdigest()[:8]
+        ids.add(cell.id)
+        kept = {name: cell.metadata[name] for name in _KEPT if cell.metadata.get(name)}
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            kept["jupyter"] = {"source_hidden": True}
+        cell.metadata = nbformat.from_dict(kept)
         if cell.cell_type == "code":
             cell.outputs = _joined(cell.outputs)
+            for output in cell.outputs:
+                _clean_output(output)
     return notebook
+
+
+def _clean_output(output: NotebookNode) -> None:
+    """Leave out what one editor alone reads, and of the metadata all but alternative texts."""
+    if "data" in output:
+        for kind in list(output.data):
+            if kind.startswith("application/vnd.") and kind != _WIDGET:
+                del output.data[kind]
+    if "metadata" in output:
+        told = {
+            kind: {"alt": about["alt"]}
+            for kind, about in output.metadata.items()
+            if isinstance(about, dict) and "alt" in about
+        }
+        output.metadata = nbformat.from_dict(told)
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -62,7 +106,7 @@ def notebook_faults(notebook: NotebookNode | str | Path) -> list[str]:
         notebook: the notebook or its file.
     """
     if not isinstance(notebook, NotebookNode):
-        notebook = nbformat.read(notebook, as_version=4)
+        notebook = read_notebook(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     outputs = [output for cell in code for output in cell.outputs]
     tags = {tag for cell in notebook.cells for tag in cell.metadata.get("tags", ())}
@@ -86,7 +130,7 @@ def notebook_faults(notebook: NotebookNode | str | Path) -> list[str]:
         f"its kernel is not {KERNEL}": (
             notebook.metadata.get("kernelspec", {}).get("name") != KERNEL
         ),
-        "it holds traces of its execution: `make notebooks` removes them": (
+        "it holds traces of the programs that ran or saved it: `mtl notebooks` removes them": (
             clean_notebook(notebook) != notebook
         ),
         f"{', '.join(sorted(opt_outs))}: every stored output has to be compared": opt_outs,
@@ -118,10 +162,20 @@ def _parameter_faults(code: list[NotebookNode]) -> list[str]:
 
 
 def declared_parameters(path: str | Path) -> dict[str, str | int]:
-    """The parameters of a notebook, from its cell tagged `parameters`, with their stored values."""
-    for cell in nbformat.read(path, as_version=4).cells:
+    """The parameters of a notebook, from its cell tagged `parameters`, with their stored values.
+
+    Raises:
+        ConfigError: if that cell holds anything else.
+    """
+    for cell in read_notebook(path).cells:
         if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", ()):
-            return _assignments(cell.source)
+            try:
+                return _assignments(cell.source)
+            except (ValueError, SyntaxError) as fault:
+                raise ConfigError(
+                    f'{path}: its parameters cell may hold lines such as DATA = "" or JOBS = 0: '
+                    f"{fault}"
+                ) from None
     return {}
 
 
@@ -130,7 +184,9 @@ def _assignments(source: str) -> dict[str, str | int]:
     values = {}
     for statement in ast.parse(source).body:
         match statement:
-            case ast.Assign([ast.Name(name)], ast.Constant(str() | int() as value)):
+            case ast.Assign([ast.Name(name)], ast.Constant(str() | int() as value)) if (
+                not isinstance(value, bool)
+            ):
                 values[name] = value
             case _:
                 raise ValueError(ast.unparse(statement))

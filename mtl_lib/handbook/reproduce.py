@@ -14,12 +14,21 @@ import nbformat
 from tqdm import tqdm
 
 from mtl_lib.errors import ConfigError, RunError
-from mtl_lib.handbook.lint import KERNEL, clean_notebook, declared_parameters, notebook_faults
-from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS, ROOT
+from mtl_lib.files import write_text
+from mtl_lib.handbook.lint import (
+    KERNEL,
+    clean_notebook,
+    declared_parameters,
+    notebook_faults,
+    read_notebook,
+)
+from mtl_lib.handbook.parameters import in_type, refuse_unknown
+from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS
 from mtl_lib.pretrained import ENCODERS
+from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.pool import study
-from mtl_lib.study.profiles import PROFILES, choose_rows, parse_seeds
-from mtl_lib.study.rows import ROWS, SINGLE_TASK
+from mtl_lib.study.profiles import PROFILES, choose_rows, default_corpus, parse_seeds
+from mtl_lib.study.rows import ALL_ROWS, ROWS, SINGLE_TASK
 
 Parameters = Mapping[str, str | int]
 
@@ -96,7 +105,8 @@ def reproduce(
         out: folder of the executed copies.
 
     Raises:
-        ConfigError: if no notebook declares a parameter, or its value is impossible.
+        ConfigError: if no notebook declares a parameter, its value is impossible, or the corpus
+            has the tasks of none of the rows.
         RunError: if a notebook fails. The message names it, the cell and the error; the copy,
             executed as far as it got, is kept as `NN_name.failed.ipynb`.
     """
@@ -105,12 +115,13 @@ def reproduce(
     wanted = {name: value for name, value in wanted.items() if value}
     wanted = _checked({"PROFILE": profile, **wanted, **(parameters or {})})
     plan = _plan(wanted, _sources(notebooks))
-    out, figures = Path(out) / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
+    runs = len(_trainable(wanted)) * len(parse_seeds(wanted.get("SEEDS", "")))
+    out, figures = Path(out).resolve() / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
     out.mkdir(parents=True, exist_ok=True)
     record = _Record(out / "executed.json")
     inputs = _fingerprint(_inputs(wanted))
 
-    print(_announcement(wanted, len(plan), record.seconds(plan)), flush=True)
+    print(_announcement(wanted, len(plan), runs, record.seconds(plan)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
     study(
         TRAINED,
@@ -139,10 +150,10 @@ def reproduce(
             record.add(source, fingerprint, seconds, drawn)
             watch.say(f"{source.stem:<32} {_clock(seconds)}")
     if not executed:
-        print("nothing has changed since; `make clean` first to execute them again")
-    print(f"executed notebooks: {_shown(out)}/")
+        print("nothing has changed since; remove the executed notebooks to execute them again")
+    print(f"executed notebooks: {out}/")
     if _times(figures):
-        print(f"figures: {_shown(figures)}/")
+        print(f"figures: {figures}/")
 
 
 def refresh(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> None:
@@ -167,10 +178,10 @@ def refresh(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> Non
             continue
         started, executed = time.perf_counter(), out / source.name
         _execute(source, executed)
-        notebook = clean_notebook(nbformat.read(executed, as_version=4))
+        notebook = clean_notebook(read_notebook(executed))
         if faults := notebook_faults(notebook):
             raise RunError(f"{source.name}: {'; '.join(faults)}. Its outputs are not stored.")
-        _write(source, nbformat.writes(notebook) + "\n")
+        write_text(source, nbformat.writes(notebook) + "\n")
         print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
 
 
@@ -186,10 +197,12 @@ def _checked(wanted: Parameters) -> Parameters:
     wanted = dict(wanted)
     if wanted["PROFILE"] not in PROFILES:
         raise ConfigError(f"profile {wanted['PROFILE']!r}: choose from {', '.join(PROFILES)}")
-    if not choose_rows(TRAINED, wanted.get("ROWS", "")):
+    choose_rows(TRAINED, wanted.get("ROWS", ""))
+    if others := set(_listed(wanted.get("ROWS", ""))) - set(TRAINED):
+        names = ",".join(sorted(others))
         raise ConfigError(
-            f"ROWS={wanted['ROWS']}: no notebook trains these; choose from {', '.join(TRAINED)}. "
-            "`mtl sweep --rows` trains any row"
+            f"rows {names}: no notebook trains these; choose from {', '.join(TRAINED)}. "
+            f"`mtl sweep --rows {names}` trains them"
         )
     parse_seeds(wanted.get("SEEDS", ""))
     # Notebooks run in their own folder, where a relative name would mean another one.
@@ -198,36 +211,52 @@ def _checked(wanted: Parameters) -> Parameters:
         if value and value not in known:
             wanted[name] = str(Path(value).expanduser().resolve())
             if not os.path.isdir(wanted[name]):
-                raise ConfigError(f"{name}={value}: no such folder; or choose {', '.join(known)}")
+                raise ConfigError(
+                    f"{name.lower()} {value!r}: no such folder; or choose {', '.join(known)}"
+                )
     return wanted
+
+
+def _listed(rows: str) -> list[str]:
+    return [row.strip() for row in rows.split(",") if row.strip()]
+
+
+def _trainable(wanted: Parameters) -> list[str]:
+    """The rows that are wanted and whose tasks the corpus has."""
+    profile = PROFILES[wanted["PROFILE"]]
+    corpus = load_corpus(wanted.get("DATA") or default_corpus(profile.corpus))
+    rows = choose_rows(TRAINED, wanted.get("ROWS", ""))
+    lacking = {
+        row: [task for task in ALL_ROWS[row].heads if task not in corpus.splits] for row in rows
+    }
+    if all(lacking.values()):
+        tasks = sorted(set().union(*lacking.values()))
+        raise ConfigError(
+            f"rows {', '.join(rows)}: corpus {corpus.name!r} has no {', '.join(tasks)}; name a "
+            "folder that has by `--data`, see `mtl data check`"
+        )
+    return [row for row in rows if not lacking[row]]
 
 
 def _plan(wanted: Parameters, sources: list[Path]) -> dict[Path, Parameters]:
     """Which parameters each notebook is given, in the type of its stored value."""
     declared = {source: declared_parameters(source) for source in sources}
-    known = {"PROFILE"}.union(*declared.values())
-    if unknown := wanted.keys() - known:
-        raise ConfigError(
-            f"unknown parameter {', '.join(sorted(unknown))}: the notebooks declare "
-            f"{', '.join(sorted(known))}"
-        )
+    refuse_unknown(wanted, {"PROFILE"}.union(*declared.values()))
     plan = {}
     for source, stored in declared.items():
         try:
-            plan[source] = {n: type(stored[n])(wanted[n]) for n in stored if n in wanted}
-        except ValueError as error:
-            raise ConfigError(f"{source.name}: a parameter is no whole number: {error}") from None
+            plan[source] = {n: in_type(n, wanted[n], stored[n]) for n in stored if n in wanted}
+        except ConfigError as fault:
+            raise ConfigError(f"{source.name}: {fault}") from None
     return plan
 
 
-def _announcement(wanted: Parameters, notebooks: int, last: float | None) -> str:
+def _announcement(wanted: Parameters, notebooks: int, runs: int, last: float | None) -> str:
     settings = PROFILES[wanted["PROFILE"]]
-    rows = choose_rows(TRAINED, wanted.get("ROWS", ""))
-    runs = len(rows) * len(parse_seeds(wanted.get("SEEDS", "")))
     estimate = ""
     if last is not None:
         estimate = f"; the last time they took {_clock(last)}"
-    elif settings.seconds:
+    elif settings.seconds and not wanted.keys() & {"MAX_STEPS", "EPOCHS"}:
         jobs = int(wanted.get("JOBS", 0)) or max(1, (os.cpu_count() or 1) // settings.threads)
         estimate = f"; training takes about {_clock(runs * settings.seconds / jobs)}"
     values = ", ".join(f"{name}={value}" for name, value in wanted.items())
@@ -247,6 +276,7 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
             unfinished,
             parameters=dict(parameters or {}),
             kernel_name=KERNEL,
+            kernel_manager_class=_kernel_manager(),
             language="python",
             progress_bar=False,
             stdout_file=watch,
@@ -257,16 +287,36 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
         message = [line.strip() for line in error.evalue.splitlines() if line.strip()]
         fault = f"cell [{error.exec_count}]: {': '.join([error.ename, *message[-1:]])}"
     except DeadKernelError:
-        fault = f"cell [{_cells_started(unfinished)}]: its kernel died; out of memory? Try JOBS=1"
+        fault = f"cell [{_cells_started(unfinished)}]: its kernel died, perhaps for want of memory"
     else:
         failed.unlink(missing_ok=True)
         os.replace(unfinished, target)
         return
     os.replace(unfinished, failed)
     raise RunError(
-        f"{source.name}, {fault}. See {_shown(failed)}. "
+        f"{source.name}, {fault}. See {failed}. "
         "Finished runs are stored; the same command goes on from here."
     )
+
+
+def _kernel_manager() -> type:
+    """Starts this very interpreter, whatever kernel of the same name Jupyter would find first.
+
+    A notebook runs in its own folder and still draws and writes where this process does.
+    """
+    from ipykernel.kernelspec import make_ipkernel_cmd
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class ThisPython(AsyncKernelManager):
+        kernel_spec = KernelSpec(
+            argv=make_ipkernel_cmd(),
+            env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES)},
+            display_name="Python 3",
+            language="python",
+        )
+
+    return ThisPython
 
 
 def _cells_started(path: Path) -> int:
@@ -292,7 +342,7 @@ class _Record:
     def add(self, source: Path, fingerprint: str, seconds: float, figures: list[str]) -> None:
         entry = {"fingerprint": fingerprint, "seconds": round(seconds, 1), "figures": figures}
         self.entries[source.name] = entry
-        _write(self.path, json.dumps(self.entries, indent=1))
+        write_text(self.path, json.dumps(self.entries, indent=1))
 
     def seconds(self, sources: Iterable[Path]) -> float | None:
         """How long all of them took the last time; None if one was never executed."""
@@ -363,16 +413,6 @@ def _fingerprint(files: Iterable[Path], start: str = "") -> str:
 
 def _times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _clock(seconds: float) -> str:

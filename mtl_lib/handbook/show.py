@@ -1,5 +1,6 @@
 """Examples by id: the sentences behind a stored prediction, read from the reader's own corpus."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,5 +56,8 @@ def _by_id(corpus: Corpus, wanted: set[str]) -> dict[str, list[tuple[str, str, E
 
 
 def _plain(text: str) -> str:
-    """The text with whatever is not printable spelled out, so that it cannot act on a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """The text with whatever is not printable spelled out, so that it cannot act on a terminal, and
+    whatever the terminal's encoding lacks."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

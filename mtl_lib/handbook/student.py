@@ -9,12 +9,13 @@ drift. A cell tagged `exercise` marks what the reader writes as nbgrader does:
         ### END SOLUTION
 
 The student version has a stub in its place, neither outputs nor cells tagged `solution`, and folded
-hints. A cell tagged `prefilled` as well gets no stub: what stands around the solution is an answer
-to be mended. The instructor version has everything, and a note below every cell tagged `check`.
+hints; what stands between the markers of HIDDEN TESTS or of a MARK SCHEME is gone as well. A cell
+tagged `prefilled` gets no stub: what stands around the solution is an answer to be mended. The
+instructor version has everything, a note below every cell tagged `check`, and what nbgrader has to
+know of the cells that carry markers.
 """
 
 import ast
-import copy
 import hashlib
 import json
 import re
@@ -27,13 +28,18 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from mtl_lib.errors import ConfigError
+from mtl_lib.files import write_text
 from mtl_lib.handbook.checks import EXERCISES, Exercise
+from mtl_lib.handbook.lint import clean_notebook, read_notebook
 from mtl_lib.paths import BUILD, NOTEBOOKS
 
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code here"
+TEXT_STUB = "*Your answer here.*"  # in a Markdown cell
 
-_LIKE_A_MARKER = re.compile(r"#\s*(BEGIN|END)[\s_-]*SOLUTION", re.IGNORECASE)
+_MARKER = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)\s*")
+_LIKE_A_MARKER = re.compile(
+    r"#\s*(BEGIN|END)[\s_-]*(SOLUTION|HIDDEN[\s_-]*TEST|MARK[\s_-]*SCHEME)", re.IGNORECASE
+)
 _RECORD = ".built.json"  # what was built: a file that differs since holds somebody's work
 
 
@@ -72,60 +78,80 @@ def student_notebook(notebook: NotebookNode, name: str) -> NotebookNode:
     Raises:
         ConfigError: if solutions are marked up wrongly.
     """
-    notebook = copy.deepcopy(notebook)
+    notebook = clean_notebook(notebook)
     for number, cell in enumerate(notebook.cells, start=1):
-        if cell.cell_type != "code" or "solution" in _tags(cell):
+        if "solution" in _tags(cell):
             continue
+        code, marks = cell.cell_type == "code", _marks(cell.source)
+        stub = "" if "prefilled" in _tags(cell) else STUB if code else TEXT_STUB
         try:
-            stub = "" if "prefilled" in _tags(cell) else STUB
-            source = without_solutions(cell.source, stub)
-            if ("exercise" in _tags(cell)) != (source != cell.source):
-                raise ValueError(f"the tag `exercise` and {BEGIN} .. {END} go together")
+            cell.source = without_solutions(cell.source, stub, code)
+            if ("exercise" in _tags(cell)) != ("SOLUTION" in marks):
+                raise ValueError("the tag `exercise` and ### BEGIN SOLUTION .. END go together")
         except ValueError as fault:
             raise ConfigError(f"{name}, cell {number} ({cell.id}): {fault}") from None
-        cell.update(source=source, outputs=[], execution_count=None)
+        cell.metadata.pop("nbgrader", None)
+        if code:
+            cell.update(outputs=[], execution_count=None)
+        for picture in list(cell.get("attachments", ())):
+            if marks and f"attachment:{picture}" not in cell.source:
+                del cell.attachments[picture]  # a part of the answer
         if "exercise" in _tags(cell):
             cell.metadata.pop("jupyter", None)  # `source_hidden`: a stub is there to be seen
     notebook.cells = [cell for cell in notebook.cells if "solution" not in _tags(cell)]
     return notebook
 
 
-def without_solutions(source: str, stub: str = STUB) -> str:
-    """A cell's source with a stub, indented alike, in place of each marked solution.
+def without_solutions(source: str, stub: str = STUB, code: bool = True) -> str:
+    """A cell's source without what nbgrader's markers enclose, each solution replaced by a stub.
 
     Args:
-        stub: one line; nothing at all if empty.
+        stub: one line, indented as the solution; nothing at all if empty.
+        code: whether the source is Python, in which a solution is part of a function.
 
     Raises:
-        ValueError: if a marker is nested, without its partner, misspelled or outside a function, or
-            if what is left is not Python.
+        ValueError: if a marker is nested, without its partner or misspelled, if a solution is
+            outside a function, or if what is left is not Python.
     """
-    lines, begin = [], 0
+    lines, begin, kind = [], 0, ""  # the open region's first line and kind
     for number, line in enumerate(source.splitlines(), start=1):
-        if line.strip() == BEGIN:
-            if begin:
-                raise ValueError(f"line {number}: {BEGIN}, but that of line {begin} is still open")
-            if line == BEGIN:
-                raise ValueError(f"line {number}: a stub outside a function would stop Run All")
-            begin = number
-            lines += [line.replace(BEGIN, stub)] if stub else []
-        elif line.strip() == END:
-            if not begin:
-                raise ValueError(f"line {number}: {END} without {BEGIN}")
-            begin = 0
-        elif _LIKE_A_MARKER.search(line):
-            raise ValueError(f"line {number}: {line.strip()!r}: write {BEGIN} or {END}, alone")
-        elif not begin:
-            lines.append(line)
+        marker = _MARKER.fullmatch(line)
+        if not marker and _LIKE_A_MARKER.search(line):
+            raise ValueError(
+                f"line {number}: {line.strip()!r}: write the marker as ### BEGIN SOLUTION, alone"
+            )
+        if not marker:
+            lines += [] if begin else [line]
+        elif marker[1] == "END":
+            if marker[2] != kind:
+                raise ValueError(f"line {number}: {line.strip()} without ### BEGIN {marker[2]}")
+            begin, kind = 0, ""
+        elif begin:
+            raise ValueError(
+                f"line {number}: {line.strip()}, but that of line {begin} is still open"
+            )
+        else:
+            begin, kind = number, marker[2]
+            if kind == "SOLUTION":
+                if code and not line[0].isspace():
+                    raise ValueError(f"line {number}: a stub outside a function would stop Run All")
+                lines += [line.replace(line.strip(), stub).rstrip()] if stub else []
     if begin:
-        raise ValueError(f"line {begin}: {BEGIN} without {END}")
-    if lines == source.splitlines():
-        return source  # nothing marked
+        raise ValueError(f"line {begin}: ### BEGIN {kind} without ### END {kind}")
+    if not _marks(source):
+        return source
+    left = "\n".join(lines)
     try:
-        ast.parse("\n".join(lines))
+        ast.parse(left if code else "")
     except SyntaxError as error:
-        raise ValueError(f"the stub is not Python: {error.msg}: {error.text!r}") from None
-    return "\n".join(lines)
+        raise ValueError(f"what is left is not Python: {error.msg}: {error.text!r}") from None
+    return left
+
+
+def _marks(source: str) -> set[str]:
+    """The kinds of regions that a cell's markers enclose."""
+    found = map(_MARKER.fullmatch, source.splitlines())
+    return {marker[2] for marker in found if marker}
 
 
 def instructor_notebook(notebook: NotebookNode, name: str) -> NotebookNode:
@@ -140,9 +166,11 @@ def instructor_notebook(notebook: NotebookNode, name: str) -> NotebookNode:
             exercise.
     """
     student_notebook(notebook, name)  # for its complaints
-    cells = []
+    notebook, cells = clean_notebook(notebook), []
     for number, cell in enumerate(notebook.cells, start=1):
-        cells.append(copy.deepcopy(cell))
+        cells.append(cell)
+        if marks := _marks(cell.source):
+            cell.metadata.setdefault("nbgrader", _for_nbgrader(cell, marks))
         if cell.cell_type != "code" or "check" not in _tags(cell):
             continue
         names = checked_names(cell.source)
@@ -155,9 +183,31 @@ def instructor_notebook(notebook: NotebookNode, name: str) -> NotebookNode:
         note = new_markdown_cell(text, metadata={"tags": ["instructor"]})
         note.id = f"note-{cell.id}"[:64]  # random otherwise
         cells.append(note)
-    notebook = copy.deepcopy(notebook)
     notebook.cells = cells
     return notebook
+
+
+def _for_nbgrader(cell: NotebookNode, marks: set[str]) -> NotebookNode:
+    """Metadata of format 3: an answer that a person grades, tests, or a task with its scheme.
+
+    An answer is worth the points of the exercises that it defines, everything else 1.
+    """
+    defined = set(re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE))
+    points = (
+        re.search(r"(\d+)\s+points?\.\s*$", EXERCISES[n].notes) for n in defined & set(EXERCISES)
+    )
+    task = marks == {"MARK SCHEME"}
+    return nbformat.from_dict(
+        {
+            "schema_version": 3,
+            "grade_id": cell.id,
+            "grade": not task,
+            "solution": "SOLUTION" in marks,
+            "locked": "SOLUTION" not in marks,
+            "task": task,
+            "points": sum(int(found[1]) for found in points if found) or 1,
+        }
+    )
 
 
 def checked_names(source: str) -> list[str]:
@@ -193,9 +243,9 @@ def _build(
         raise ConfigError(f"{notebooks}: holds no notebook")
     texts = {}
     for source in sources:
-        notebook = version(nbformat.read(source, as_version=4), source.name)
+        notebook = version(read_notebook(source), source.name)
         texts[source.name] = nbformat.writes(notebook) + "\n"
-    pages = {page.name: page.read_text("utf-8") for page in Path(notebooks).glob("*.md")}
+    pages = {page.name: page.read_text(encoding="utf-8") for page in Path(notebooks).glob("*.md")}
     if changed := _changed(out):
         raise ConfigError(
             f"{out}: {', '.join(changed)} changed since it was built or was not built; "
@@ -206,8 +256,8 @@ def _build(
         shutil.rmtree(left_over, ignore_errors=True)
     new.mkdir(parents=True)
     for name, text in (texts | pages).items():  # the glossary, which chapters link to
-        (new / name).write_text(text, encoding="utf-8")
-    (new / _RECORD).write_text(json.dumps(_digests(new), indent=1))
+        write_text(new / name, text)
+    write_text(new / _RECORD, json.dumps(_digests(new), indent=1))
     if out.exists():
         out.rename(old)
     new.rename(out)
@@ -220,7 +270,7 @@ def _changed(folder: Path) -> list[str]:
     if not folder.exists():
         return []
     try:
-        built = json.loads((folder / _RECORD).read_text())
+        built = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         built = {}
     return sorted(name for name, digest in _digests(folder).items() if built.get(name) != digest)
@@ -230,7 +280,7 @@ def _digests(folder: Path) -> dict[str, str]:
     """sha256 of a folder's files by relative name; what begins with a dot is left out."""
     files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+        name.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in files.items()
         if not any(part.startswith(".") for part in name.parts)
     }

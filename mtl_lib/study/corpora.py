@@ -1,18 +1,20 @@
 """The corpora of the paper: read, check and fetch folders in the layout of the class."""
 
-import csv
 import hashlib
 import http.client
 import math
-import os
+import multiprocessing
 import re
+import sys
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from mtl_lib.data import Corpus, Example, PairExample, SentenceExample
 from mtl_lib.errors import CorpusError, explain
+from mtl_lib.files import replacing
 from mtl_lib.paths import DATA
 from mtl_lib.tasks import CFIMDB, PARAPHRASE, SENTIMENT, SIMILARITY, Task
 
@@ -24,6 +26,11 @@ STEMS = {
     "ids-cfimdb": (CFIMDB, "sentiment"),
 }
 SPLITS = {"train": "train", "dev": "dev", "test": "test-student"}  # split -> end of the stem
+FILES = {  # file name -> task, split and label column
+    f"{stem}-{ending}.csv": (task, split, column)
+    for stem, (task, column) in STEMS.items()
+    for split, ending in SPLITS.items()
+}
 
 # The original files: https://github.com/gpoesia/minbert-default-final-project at this commit,
 # each with the id under which git stores it (`git hash-object FILE`).
@@ -49,31 +56,52 @@ DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 DOWNLOAD_LIMIT = 64 * 2**20  # bytes; the largest original file is well below
 
 
-def load_corpus(directory: str | Path = "handbook") -> Corpus:
-    """Read every corpus file of a folder and check it row by row.
+SHOWN = 3  # rows left out that are named where a corpus is read
+
+
+def load_corpus(directory: str | Path = "handbook", *, labels: bool = True) -> Corpus:
+    """Read every corpus file of a folder, check it row by row, and say on stderr what is left out.
 
     The layout is that of the CS224N default project: tab-separated files with a header
-    (`ids-sst-train.csv`, `quora-dev.csv`, `sts-test-student.csv`, ..), columns found by name,
-    fields quoted as the `csv` module does, one row a line. An extra column `tags` (separated by
-    semicolons) is kept.
+    (`ids-sst-train.csv`, `quora-dev.csv`, `sts-test-student.csv`, ..), columns found by name. An
+    extra column `tags` (separated by semicolons) is kept. How quotes are read stands in
+    data/README.md.
 
     Args:
         directory: a folder, or "handbook" for the embedded corpora.
+        labels: False reads every file as a test file is read: for predictions alone.
 
     Returns:
         The corpus. A malformed row (too few or too many fields, no id, sentence or label, an id
-        for the second time, a NUL character) is left out and reported in `skipped`.
+        for the second time or with a line break, a NUL character) is left out and reported in
+        `skipped`. A row without label may have an empty sentence: it waits for a prediction.
 
     Raises:
         CorpusError: if the folder or a column is missing, a file cannot be read, or a label is
             not a number, out of range, or fractional where classes are expected. The message
             names file, line, column, value and remedy.
     """
+    corpus = _read_folder(directory, labels)
+    # A worker process reads what its parent has read, and need not say it again.
+    if corpus.skipped and multiprocessing.parent_process() is None:
+        rows = "row" if len(corpus.skipped) == 1 else "rows"
+        print(
+            f"{directory}: {len(corpus.skipped):,} malformed {rows} skipped; "
+            f"`mtl data check {directory}` shows all",
+            *corpus.skipped[:SHOWN],
+            sep="\n  ",
+            file=sys.stderr,
+        )
+    return corpus
+
+
+def _read_folder(directory: str | Path, labels: bool = True) -> Corpus:
     folder = DATA / "handbook" if str(directory) == "handbook" else Path(directory).expanduser()
+    instead = 'or take the embedded corpora: load_corpus("handbook"), `--data handbook`'
     if not folder.is_dir():
         raise CorpusError(
             f"{folder}: no such folder; run `mtl data fetch {directory}` to download the original "
-            "files there, or use DATA=handbook for the embedded corpora"
+            f"files there, {instead}"
         )
     embedded = folder.resolve() == (DATA / "handbook").resolve()
     name = "handbook" if embedded else folder.resolve().name
@@ -83,35 +111,35 @@ def load_corpus(directory: str | Path = "handbook") -> Corpus:
     files: dict[str, str] = {}
     skipped: list[str] = []
     altered: list[str] = []
-    for stem, (task, column) in STEMS.items():
-        for split, ending in SPLITS.items():
-            path = folder / f"{stem}-{ending}.csv"
-            if not path.is_file():
-                continue
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise CorpusError(f"{path}: cannot be read: {explain(error)}") from error
-            examples, messages = _read_file(path, content, task, column, labelled=split != "test")
-            splits.setdefault(task.name, {})[split] = examples
-            files[path.name] = hashlib.sha256(content).hexdigest()
-            skipped += messages
-            blob, expected = git_blob_id(content), ORIGINALS[path.name]
-            if blob != expected:
-                altered.append(
-                    f"{path.name} is not the original file "
-                    f"({len(examples):,} rows; git blob {blob}, expected {expected})"
-                )
+    for file, (task, split, column) in FILES.items():
+        path = folder / file
+        if not path.is_file():
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot be read: {explain(error)}") from error
+        needed = labels and split != "test"
+        examples, messages = _read_file(path, content, task, column if labels else None, needed)
+        splits.setdefault(task.name, {})[split] = examples
+        files[file] = hashlib.sha256(content).hexdigest()
+        skipped += messages
+        blob, expected = git_blob_id(content), ORIGINALS[file]
+        if blob != expected:
+            altered.append(
+                f"{file} is not the original file "
+                f"({len(examples):,} rows; git blob {blob}, expected {expected})"
+            )
     if not files:
         raise CorpusError(
-            f"{folder}: none of the corpus files is here ({', '.join(ORIGINALS)}); "
-            f"run `mtl data fetch {directory}`, or use DATA=handbook for the embedded corpora"
+            f"{folder}: none of the corpus files is here ({', '.join(FILES)}); "
+            f"run `mtl data fetch {directory}`, {instead}"
         )
     if embedded:
         altered = []  # the embedded corpora only borrow the file names
     elif len(altered) == len(files):
         altered = ["no file of this folder is an original file of the CS224N project"]
-    return Corpus(name, splits, files, skipped, altered)
+    return Corpus(name=name, splits=splits, files=files, skipped=skipped, notes=altered)
 
 
 def training_sentences(corpus: Corpus) -> list[str]:
@@ -125,55 +153,63 @@ def training_sentences(corpus: Corpus) -> list[str]:
 
 
 def _read_file(
-    path: Path, content: bytes, task: Task, column: str, labelled: bool
+    path: Path, content: bytes, task: Task, column: str | None, needed: bool
 ) -> tuple[list[Example], list[str]]:
-    """The examples of one file, and a message for each row left out."""
+    """The examples of one file, and a message for each row left out.
+
+    Args:
+        column: the label's; None leaves labels alone, even where they are there.
+        needed: whether every row must have a label and words in its sentences.
+    """
     try:
-        # Not splitlines(): sentences hold characters that Unicode counts as line ends.
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise CorpusError(
             f"{path}:{line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
         ) from error
-    header = _fields(lines[0])
+    (_, header), *rows = _rows(text)
     texts = ["sentence"] if task.sentences == 1 else ["sentence1", "sentence2"]
-    needed = ["id", *texts]
-    if labelled or column in header:
-        needed.append(column)
-    for name in needed:
+    labelled = needed or column in header
+    names = ["id", *texts, column] if labelled else ["id", *texts]
+    for name in names:
         if header.count(name) > 1:
             raise CorpusError(
                 f"{path}:1: column {name!r} is there {header.count(name)} times; keep one"
             )
         if name not in header:
+            found = ", ".join(filter(None, header))[:80]
             hint = "is this a test file?" if name == column else "is this another kind of file?"
+            if "\r" in found:
+                hint = "end its lines with line feeds, not with carriage returns alone."
             raise CorpusError(
-                f"{path}:1: column {name!r} is missing (found: {', '.join(filter(None, header))}); "
-                f"{hint} The first line must name {', '.join(needed)}, separated by tabs"
+                f"{path}:1: column {name!r} is missing (found: {found!r}); {hint} The first line "
+                f"must name {', '.join(names)}, separated by tabs"
             )
+    filled = names if needed else [name for name in names if name not in texts]
     kind = SentenceExample if task.sentences == 1 else PairExample
     examples: list[Example] = []
     skipped: list[str] = []
     seen: set[str] = set()
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+    for number, fields in rows:
+        if not any(fields):
             continue
-        fields = _fields(line)
         row = dict(zip(header, fields, strict=False))
-        missing = [name for name in needed if not row.get(name)]
+        missing = [name for name in filled if not row.get(name)]
         if len(fields) != len(header):
             fault = f"{len(fields)} fields in place of {len(header)}"
         elif missing:
             fault = f"{missing[0]} is missing"
-        elif "\0" in line:
+        elif any("\0" in field for field in fields):
             fault = "a NUL character is in it"
+        elif len(row["id"].splitlines()) > 1:
+            fault = "a line break is in the id"
         elif row["id"] in seen:
             fault = f"id {row['id']} is there for the second time"
         else:
             seen.add(row["id"])
             label = None
-            if column in row:
+            if labelled:
                 label = _read_label(row[column], task, f"{path}:{number}", column)
             tags = tuple(filter(None, row.get("tags", "").split(";")))
             examples.append(kind(row["id"], *(row[name] for name in texts), label, tags))
@@ -184,15 +220,57 @@ def _read_file(
     return examples, skipped
 
 
-def _fields(line: str) -> list[str]:
-    """The fields of one line, none where `csv` cannot read it.
+# A field in quotes, those within it doubled, or one that begins with no quote; and what ends it.
+_FIELD = re.compile(r'(?:"([^"]*+(?:""[^"]*+)*+)"|((?:[^"\t\n][^\t\n]*)?))([\t\n])')
 
-    One line at a time, so that a stray quote spoils one row and not the rest of the file.
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row's first line, counted from 1, and its fields, without white space around them.
+
+    Quotes are text unless a `csv` writer set them: somewhere in the file quotes must enclose a
+    column's name, or a field that could not stand without them (it holds a quote, a tab or a line
+    break). Even then a row whose quotes enclose no fields keeps them.
     """
-    try:
-        return [text.strip() for text in next(csv.reader([line], delimiter="\t"), [])]
-    except csv.Error:
-        return []
+    text += "\n"
+    width = text[: text.index("\n")].count("\t") + 1
+    rows, written_by_csv, start, number = [], False, 0, 1
+    while start < len(text):
+        # Not splitlines(): sentences hold characters that Unicode counts as line ends.
+        end = text.index("\n", start) + 1
+        plain = text[start : end - 1].split("\t")
+        fields = plain
+        if '"' in text[start:end] and (enclosed := _enclosed(text, start, width)):
+            fields, end, needed = enclosed
+            written_by_csv |= needed or number == 1
+        rows.append((number, plain, fields))
+        number += text.count("\n", start, end)
+        start = end
+    for number, plain, fields in rows:
+        yield number, [field.strip() for field in (fields if written_by_csv else plain)]
+
+
+def _enclosed(text: str, start: int, width: int) -> tuple[list[str], int, bool] | None:
+    """The row at `start` by the rules of `csv`: its fields, its end, and whether a field needs its
+    quotes; None where no field has quotes or the row does not come out with `width` fields.
+
+    A field that runs over lines must not hold tabs as well: two stray quotes would make one row of
+    all that is between them.
+    """
+    fields, quoted, end = [], [], start
+    while len(fields) < width and (match := _FIELD.match(text, end)):
+        inside, bare, stop = match.groups()
+        if inside is not None:
+            quoted.append(inside.replace('""', '"'))
+        fields.append(bare if inside is None else quoted[-1])
+        end = match.end()
+        if stop == "\n":
+            break
+    else:
+        return None
+    stray = any("\n" in field and "\t" in field for field in quoted)
+    if not quoted or stray or len(fields) != width:
+        return None
+    return fields, end, any(set(field) & set('"\t\n') for field in quoted)
 
 
 def _read_label(text: str, task: Task, place: str, column: str) -> int | float:
@@ -229,26 +307,24 @@ def check_corpus(directory: str | Path) -> str:
     Raises:
         CorpusError: as `load_corpus`.
     """
-    corpus = load_corpus(directory)
+    corpus = _read_folder(directory)
     report = [f"{corpus.name} (fingerprint {corpus.fingerprint})"]
-    for stem, (task, _) in STEMS.items():
-        for split, ending in SPLITS.items():
-            name = f"{stem}-{ending}.csv"
-            if name not in corpus.files:
-                report.append(f"  {name:<28} missing")
-                continue
-            examples = corpus.splits[task.name][split]
-            # round() goes half to even, as the per-class tables do.
-            counts = Counter(round(e.label) for e in examples if e.label is not None)
-            shares = "  ".join(
-                f"{label}: {count / len(examples):.1%}" for label, count in sorted(counts.items())
-            )
-            bad = sum(message.startswith(f"{name}:") for message in corpus.skipped)
-            report.append(
-                f"  {name:<28} {len(examples):>7,} rows  {bad} skipped  {shares or 'no labels'}"
-            )
-            if split != "train" and (shared := _also_in_train(corpus, task.name, split)):
-                report.append(f"  {'':<28} {shared:>7,} of them stand in the training file as well")
+    for name, (task, split, _) in FILES.items():
+        if name not in corpus.files:
+            report.append(f"  {name:<28} missing")
+            continue
+        examples = corpus.splits[task.name][split]
+        # round() goes half to even, as the per-class tables do.
+        counts = Counter(round(e.label) for e in examples if e.label is not None)
+        shares = "  ".join(
+            f"{label}: {count / len(examples):.1%}" for label, count in sorted(counts.items())
+        )
+        bad = sum(message.startswith(f"{name}:") for message in corpus.skipped)
+        report.append(
+            f"  {name:<28} {len(examples):>7,} rows  {bad} skipped  {shares or 'no labels'}"
+        )
+        if split != "train" and (shared := _also_in_train(corpus, task.name, split)):
+            report.append(f"  {'':<28} {shared:>7,} of them stand in the training file as well")
     report += [f"skipped: {message}" for message in corpus.skipped]
     report += [f"note: {note}" for note in corpus.notes]
     if corpus.name != "handbook" and not corpus.notes:
@@ -293,9 +369,8 @@ def fetch_corpus(directory: str | Path) -> None:
                 f"{ORIGINAL_URL}{name}: git blob {blob}, expected {ORIGINALS[name]}; nothing was "
                 "written; try again, or get the file from the class's starter repository"
             )
-        temporary = folder / f".{name}.part"
-        temporary.write_bytes(content)
-        os.replace(temporary, folder / name)
+        with replacing(folder / name) as unfinished:
+            unfinished.write_bytes(content)
 
 
 def _download(url: str) -> bytes:
@@ -307,7 +382,7 @@ def _download(url: str) -> bytes:
     except (OSError, http.client.HTTPException) as error:
         raise CorpusError(
             f"{url}: {error}; check the connection and run the command again (finished files are "
-            "kept), or use DATA=handbook for the embedded corpora"
+            'kept), or take the embedded corpora: load_corpus("handbook"), `--data handbook`'
         ) from error
     if len(content) > DOWNLOAD_LIMIT:
         raise CorpusError(f"{url}: larger than {DOWNLOAD_LIMIT:,} bytes; not the expected file")

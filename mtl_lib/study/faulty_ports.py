@@ -19,7 +19,6 @@ from torch import Generator, Tensor
 
 from mtl_lib.data import Batch
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.fast.packed import Pack, encode_packed
 from mtl_lib.model import MultitaskModel
 from mtl_lib.trainer import LossTerm, Trainer
 from mtl_lib.weighting import projected_weights
@@ -40,7 +39,7 @@ class PortTrainer(Trainer):
         heads = [list(self.model.heads[name].parameters()) for name in self.streams]
         norms = [sum(p.grad.double().square().sum() for p in of_task) for of_task in heads]
         weights = port_weights(gram, torch.stack(norms).to(gram.device), self.generator)  # [T]
-        self.gradients.combine(weights / len(weights))
+        self.engine.combine(weights / len(weights))
         for of_task, weight in zip(heads, weights.tolist(), strict=True):
             for parameter in of_task:
                 parameter.grad.mul_(weight)
@@ -84,11 +83,8 @@ def port_smoothness_term(strength: float, generator: Generator) -> LossTerm:
     """
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
-        pack = Pack.of([(batch.input_ids, batch.attention_mask)], batch.input_ids.device)
-
         def forward(embeddings: Tensor) -> Tensor:  # [B, L, H] -> [B, C]
-            tokens = embeddings[batch.attention_mask > 0]  # [N, H]
-            vectors = encode_packed(model.encoder, tokens, pack, kind=model.sentence_vector)
+            vectors = model.encode_embedded(embeddings, batch.attention_mask)
             return model.classify(batch.task, vectors)
 
         embeddings = model.encoder.embed(batch.input_ids)  # [B, L, H]

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from mtl_lib.errors import RunError
-from mtl_lib.evaluation import per_class_report
 from mtl_lib.model import FEATURES, Head, HeadConfig, MultitaskModel
 from mtl_lib.paths import FIGURES
+from mtl_lib.study.by_label import per_class_report
 from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.drawing import (
     NOT_RUN,

@@ -19,8 +19,9 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 
 from mtl_lib.data import Corpus
-from mtl_lib.evaluation import constant_loss, metrics, per_class_report
+from mtl_lib.evaluation import metrics
 from mtl_lib.paths import RESULTS
+from mtl_lib.study.by_label import constant_loss, per_class_report
 from mtl_lib.tasks import BY_NAME, PARAPHRASE, SENTIMENT, SIMILARITY
 
 FLOORS = RESULTS / "floors"

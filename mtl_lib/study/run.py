@@ -2,32 +2,29 @@
 
 import os
 import platform
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from mtl_lib.data import Corpus, TokenizedSplit, tokenize
-from mtl_lib.errors import ConfigError, NumericalError, RunError
-from mtl_lib.evaluation import constant_loss, is_constant
-from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.model import MultitaskModel, has_fast_bfloat16
-from mtl_lib.optim import linear_warmup
-from mtl_lib.pretrained import encoder_hash, load_encoder
+from mtl_lib.data import Corpus
+from mtl_lib.errors import NumericalError, RunError
+from mtl_lib.evaluation import headline, is_constant
+from mtl_lib.pretrained import encoder_hash
+from mtl_lib.study.build import build, constant_losses
 from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
-from mtl_lib.study.faulty_ports import CoupledAdam, PortTrainer, port_smoothness_term
 from mtl_lib.study.gates import gate
+from mtl_lib.study.resume import put_parameters, restore, state_of
 from mtl_lib.study.store import Run, RunStore, run_key
-from mtl_lib.tasks import BY_NAME, TASKS
-from mtl_lib.trainer import Trainer, class_weights, penalty_term, smoothness_term
-from mtl_lib.weighting import WEIGHTINGS
+from mtl_lib.tasks import BY_NAME
+from mtl_lib.trainer import Callback, Fit, Trainer
 
 
 def run_experiment(
@@ -67,21 +64,10 @@ def run_experiment(
     with store.lock(key, wait):
         if not save_model and (run := store.get(key)):  # trained by another process meanwhile
             return run
-        try:
-            run = _train_run(
-                config, corpus, encoder_sha, key, checkpoint, on_epoch, bool(save_model)
-            )
-        except NumericalError as error:
-            kept = checkpoint.path if checkpoint.path.exists() else "none yet"
-            raise NumericalError(f"{error}. Last good checkpoint: {kept}") from None
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise RunError(
-                f"row {config.row}: out of memory with encoder {config.encoder}, batch size "
-                f"{config.batch_size} and sentences of up to {config.max_length} tokens; lower "
-                "JOBS (runs at a time) or choose a smaller ENCODER"
-            ) from error
+        keeper = Keeper(checkpoint, on_epoch, bool(save_model))
+        run = _explained(
+            lambda: _train(config, corpus, encoder_sha, key, keeper), config, checkpoint
+        )
         if save_model:
             _move_model(folder / "model", Path(save_model))
         store.put(run)
@@ -89,99 +75,111 @@ def run_experiment(
         return run
 
 
-def _train_run(
-    config: ExperimentConfig,
-    corpus: Corpus,
-    encoder_sha: str,
-    key: str,
-    checkpoint: Checkpoint,
-    on_epoch: Callable[[dict], None] | None,
-    save_model: bool,
+def _explained(train: Callable[[], Run], config: ExperimentConfig, checkpoint: Checkpoint) -> Run:
+    """The result of training; of what can go wrong in it, what a user can do about it."""
+    try:
+        return train()
+    except NumericalError as error:
+        kept = checkpoint.path if checkpoint.path.exists() else "none yet"
+        raise NumericalError(f"{error}. Last good checkpoint: {kept}") from None
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise RunError(
+            f"row {config.row}: out of memory with encoder {config.encoder}, batch size "
+            f"{config.batch_size} and sentences of up to {config.max_length} tokens; run fewer at "
+            "a time (`--jobs`) or choose a smaller encoder (`--encoder`)"
+        ) from error
+
+
+class Keeper(Callback):
+    """Keeps a run's state in its checkpoint, its best epoch's model beside it, and stops it where
+    it is asked to.
+
+    Args:
+        checkpoint: of the run.
+        on_epoch: called with each epoch's history entry.
+        save_model: whether the best epoch's model is kept.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        on_epoch: Callable[[dict], None] | None = None,
+        save_model: bool = False,
+    ):
+        self.checkpoint, self.on_epoch, self.save_model = checkpoint, on_epoch, save_model
+        self.resumes = 0
+        self.signals: StopSignals | None = None
+        self._before, self._started = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, earlier processes included."""
+        return self._before + time.perf_counter() - self._started
+
+    def resume(self, trainer: Trainer) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        if state := self.checkpoint.load():
+            self._before, self.resumes = state["seconds"], state["resumes"] + 1
+            restore(trainer, state)
+
+    def save(self, trainer: Trainer) -> None:
+        self.checkpoint.save(state_of(trainer) | {"seconds": self.seconds, "resumes": self.resumes})
+
+    def after_step(self, trainer: Trainer, gram: Tensor) -> None:
+        if self.signals and self.signals.asked:
+            raise Stopped
+        if self.checkpoint.due():
+            self.save(trainer)
+
+    def after_best(self, trainer: Trainer) -> None:
+        if self.save_model:
+            trainer.model.save(self.checkpoint.folder / "model")
+
+    def after_epoch(self, trainer: Trainer, entry: dict[str, Any]) -> None:
+        self.save(trainer)
+        if self.on_epoch:
+            self.on_epoch(entry)
+
+
+class BestEpoch(Callback):
+    """Keeps the best epoch's parameters, where epochs are judged by a sample."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Tensor] = {}
+
+    def after_best(self, trainer: Trainer) -> None:
+        self.parameters = {n: p.detach().clone() for n, p in trainer.trainable().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.parameters)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.parameters = state
+
+
+def _train(
+    config: ExperimentConfig, corpus: Corpus, encoder_sha: str, key: str, keeper: Keeper
 ) -> Run:
     """Train from the checkpoint, or from the start, to the end."""
-    started = time.perf_counter()
-    torch.manual_seed(config.seed)
-    encoder, tokenizer = load_encoder(config.encoder)
-    train = tokenized(corpus, "train", config, tokenizer)
-    dev = tokenized(corpus, "dev", config, tokenizer)
-    model = MultitaskModel(encoder, dict(config.heads), config.sentence_vector)
-    if config.label_mean_bias:
-        for name, split in train.items():
-            model.heads[name].start_at_mean(split.labels)
-    if config.frozen:
-        model.freeze()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
-    # Every number of tokens makes new bfloat16 kernels: a step needs some hundred, a thousand kept
-    # take 1 GB.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    noise = torch.Generator().manual_seed(config.seed)
-    epoch = _joint_epoch(config, corpus)
-    kind = PortTrainer if config.fault == "port-surgery" else Trainer
-    trainer = kind(
-        model,
-        train,
-        optimizer=_optimizer(config, model),
-        weighting=WEIGHTINGS[config.weighting],
-        batch_size=config.batch_size,
-        seed=config.seed,
-        terms=_loss_terms(config, noise),
-        class_weights=_class_weights(config, train, device),
-        generators={"smoothness": noise},
-        same_task_every=config.same_task_every,
-        steps_per_epoch=epoch,
-        clip=config.clip,
-    )
-    epochs = config.epochs * config.epoch_factor
-    if config.schedule == "linear":
-        total = min(epochs * trainer.steps_per_epoch, config.max_steps or sys.maxsize)
-        trainer.schedule = partial(
-            linear_warmup, warmup_steps=int(config.warmup * total), total_steps=total
-        )
-    before = {"seconds": 0.0, "resumes": 0}
-    if state := checkpoint.load():
-        before = {"seconds": state["seconds"], "resumes": state["resumes"] + 1}
-        trainer.load_state_dict(state)
-
-    def seconds() -> float:
-        return before["seconds"] + time.perf_counter() - started
-
-    def save() -> None:
-        checkpoint.save(trainer.state_dict() | before | {"seconds": seconds()})
-
-    def after_step() -> None:
-        if signals.asked:
-            raise Stopped
-        if checkpoint.due():
-            save()
-
-    def after_epoch(entry: dict) -> None:
-        save()
-        if on_epoch:
-            on_epoch(entry)
-
-    with StopSignals(now=lambda: trainer.evaluating) as signals:
+    best = BestEpoch()
+    trainer, dev = build(config, corpus, [*([best] if config.dev_sample else []), keeper])
+    keeper.resume(trainer)
+    with StopSignals(now=lambda: trainer.evaluating) as keeper.signals:
         try:
             fit = trainer.fit(
-                dev,
-                {name: _sample(split, config.train_sample) for name, split in train.items()},
-                epochs=epochs,
+                config.epochs * config.epoch_factor,
                 max_steps=config.max_steps,
-                dev_sample={name: _sample(split, config.dev_sample) for name, split in dev.items()}
-                if config.dev_sample
-                else None,
-                on_step=after_step,
-                on_epoch=after_epoch,
-                on_best=(lambda: model.save(checkpoint.folder / "model", tokenizer))
-                if save_model
-                else None,
+                train_sample=config.train_sample,
             )
+            if config.dev_sample:
+                fit = _whole(trainer, fit, dev, best.parameters)
         except Stopped:
-            save()
+            keeper.save(trainer)
             raise Stopped(
                 f"row {config.row}, seed {config.seed}: stopped after step {trainer.steps}, "
-                f"kept in {checkpoint.folder}"
+                f"kept in {keeper.checkpoint.folder}"
             ) from None
     return Run(
         config=config.as_dict(),
@@ -190,34 +188,63 @@ def _train_run(
         predictions=fit.logits,
         labels={name: split.labels.numpy() for name, split in dev.items()},
         ids={name: split.ids for name, split in dev.items()},
-        provenance={
-            "study_version": STUDY_VERSION,
-            "corpus": {
-                "name": corpus.name,
-                "fingerprint": corpus.fingerprint,
-                "files": corpus.files,
-                "skipped_rows": len(corpus.skipped),
-                "notes": corpus.notes,
-            },
-            "encoder": {"name": config.encoder, "sha256": encoder_sha},
-            "steps": trainer.steps,
-            "constant_loss": _constant_losses(train, trainer.class_weights),
-            # Tasks whose best epoch predicts the same for every development example.
-            "constant_predictions": [
-                name for name, logits in fit.logits.items() if is_constant(BY_NAME[name], logits)
-            ],
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "seconds": round(seconds(), 1),
-            "resumes": before["resumes"],
-            "peak_memory_mb": peak_memory() // 2**20,  # of the process, with its earlier runs
-            "threads": torch.get_num_threads(),
-            "precision": "bfloat16" if model.bfloat16 else "float32",
-            "hardware": hardware(),
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in ("torch", "numpy", "tokenizers")},
-        },
+        provenance=_provenance(config, corpus, encoder_sha, trainer, fit, keeper),
         key=key,
     )
+
+
+def _whole(trainer: Trainer, fit: Fit, dev: dict, best: dict[str, Tensor]) -> Fit:
+    """The result with the best and the last epoch evaluated on whole development sets; the history
+    stays that of the sample."""
+    logits, scores = trainer.evaluate(dev)
+    whole = replace(fit, last=fit.last | {"dev": scores})
+    judged = [headline(entry["dev"]) for entry in fit.history]
+    if judged.index(max(judged)) < len(judged) - 1:
+        last = {name: p.detach().clone() for name, p in trainer.trainable().items()}
+        put_parameters(trainer, best)
+        try:
+            logits, scores = trainer.evaluate(dev)
+        finally:  # whoever stops here finds the parameters of the last step
+            put_parameters(trainer, last)
+    return replace(whole, best=fit.best | {"dev": scores}, logits=logits)
+
+
+def _provenance(
+    config: ExperimentConfig,
+    corpus: Corpus,
+    encoder_sha: str,
+    trainer: Trainer,
+    fit: Fit,
+    keeper: Keeper,
+) -> dict[str, Any]:
+    """What the run was: on what, of which versions, where, for how long."""
+    memory = peak_memory()
+    return {
+        "study_version": STUDY_VERSION,
+        "corpus": {
+            "name": corpus.name,
+            "fingerprint": corpus.fingerprint,
+            "files": corpus.files,
+            "skipped_rows": len(corpus.skipped),
+            "notes": corpus.notes,
+        },
+        "encoder": {"name": config.encoder, "sha256": encoder_sha},
+        "steps": trainer.steps,
+        "constant_loss": constant_losses(trainer),
+        # Tasks whose best epoch predicts the same for every development example.
+        "constant_predictions": [
+            name for name, logits in fit.logits.items() if is_constant(BY_NAME[name], logits)
+        ],
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "seconds": round(keeper.seconds, 1),
+        "resumes": keeper.resumes,
+        "peak_memory_mb": memory and memory // 2**20,  # of the process, with its earlier runs
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16" if trainer.model.bfloat16 else "float32",
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy", "tokenizers")},
+    }
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -238,93 +265,14 @@ def _move_model(source: Path, target: Path) -> None:
         os.replace(target / f"{path.name}.tmp", target / path.name)
 
 
-def tokenized(
-    corpus: Corpus, split: str, config: ExperimentConfig, tokenizer
-) -> dict[str, TokenizedSplit]:
-    """One split of each of the configuration's tasks, tokenised once per process.
-
-    Raises:
-        ConfigError: if the corpus has no such split of a task.
-    """
-    for name in config.heads:
-        _check_split(corpus, name, split, config)
-    cache_key = (corpus.fingerprint, tokenizer.to_str(), config.max_length)
-    if cache_key not in _TOKENIZED:
-        _TOKENIZED.clear()  # one corpus at a time in memory
-    cache = _TOKENIZED.setdefault(cache_key, {})
-    for name in config.heads:
-        if (name, split) not in cache:
-            examples = corpus.splits[name][split]
-            cache[name, split] = tokenize(examples, BY_NAME[name], tokenizer, config.max_length)
-    return {name: cache[name, split] for name in config.heads}
-
-
-def _check_split(corpus: Corpus, task: str, split: str, config: ExperimentConfig) -> None:
-    if split not in corpus.splits.get(task, {}):
-        raise ConfigError(
-            f"row {config.row} needs the {split} split of {task}: corpus {corpus.name!r} has none"
-        )
-
-
-_TOKENIZED: dict[tuple, dict[tuple[str, str], TokenizedSplit]] = {}
-
-
-def _sample(split: TokenizedSplit, size: int | None) -> TokenizedSplit:
-    """The fixed sample on which training metrics are measured: the same for every run."""
-    if size is None or size >= len(split):
-        return split
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    return split.take(order[:size])
-
-
-def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
-    """Steps of an epoch of all three tasks together, where the row asks for them."""
-    if not config.joint_epochs:
+def peak_memory() -> int | None:
+    """The most memory that this process ever held, in bytes; None where the system does not say."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
         return None
-    for task in TASKS:
-        _check_split(corpus, task.name, "train", config)
-    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
-
-
-def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> FusedAdamW:
-    """AdamW on all trainable parameters; the heads in a group of their own if they have a rate."""
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    if config.head_lr:
-        groups = [{"params": model.shared_parameters()}] if not config.frozen else []
-        groups.append({"params": list(model.heads.parameters()), "lr": config.head_lr})
-    kind = CoupledAdam if config.fault == "coupled-decay" else FusedAdamW
-    return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _loss_terms(config: ExperimentConfig, noise: torch.Generator) -> dict:
-    terms = {}
-    if config.penalty is not None:
-        terms["similarity"] = [penalty_term("similarity", config.penalty, config.penalty_strength)]
-    if config.smoothness:
-        term = port_smoothness_term if config.fault == "port-smart" else smoothness_term
-        terms["sentiment"] = [term(config.smoothness, noise)]
-    return terms
-
-
-def _constant_losses(train: dict[str, TokenizedSplit], weights: dict) -> dict[str, float]:
-    """Of each task the mean training loss of the best constant answer, class weights included."""
-    return {
-        name: constant_loss(split.task, split.labels.numpy(), weights.get(name))
-        for name, split in train.items()
-    }
-
-
-def _class_weights(config: ExperimentConfig, train: dict, device: torch.device) -> dict:
-    if not config.class_weights:
-        return {}
-    split = train["sentiment"]
-    return {"sentiment": class_weights(split.labels, split.task.num_classes).to(device)}
-
-
-def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes."""
     kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kept if sys.platform == "darwin" else kept * 1024  # Linux counts in KiB
+    return kept if platform.system() == "Darwin" else kept * 1024  # Linux counts in KiB
 
 
 def hardware() -> str:

@@ -16,7 +16,8 @@ import numpy as np
 from scipy import stats
 
 from mtl_lib.errors import RunError
-from mtl_lib.evaluation import per_class_report, predicted_labels, round_similarity
+from mtl_lib.evaluation import predicted_labels
+from mtl_lib.study.by_label import per_class_report, round_similarity
 from mtl_lib.study.store import Run
 from mtl_lib.tasks import BY_NAME
 

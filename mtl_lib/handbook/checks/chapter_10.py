@@ -20,7 +20,7 @@ def _normal(size: int, seed: int) -> Scores:
 
 
 def per_class_accuracy(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
-    """Accuracy by true label, `[K]`: `evaluation.per_class_report` for scores."""
+    """Accuracy by true label, `[K]`: `by_label.per_class_report` for scores."""
     return _per_class()(true, predicted, num_classes)
 
 

@@ -1,0 +1,34 @@
+"""Write a file whole or not at all, on any system."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path to write to, beside `path`, which it replaces once the block has ended well.
+
+    Whoever is stopped in the block finds the old file as it was. The folder is made where need be.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8, lines ended by a line feed on every system, in the place of `path`."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+
+
+def to_disk(path: str | Path) -> None:
+    """Wait until a file's content is on the disk, so that a power cut finds it."""
+    with open(path, "rb+") as file:  # Windows flushes no file that is open for reading only
+        os.fsync(file.fileno())
