@@ -1,6 +1,7 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce study study-status study-collect test test-browser lint lab figures notebooks bench faults student instructor clean
+.PHONY: help setup reproduce study study-status study-collect test test-browser \
+  test-lower-bounds lint docs wheel lab figures notebooks bench faults student instructor clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -21,7 +22,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 # Without compiling every module at once: Python compiles what is used, when it is first used.
 INSTALL := "$(BIN)/python" -m pip --disable-pip-version-check install --no-compile -c constraints.txt
 
-LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check .
+LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/mypy"
 PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA)") \
   $(if $(ENCODER),--encoder "$(ENCODER)") $(if $(SEEDS),--seeds "$(SEEDS)") \
   $(if $(ROWS),--rows "$(ROWS)") $(if $(JOBS),--jobs "$(JOBS)")
@@ -30,9 +31,9 @@ LENGTH = $(if $(MAX_STEPS),--max-steps "$(MAX_STEPS)") $(if $(EPOCHS),--epochs "
 help: ## | List the targets, as here
 	@echo 'make TARGET VARIABLE=value ...'
 	@echo
-	@echo '  target        time     what it does                   (times: 2 busy CPU cores, set-up done)'
+	@echo '  target             time     what it does              (times: 2 busy CPU cores, set-up done)'
 	@awk -F ' *## *| *\\| *' '/^[a-z-]+:.* ## / { split($$1, name, ":"); \
-	  printf "  %-13s %-8s %s\n", name[1], $$2, $$3 }' Makefile
+	  printf "  %-18s %-8s %s\n", name[1], $$2, $$3 }' Makefile
 	@echo
 	@echo 'Variables of make reproduce and make study, each empty for what the profile says:'
 	@echo '  PROFILE=quick|paper|converged   encoder, corpora, protocol; reproduce: quick if not given'
@@ -99,10 +100,10 @@ test: export MTL_BUILD := $(CURDIR)/build/test
 test: export MTL_FIGURES := $(CURDIR)/build/test/figures
 test: export MTL_CACHE := $(CURDIR)/build/encoders
 test: $(STAMP) ## 19 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
-	@echo 'make test, about 19 minutes: 1 lint, 2 tests with coverage, 3 every notebook against its'
-	@echo 'stored outputs, 4 make reproduce with two steps a run.'
+	@echo 'make test, about 19 minutes: 1 lint and types, 2 tests with coverage, 3 every notebook'
+	@echo 'against its stored outputs, 4 make reproduce with two steps a run.'
 	@rm -rf build/test
-	@echo '1/4 lint'
+	@echo '1/4 lint and types'
 	$(LINT)
 	@echo '2/4 tests'
 	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --cov=mtl_lib --cov-fail-under=90 tests
@@ -115,13 +116,32 @@ test-browser: $(STAMP) ## 1 min | An exercise in a real JupyterLab; needs chromi
 	$(INSTALL) -e '.[browser]'
 	"$(BIN)/python" -m pytest -q tests/browser
 
+# The bounds are those of Python 3.11: later Pythons need later releases.
+test-lower-bounds: export MTL_BUILD := $(CURDIR)/build/lower/test
+test-lower-bounds: $(STAMP) ## 8 min | The fast tests with the lowest release of every dependency
+	python3.11 -m venv --clear build/lower
+	"$(BIN)/python" scripts/lower_bounds.py > build/lower/constraints.txt
+	build/lower/bin/python -m pip --disable-pip-version-check install --no-compile \
+	  -c build/lower/constraints.txt -e '.[test]'
+	build/lower/bin/python -m pytest -q @tests/fast.txt
+
 faults: export MTL_BUILD := $(CURDIR)/build/faults
 faults: $(STAMP) ## 10 min | Kill a study 100 times, start it again, compare bit for bit; fuzz the readers
 	MTL_FUZZ=20000 "$(BIN)/python" -m pytest -q tests/test_bad_input.py -k any_bytes
 	"$(BIN)/python" scripts/faults.py
 
-lint: $(STAMP) ## 2 s | Check style and formatting; `ruff format` mends the latter
+lint: $(STAMP) ## 20 s | Check style, formatting and types; `ruff format` mends the second
 	$(LINT)
+
+# Each module of the library by name: the package itself lists only what it exports.
+PARTS := $(wildcard mtl_lib/*.py) $(patsubst %/__init__.py,%.py,$(wildcard mtl_lib/*/__init__.py))
+LIBRARY := $(filter-out mtl_lib.__%,$(subst /,.,$(basename $(PARTS))))
+docs: $(STAMP) ## 20 s | Write the reference of mtl_lib, from its docstrings, to build/docs/
+	"$(BIN)/python" -m pdoc --docformat google -o build/docs \
+	  mtl_lib $(LIBRARY)
+
+wheel: $(STAMP) ## 20 s | Build the wheel, data and notebooks included, in build/dist/
+	"$(BIN)/python" -m pip --disable-pip-version-check wheel --no-deps -w build/dist .
 
 # A terminal opened in JupyterLab finds the `mtl` command.
 lab: export PATH := $(abspath $(BIN)):$(PATH)
@@ -148,5 +168,6 @@ instructor: $(STAMP) ## 6 s | Build the notebooks with solutions, points and not
 	"$(BIN)/mtl" student --instructor
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
-	rm -rf build/notebooks build/test figures/*/ .pytest_cache .ruff_cache .coverage*
+	rm -rf build/notebooks build/test build/lower build/docs build/lib build/bdist.*
+	rm -rf figures/*/ .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

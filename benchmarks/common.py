@@ -6,7 +6,6 @@ one process; medians are quoted with their spread, and the ratio to the first ca
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import time
@@ -20,6 +19,7 @@ import torch
 
 from mtl_lib.bert import BertConfig
 from mtl_lib.data import TokenizedSplit
+from mtl_lib.files import write_text
 from mtl_lib.study.run import hardware
 from mtl_lib.tasks import TASKS
 
@@ -32,7 +32,7 @@ SIZES = {
     "minilm-l6": dict(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
     "bert-base": dict(hidden_size=768, num_hidden_layers=12, intermediate_size=3072),
 }
-LENGTHS = json.loads((HERE / "lengths.json").read_text())
+LENGTHS = json.loads((HERE / "lengths.json").read_text(encoding="utf-8"))
 
 
 def encoder_config(name: str) -> BertConfig:
@@ -149,9 +149,7 @@ def store(name: str, tables: Mapping[str, list[dict]]) -> None:
     """Write the tables with their machine to results/NAME.json, whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}{'-cuda' if DEVICE.type == 'cuda' else ''}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"machine": machine(), "tables": tables}, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps({"machine": machine(), "tables": tables}, indent=1) + "\n")
 
 
 def options(description: str, rounds: int) -> argparse.Namespace:

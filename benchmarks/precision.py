@@ -11,7 +11,7 @@ from statistics import mean, stdev
 import torch
 from common import options, print_table, store
 
-from mtl_lib.model import has_fast_bfloat16
+from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.profiles import PROFILES
 from mtl_lib.study.rows import ROWS

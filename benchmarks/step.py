@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_lib.bert import BertModel
+from mtl_lib.fast.engine import FastEngine
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.fast.joint import JointGradients
 from mtl_lib.fast.packed import Pack
@@ -50,7 +51,7 @@ def our_trainer(size: str, splits: dict, batch_size: int) -> Trainer:
         optimizer=FusedAdamW(model.parameters(), lr=1e-5),
         weighting=pcgrad_weights,
         batch_size=batch_size,
-        seed=0,
+        engine="fast",
     )
 
 
@@ -79,7 +80,9 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     "Products alone" runs the matrix products of forward and backward again and nothing else: no
     arrangement of the rest is faster than that.
     """
-    gradients, streams = trainer.gradients, trainer.streams
+    trainer.step()  # makes the buffers
+    engine, streams = trainer.engine, trainer.streams
+    gradients = engine._gradients
     rows, flop = gradients._rows, []
     large = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
     others = {
@@ -89,7 +92,7 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     }
     apart = {name: [] for name in (*others, "products alone")}
     with watch(
-        (trainer, "_backward", "forward and backward"),
+        (engine, "backward", "forward and backward"),
         (gradients, "gram", "inner products"),
         (gradients, "combine", "combination"),
         (trainer.optimizer, "step", "AdamW"),
@@ -99,7 +102,7 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
             trainer.streams = {batch.task.name: iter([batch]) for batch in batches}
             trainer.step()
             with FlopCounterMode(display=False) as counter, Products() as products:
-                Trainer._backward(trainer, batches)  # not the watched one
+                FastEngine.backward(engine, batches, trainer.loss, trainer.terms_of)  # not the watched one
             flop.append(counter.get_total_flops())
             apart["products alone"].append(timed(products.again))
             for name, call in others.items():  # in turn: the machine's speed is never the same

@@ -1,12 +1,11 @@
-"""What the study gains: segments of four rows against the padded teaching path, and one quick run.
+"""What the study gains: segments of four rows with either engine, and one quick run.
 
-The teaching path is `bert.py` on padded batches, one backward pass per task, `TaskGradients` and
-the AdamW loop: the code of the chapters. Segments of steps alternate; both paths train.
+The plain engine is `bert.py` on padded batches, one backward pass per task, `TaskGradients` and
+the AdamW loop: the code of the chapters. Segments of steps alternate; both train.
 """
 
 import tempfile
 from collections import Counter
-from functools import partial
 
 import torch
 from common import DEVICE, encoder_config, options, print_table, random_splits, store, timed, watch
@@ -14,25 +13,25 @@ from common import summary as summarise
 
 from mtl_lib import trainer as trainer_module
 from mtl_lib.bert import BertModel
+from mtl_lib.fast.engine import FastEngine
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.fast.joint import JointGradients
-from mtl_lib.gradients import TaskGradients
 from mtl_lib.model import MultitaskModel
 from mtl_lib.optim import AdamW
+from mtl_lib.study.build import _loss_terms
 from mtl_lib.study.corpora import load_corpus
-from mtl_lib.study.pool import _loss_terms
 from mtl_lib.study.profiles import PROFILES
 from mtl_lib.study.rows import ROWS
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.trainer import Trainer
-from mtl_lib.weighting import WEIGHTINGS
 
 STUDY_ROWS = ("3.1", "3.2", "3.7", "3.10")
 SEGMENT = 50
 
 
-def make_trainer(row: str, splits: dict, optimizer: type) -> Trainer:
+def make_trainer(row: str, splits: dict, optimizer: type, engine: str) -> Trainer:
     config = PROFILES["paper"].apply(ROWS[row], "paper")
     model = MultitaskModel(BertModel(encoder_config("minilm-l6")), dict(config.heads)).to(DEVICE)
     return Trainer(
@@ -41,38 +40,19 @@ def make_trainer(row: str, splits: dict, optimizer: type) -> Trainer:
         optimizer=optimizer(model.parameters(), lr=config.lr, weight_decay=config.weight_decay),
         weighting=WEIGHTINGS[config.weighting],
         batch_size=config.batch_size,
-        seed=0,
+        engine=engine,
         terms=_loss_terms(config, torch.Generator()),
     )
 
 
-def teaching_step(trainer: Trainer) -> None:
-    """A step as the chapters write it: padded, one backward pass per task."""
-    model = trainer.model
-    trainer.optimizer.zero_grad(set_to_none=True)
-    collected = TaskGradients(model.shared_parameters())
-    for stream in trainer.streams.values():
-        batch = next(stream).to(DEVICE)
-        vectors = model.encoder(batch.input_ids, batch.attention_mask).pooler_output
-        loss = batch.task.loss(model.classify(batch.task, vectors), batch.labels)
-        for term in trainer.terms.get(batch.task.name, []):
-            loss = loss + term(model, batch)
-        loss.backward()
-        collected.collect()
-    collected.combine(trainer.weighting(collected.gram(), trainer.generator))
-    trainer.optimizer.step()
-
-
 def segments(rounds: int) -> list[dict]:
-    """Milliseconds of `SEGMENT` steps, path by path, row by row."""
+    """Milliseconds of `SEGMENT` steps, engine by engine, row by row."""
     splits = random_splits(2000)
     rows = []
     for row in STUDY_ROWS:
-        slow, fast = (make_trainer(row, splits, kind) for kind in (AdamW, FusedAdamW))
-        slow.model.train()
         paths = {
-            f"{row}, teaching path": partial(teaching_step, slow),
-            f"{row}, this library": fast.step,
+            f"{row}, plain engine": make_trainer(row, splits, AdamW, "plain").step,
+            f"{row}, fast engine": make_trainer(row, splits, FusedAdamW, "fast").step,
         }
         times = {name: [] for name in paths}
         for _ in range(rounds):
@@ -88,7 +68,7 @@ def quick_run() -> list[dict]:
     config = PROFILES["quick"].apply(ROWS["3.2"], "quick")
     corpus = load_corpus("handbook")
     parts = (
-        (Trainer, "_backward", "forward and backward"),
+        (FastEngine, "backward", "forward and backward"),
         (JointGradients, "gram", "inner products"),
         (JointGradients, "combine", "combination"),
         (FusedAdamW, "step", "AdamW"),

@@ -25,7 +25,7 @@ LIMIT = 4e9  # bytes
 
 def resident() -> int:
     """Bytes of memory this process holds now (Linux)."""
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         return int(file.read().split()[1]) * 4096
 
 

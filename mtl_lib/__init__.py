@@ -5,7 +5,6 @@ Read the library in this order, an evening in all:
     tasks.py         what a task is: loss, metric, prediction
     data.py          examples, corpora, batches
     bert.py          the whole encoder
-    pretrained.py    encoders by name or folder, and their tokenizers
     model.py         encoder and heads
     optim.py         the AdamW step
     gradients.py     one gradient per task
@@ -14,7 +13,8 @@ Read the library in this order, an evening in all:
     evaluation.py    metrics
     trainer.py       the loop that all of these meet in
 
-Beside it `fast/` (the same numbers, faster); above it `study/` (the paper's rows, run and
+Beside it `pretrained/` (encoders by name or folder, with their tokenizers) and `fast/` (the same
+numbers, faster); above it `study/` (the paper's rows, run and
 compared), `handbook/` (exercises and notebooks) and `cli.py` (the `mtl` command). Imports go down
 only.
 """

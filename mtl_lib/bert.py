@@ -98,20 +98,12 @@ class BertConfig:
             for name, built in _BUILT.items():
                 if values.get(name, built) not in (built, None):
                     raise EncoderError(f"{name} is {values[name]!r}; only {built!r} {_WRAP}")
-            missing = [name for name in _SIZES if name not in values]
-            if missing:
+            if missing := [name for name in _SIZES if name not in values]:
                 raise EncoderError(f"{', '.join(missing)} missing")
             known = {field.name for field in fields(cls)}
             return cls(**{name: value for name, value in values.items() if name in known})
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            EncoderError,
-        ) as error:
-            raise EncoderError(f"{path}: not the config.json of a BERT encoder: {error}") from error
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, EncoderError) as e:
+            raise EncoderError(f"{path}: not the config.json of a BERT encoder: {e}") from e
 
     def to_json(self, path: str | Path) -> None:
         """Write the `config.json` that `from_json` reads back."""

@@ -147,17 +147,15 @@ def _examples(task: Task, split: str, rows: Any) -> list[Example]:
     """The examples of one split of a corpus made in memory, each row checked."""
     if hasattr(rows, "to_dict"):  # a DataFrame
         rows = rows.to_dict("records")
-    kind = SentenceExample if task.sentences == 1 else PairExample
+    kind: Any = SentenceExample if task.sentences == 1 else PairExample
     found: dict[str, Example] = {}
     for number, row in enumerate(rows):
         place = f"{task.name}, {split}, row {number}"
         if isinstance(row, SentenceExample | PairExample):
-            row = {"id": row.id, "label": row.label, "tags": row.tags} | dict(
-                enumerate(row.sentences)
-            )
-        elif not isinstance(row, Mapping):
-            *texts, label = row
-            row = dict(enumerate(texts)) | {"label": label}
+            named = {"id": row.id, "label": row.label, "tags": row.tags}
+            row = named | dict(enumerate(row.sentences))
+        if not isinstance(row, Mapping):
+            row = zip((*range(len(row) - 1), "label"), row, strict=True)
         row = dict(row)
         key, label = str(row.pop("id", f"{split}-{number}")), _plain(row.pop("label", None))
         tags, texts = tuple(row.pop("tags", ())), list(row.values())
@@ -356,11 +354,11 @@ class BatchStream(Iterator[Batch]):
             parts.append(part)
         return self.split.batch(torch.cat(parts))
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Where the stream stands: the generator before this pass, and the place in it."""
         return {"generator": self._before, "position": self._position, "size": len(self.split)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where `state_dict` was taken.
 
         Raises:

@@ -4,6 +4,9 @@ The command line prints them as one line; everything else is a bug and keeps its
 """
 
 import errno
+from pathlib import Path
+
+from mtl_lib import paths
 
 
 class HandbookError(Exception):
@@ -34,23 +37,33 @@ class BusyError(RunError):
     """Another process trains this run."""
 
 
+_RIGHTS = "choose a folder that you may read and write"
+# What to do, and what is added where a variable moves the folder.
 _REMEDIES = {
-    errno.ENOSPC: "free some space, or set MTL_BUILD to a folder on another disk",
-    errno.EDQUOT: "free some of your quota, or set MTL_BUILD to a folder on another disk",
-    errno.EFBIG: "raise the limit on file sizes (`ulimit -f`)",
-    errno.EROFS: "choose a folder that can be written to; MTL_BUILD moves build/",
-    errno.EACCES: "choose a folder that you may read and write; MTL_BUILD moves build/",
-    errno.EPERM: "choose a folder that you may read and write; MTL_BUILD moves build/",
-    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    (errno.ENOSPC, errno.EDQUOT): ("free some space", ", or set {} to a folder on another disk"),
+    (errno.EROFS, errno.EACCES, errno.EPERM): (_RIGHTS, ": {} names it"),
+    (errno.EFBIG,): ("raise the limit on file sizes (`ulimit -f`)", ""),
+    (errno.EMFILE,): ("raise the limit on open files (`ulimit -n`)", ""),
 }
 
 
-def explain(error: Exception) -> str:
-    """What the operating system refused, in words, and what to do about it."""
+def explain(error: Exception, path: str | Path | None = None) -> str:
+    """What the system refused, of `path` or of the file that the error names, and the remedy."""
     number = getattr(error, "errno", None)
     words = getattr(error, "strerror", None) or str(error)
-    for code, remedy in _REMEDIES.items():
+    for codes, (remedy, move) in _REMEDIES.items():
         # safetensors passes the system's fault on as text: "... (os error 28)".
-        if number == code or f"(os error {code})" in words:
-            return f"{words}; {remedy}"
+        if number in codes or any(f"(os error {code})" in words for code in codes):
+            variable = _moved_by(path or getattr(error, "filename", None))
+            return f"{words}; {remedy}{move.format(variable) if variable else ''}"
     return words
+
+
+def _moved_by(path: object) -> str:
+    """The variable that moves a file's folder; both where the file is not known, "" if none."""
+    folders = {"MTL_FIGURES": paths.FIGURES, "MTL_BUILD": paths.BUILD}
+    if not isinstance(path, str | Path):
+        return " or ".join(folders)
+    place = Path(path).resolve()
+    within = [name for name, folder in folders.items() if place.is_relative_to(folder)]
+    return " or ".join(within[:1] or [n for n, f in folders.items() if f.is_relative_to(place)])

@@ -11,7 +11,7 @@ import torch
 
 from mtl_lib.data import TokenizedSplit, sorted_batches
 from mtl_lib.model import MultitaskModel
-from mtl_lib.tasks import Task
+from mtl_lib.tasks import METRICS, Task
 
 
 def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 32) -> np.ndarray:
@@ -70,12 +70,8 @@ def metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
         first = {task.metric_name: float(task.metric(predicted, labels))}
     else:
         first = {task.metric: _metric(task.metric, predicted, labels)}
-    names = {
-        "classes": ("accuracy", "balanced_accuracy", "macro_f1"),
-        "binary": ("accuracy", "balanced_accuracy", "macro_f1"),
-        "score": ("pearson", "spearman", "mse"),
-    }.get(task.kind, ())
-    return first | {n: _metric(n, predicted, labels) for n in names if n not in first}
+    of_kind = {"score": (*METRICS[3:], "mse"), "own": ()}.get(task.kind, METRICS[:3])
+    return first | {n: _metric(n, predicted, labels) for n in of_kind if n not in first}
 
 
 def _metric(name: str, predicted: np.ndarray, labels: np.ndarray) -> float:

@@ -64,7 +64,8 @@ class TaskGradients:
             if not tasks:
                 continue
             pieces = [of_tasks[t].flatten().split(_CHUNK) for t in tasks]
-            products = sum(_gram(torch.stack(piece)) for piece in zip(*pieces, strict=True))
+            rows = (float64(torch.stack(piece)) for piece in zip(*pieces, strict=True))
+            products = sum(of_piece @ of_piece.T for of_piece in rows)
             gram[torch.tensor(tasks)[:, None], tasks] += products.cpu()
         return gram
 
@@ -100,9 +101,3 @@ class TaskGradients:
         """Each parameter that is not frozen, with its T gradients."""
         pairs = zip(self._parameters, zip(*self._gradients, strict=True), strict=True)
         return [(parameter, of_tasks) for parameter, of_tasks in pairs if parameter.requires_grad]
-
-
-def _gram(rows: Tensor) -> Tensor:
-    """Inner products of the rows in float64: `[T, N]` -> `[T, T]`."""
-    rows = float64(rows)
-    return rows @ rows.T

@@ -44,7 +44,7 @@ class HeadConfig:
     activation: str = "relu"
     features: str = "concat"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "dropout", tuple(self.dropout))  # JSON gives a list back
         if not self.dropout or not all(0 <= rate < 1 for rate in self.dropout):
             raise ConfigError(f"head dropout {self.dropout}: give one rate in [0, 1) per layer")
@@ -57,7 +57,7 @@ class HeadConfig:
                 f"a cosine is one number: its head takes dropout (0.0,), not {self.dropout}"
             )
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """The head as JSON keeps it; without `features` where they are the paper's."""
         return {k: v for k, v in asdict(self).items() if (k, v) != ("features", "concat")}
 
@@ -73,6 +73,8 @@ class Head(nn.Module):
         ConfigError: if a task of single sentences is to compare, or a cosine is to give more than
             a score.
     """
+
+    linears: Any
 
     def __init__(self, task: Task, hidden_size: int, config: HeadConfig | None = None):
         super().__init__()
@@ -92,7 +94,7 @@ class Head(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = ACTIVATIONS[self.config.activation]()
         if features == "cosine":
-            nn.init.constant_(self.linears[0].weight, task.max_label)
+            nn.init.constant_(self.linears[0].weight, task.num_classes - 1)
             nn.init.zeros_(self.linears[0].bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -103,15 +105,6 @@ class Head(nn.Module):
                 vectors = self.activation(vectors)
             vectors = linear(dropout(vectors))
         return vectors
-
-    def start_at_mean(self, labels: Tensor) -> None:
-        """Start a score's last bias at the mean of its training labels `[N]`, in place of near 0.
-
-        Otherwise the first epochs go into learning it. A class's logits, and a cosine, which is on
-        the labels' scale from the start, stay as they are.
-        """
-        if self.task.kind == "score" and self.config.features != "cosine":
-            nn.init.constant_(self.linears[-1].bias, labels.float().mean().item())
 
     def matrices(self) -> list[nn.Parameter]:
         """The weight matrices, without biases: what the penalties act on (our reading)."""
@@ -145,13 +138,16 @@ class MultitaskModel(nn.Module):
         frozen: whether `freeze` was called.
         fast: encode without padding (`fast/packed.py`): the same numbers, but `BertModel.forward`
             is then not what runs. The trainer's engine sets it.
-        bfloat16: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
+        low_precision: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
             gradients, sums and heads stay as they are.
         tokenizer: saved with the model where it is given; the trainer gives its data's.
 
     Raises:
         ConfigError: if there is no such sentence vector or task, or the encoder cannot encode.
     """
+
+    encoder: Any
+    heads: Any
 
     def __init__(
         self,
@@ -180,7 +176,7 @@ class MultitaskModel(nn.Module):
             for task, head in heads.items()
         )
         self.heads = nn.ModuleDict(dict(zip(self.tasks, built, strict=True)))
-        self.frozen = self.fast = self.bfloat16 = False
+        self.frozen = self.fast = self.low_precision = False
         self.tokenizer: Tokenizer | None = None
 
     @property
@@ -200,7 +196,7 @@ class MultitaskModel(nn.Module):
         """Sentence vectors `[S, H]` of padded sentences `[S, L]`."""
         like = self._like
         ids, mask = input_ids.to(like.device), attention_mask.to(like.device)
-        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.low_precision):
             if not isinstance(self.encoder, BertModel):
                 vectors = self.encoder.encode(ids, mask)
             elif self.fast:
@@ -346,19 +342,7 @@ def _task_of(task: Task | str) -> Task:
     return BY_NAME[task]
 
 
-def _head_config(heads: dict, task: str) -> HeadConfig:
+def _head_config(heads: dict[str, Any], task: str) -> HeadConfig:
     if heads[task] is None:
         raise ConfigError(f"the head of {task} is none of ours; give it in `heads`")
     return HeadConfig(**heads[task])
-
-
-def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
-    """A model that was saved with its tokenizer, as `mtl train` does, and that tokenizer.
-
-    Raises:
-        EncoderError: as `MultitaskModel.load`, or if there is no tokenizer.
-    """
-    model = MultitaskModel.load(directory)
-    if model.tokenizer is None:
-        raise EncoderError(f"{directory}: no tokenizer.json; save the model with its tokenizer")
-    return model, model.tokenizer

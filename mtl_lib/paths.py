@@ -1,13 +1,35 @@
-"""Where the handbook keeps things, seen from the repository's root."""
+"""Where things are kept: what is read lies below ROOT, what is written below BUILD and FIGURES."""
 
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _is_checkout(folder: Path) -> bool:
+    """Whether a folder is the project's own: its pyproject.toml lies there, under its name."""
+    try:
+        lines = (folder / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return 'name = "mtl-handbook"' in lines
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser().resolve()
+
+
+# An installed package carries what it reads, and writes below the working directory.
+CHECKOUT = _is_checkout(_PACKAGE.parent)
+ROOT = _PACKAGE.parent if CHECKOUT else _PACKAGE / "_handbook"
+_WORK = ROOT if CHECKOUT else Path.cwd()
+
 DATA = ROOT / "data"
 RESULTS = DATA / "results"
 NOTEBOOKS = ROOT / "notebooks"
 # MTL_FIGURES moves what is drawn elsewhere, so that a test leaves the committed figures alone.
-FIGURES = Path(os.environ.get("MTL_FIGURES", ROOT / "figures")).resolve()
+FIGURES = _folder("MTL_FIGURES", _WORK / "figures")
 # Working files (runs, executed notebooks, downloaded encoders); MTL_BUILD moves them elsewhere.
-BUILD = Path(os.environ.get("MTL_BUILD", ROOT / "build")).resolve()
+BUILD = _folder("MTL_BUILD", _WORK / "build")
+# The corpora that `mtl data fetch` downloads.
+FETCHED = DATA / "cs224n" if CHECKOUT else BUILD / "cs224n"

@@ -102,7 +102,7 @@ class Task:
     name: str
     sentences: int = 1
     outputs: int = 1
-    loss: Loss | str = "cross_entropy"
+    loss: Any = "cross_entropy"  # a `Loss` or its name; then a `TaskLoss`
     metric: Metric | str = "accuracy"
     prediction: Callable[[Tensor], Tensor] | None = None
     max_label: int | None = None
@@ -177,15 +177,11 @@ class Task:
 
     def as_dict(self) -> dict[str, Any]:
         """The task as JSON keeps it; functions of one's own are None."""
-        return {
-            "name": self.name,
-            "sentences": self.sentences,
-            "outputs": self.outputs,
+        names = ("name", "sentences", "outputs", "max_label", "title")
+        return {name: getattr(self, name) for name in names} | {
             "loss": self.loss_name or None,
             "metric": self.metric if isinstance(self.metric, str) else None,
             "prediction": "own" if self.prediction else None,
-            "max_label": self.max_label,
-            "title": self.title,
         }
 
     @classmethod
@@ -195,10 +191,10 @@ class Task:
         Raises:
             ConfigError: if the task had functions of its own: no file holds these.
         """
-        if own := [name for name in ("loss", "metric") if words[name] is None]:
+        own = [name for name in ("loss", "metric") if words[name] is None]
+        own += ["prediction"] if words["prediction"] else []
+        if own:
             raise ConfigError(f"task {words['name']!r}: its {own[0]} is its own; give the task")
-        if words.get("prediction"):
-            raise ConfigError(f"task {words['name']!r}: its prediction is its own; give the task")
         return cls(**words)
 
 

@@ -68,8 +68,7 @@ class Callback:
     def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 # Of a batch and its sentence vectors [n*B, H] the task's loss, and of a batch its further terms.
@@ -77,16 +76,11 @@ BatchLoss = Callable[[Batch, Tensor], Tensor]
 Terms = Callable[[Batch], Iterable[Tensor]]
 
 
-def no_terms(batch: Batch) -> Iterable[Tensor]:
-    """The loss and nothing else."""
-    return ()
-
-
 class Engine(Protocol):
     """Fills in the gradients of a step, those of the shared parameters task by task."""
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms = no_terms
+        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
     ) -> list[tuple[Tensor, Tensor]]:
         """Of each task its loss, and its loss with its terms; the heads' gradients in `.grad`."""
         ...
@@ -108,7 +102,7 @@ class PlainEngine:
         self._gradients = TaskGradients([])
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms = no_terms
+        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
     ) -> list[tuple[Tensor, Tensor]]:
         self._gradients = TaskGradients(self._model.shared_parameters())
         losses = []
@@ -210,7 +204,7 @@ class Trainer:
         self.steps = 0
         self.result = Fit()  # of the epochs so far
         self.evaluating = False  # parameters and streams then stand still
-        self.epoch: dict[str, Any] | None = None  # the sums of the one under way
+        self.epoch: dict[str, Any] = {}  # the sums of the one under way
         self._term_values: dict[str, float] = {}  # of the last step, by task
         self.make_engine = _engine_maker(model, engine)
         self.engine: Engine = self.make_engine()
@@ -259,6 +253,8 @@ class Trainer:
             ConfigError: if the batch has no labels.
         """
         task = batch.task
+        if batch.labels is None:
+            raise ConfigError(f"{task.name}: no loss without labels")
         logits = self.model.classify(task, vectors)
         return task.loss(logits, batch.labels.to(self.device), self.class_weights.get(task.name))
 
@@ -298,10 +294,10 @@ class Trainer:
         for batch, value, size in zip(batches, losses, sizes, strict=True):
             if not np.isfinite([value, size]).all():
                 fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"
+                found, ids = size if np.isfinite(value) else value, ", ".join(batch.ids)
                 raise NumericalError(
-                    f"step {self.steps + 1}: the {batch.task.name} {fault} is "
-                    f"{size if np.isfinite(value) else value} on examples "
-                    f"{', '.join(batch.ids)}; lower the learning rate"
+                    f"step {self.steps + 1}: the {batch.task.name} {fault} is {found} on examples "
+                    f"{ids}; lower the learning rate"
                 )
         if not np.isfinite(weights).all():
             raise NumericalError(
@@ -325,7 +321,14 @@ class Trainer:
         with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
             while self.steps < total or self.epoch:
                 if not self.epoch:
-                    self.epoch = _new_epoch(min(self.steps_per_epoch, total - self.steps))
+                    steps = min(self.steps_per_epoch, total - self.steps)
+                    self.epoch = {
+                        "steps": steps,
+                        "done": 0,
+                        "loss": {},
+                        "terms": {},
+                        "seconds": 0.0,
+                    }
                 while self.epoch["done"] < self.epoch["steps"]:
                     self._count_step()
                     bar.update()
@@ -356,7 +359,7 @@ class Trainer:
         if self.terms:
             entry["terms"] = sums["terms"]  # how much of `loss` they are
         entry |= {"epoch": len(result.history) + 1, "dev": dev_metrics, "train": train_metrics}
-        self.epoch = None
+        self.epoch = {}
         result.history.append(entry)
         result.last = {"train": train_metrics, "dev": dev_metrics}
         if not (result.best and dev) or headline(dev_metrics) > headline(result.best["dev"]):
@@ -380,7 +383,7 @@ class Trainer:
         finally:
             self.evaluating = False
         scores = {
-            name: metrics(split.task, logits[name], split.labels.numpy())
+            name: metrics(split.task, logits[name], np.asarray(split.labels))
             for name, split in splits.items()
         }
         return logits, scores
@@ -402,20 +405,17 @@ def _check(
             raise ConfigError(f"no head for task {name!r}: this model has {list(model.heads)}")
         if "train" not in splits:
             raise ConfigError(f'{name}: no split "train" among {list(splits)}')
-        for split_name in ("train", "dev"):
-            split = splits.get(split_name)
-            if split is None:
-                continue
+        for part in {"train", "dev"} & splits.keys():
+            split, outputs = splits[part], model.tasks[name].outputs
             if split.labels is None:
-                raise ConfigError(f"{name}: the {split_name} split has no labels")
-            if split.task.outputs != model.tasks[name].outputs:
+                raise ConfigError(f"{name}: the {part} split has no labels")
+            if split.task.outputs != outputs:
                 raise ConfigError(
-                    f"{name}: the data's task has {split.task.outputs} outputs, the model's head "
-                    f"{model.tasks[name].outputs}"
+                    f"{name}: {split.task.outputs} outputs, but the head has {outputs}"
                 )
             if (longest := int(split.lengths.max())) > positions:
                 raise ConfigError(
-                    f"{name}: a {split_name} sentence has {longest} tokens, but the encoder knows "
+                    f"{name}: a {part} sentence has {longest} tokens, but the encoder knows "
                     f"{positions} positions; tokenise with max_length={positions} or less"
                 )
         if (size := len(splits["train"])) < batch_size:
@@ -438,7 +438,3 @@ def _engine_maker(model: MultitaskModel, engine: str) -> Callable[[], Engine]:
     from mtl_lib.fast.engine import FastEngine  # only where it is asked for
 
     return lambda: FastEngine(model)
-
-
-def _new_epoch(steps: int) -> dict[str, Any]:
-    return {"steps": steps, "done": 0, "loss": {}, "terms": {}, "seconds": 0.0}

@@ -7,8 +7,6 @@ combination of the g_j, so T weights say the same as P numbers, at T^2 inner pro
 Every weighting returns a sum over tasks, not a mean, so that methods compare at one rate.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor
 
@@ -21,7 +19,7 @@ def float64(x: Tensor) -> Tensor:
 
 def sum_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     """The plain sum of the gradients: weights `[T]` of one, float64."""
-    return torch.ones(_tasks(gram), dtype=torch.float64)
+    return torch.ones(number_of_tasks(gram), dtype=torch.float64)
 
 
 def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
@@ -41,17 +39,7 @@ def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     Raises:
         ValueError: if `gram` is not square.
     """
-    return projected_weights(gram, _orders(_tasks(gram), generator))
-
-
-def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
-    """Gradient surgery that meets the other tasks in their listed order, never in a random one.
-
-    A control, not part of the paper: whatever it changes against `pcgrad_weights` is the effect of
-    drawing the order. Arguments, result and errors are the same; `generator` is not used.
-    """
-    tasks = range(_tasks(gram))
-    return projected_weights(gram, [[j for j in tasks if j != i] for i in tasks])
+    return projected_weights(gram, _orders(number_of_tasks(gram), generator))
 
 
 def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
@@ -115,7 +103,7 @@ def cosines(gram: Tensor) -> Tensor:
     Raises:
         ValueError: if `gram` is not square.
     """
-    _tasks(gram)
+    number_of_tasks(gram)
     norms = gram.diagonal().sqrt()  # [T]
     inverse = torch.where(norms == 0, torch.zeros_like(norms), 1 / norms)
     return inverse[:, None] * gram * inverse[None, :]
@@ -129,20 +117,14 @@ def conflict_rate(gram: Tensor) -> float:
     Raises:
         ValueError: if `gram` is not square.
     """
-    tasks = _tasks(gram)
+    tasks = number_of_tasks(gram)
     rows, columns = torch.triu_indices(tasks, tasks, offset=1)
     pairs = gram[rows, columns]  # [T (T - 1) / 2]
     return float(((pairs < 0) + 0 * pairs).mean()) if len(pairs) else 0.0
 
 
-def _tasks(gram: Tensor) -> int:
+def number_of_tasks(gram: Tensor) -> int:
+    """T of a Gram matrix `[T, T]`; another shape is a ValueError."""
     if gram.dim() != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"a Gram matrix is square, [T, T]; this one is {tuple(gram.shape)}")
     return len(gram)
-
-
-WEIGHTINGS: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
-    "sum": sum_weights,
-    "pcgrad": pcgrad_weights,
-    "pcgrad-fixed": fixed_order_weights,
-}

@@ -69,6 +69,7 @@ def pretrain(sentences: list[str]) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    tokenizer.no_truncation()  # as in `tiny`, whose file it shares
     save_encoder(TINY.parent / "tiny-pretrained", model, tokenizer)
     print(
         f"{head.out_features} words and pairs; loss at the end {loss.item():.2f} nats per sentence"

@@ -7,15 +7,17 @@ predictions must be those of a study that nobody disturbed, bit for bit.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing import Process
 from pathlib import Path
+from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"  # before torch: threads decide the last bits
@@ -27,12 +29,13 @@ import torch  # noqa: E402
 from mtl_lib.data import Corpus  # noqa: E402
 from mtl_lib.pretrained import load_encoder  # noqa: E402
 from mtl_lib.study import run as run_module  # noqa: E402
+from mtl_lib.study.build import tokenized  # noqa: E402
 from mtl_lib.study.checkpoint import Checkpoint  # noqa: E402
 from mtl_lib.study.config import ExperimentConfig  # noqa: E402
 from mtl_lib.study.corpora import load_corpus  # noqa: E402
 from mtl_lib.study.profiles import PROFILES  # noqa: E402
 from mtl_lib.study.rows import ROWS  # noqa: E402
-from mtl_lib.study.run import run_experiment, tokenized  # noqa: E402
+from mtl_lib.study.run import run_experiment  # noqa: E402
 from mtl_lib.study.store import Run, RunStore  # noqa: E402
 
 # Plain sum, surgery, SMART with a generator of its own, a frozen encoder that remembers vectors.
@@ -44,7 +47,7 @@ class Counting(RunStore):
 
     def put(self, run: Run) -> Path:
         folder = super().put(run)
-        with (self.directory / "stored.log").open("a") as log:
+        with (self.directory / "stored.log").open("a", encoding="utf-8") as log:
             log.write(f"{run.key}\n")
         return folder
 
@@ -52,10 +55,10 @@ class Counting(RunStore):
 class Noting(Checkpoint):
     """Notes every time that a run goes on from its checkpoint."""
 
-    def load(self) -> dict | None:
+    def load(self) -> dict[str, Any] | None:
         state = super().load()
         if state:
-            with (self.folder.parents[1] / "resumed.log").open("a") as log:
+            with (self.folder.parents[1] / "resumed.log").open("a", encoding="utf-8") as log:
                 log.write(f"{self.folder.name}, step {state['steps']}\n")
         return state
 
@@ -76,50 +79,54 @@ def small_study(rows: tuple[str, ...]) -> tuple[Corpus, list[ExperimentConfig]]:
     return corpus, configs
 
 
-def start(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> int:
-    """A process of its own that trains what is not stored yet; returns its id."""
+def start(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> Process:
+    """A process of its own that trains what is not stored yet."""
     sys.stdout.flush()
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        torch.set_num_threads(1)
-        run_module.Checkpoint = Noting
-        for config in configs:
-            run_experiment(config, corpus, Counting(folder))
-        status = 0
-    finally:
-        os._exit(status)
+    process = Process(target=train, args=(corpus, configs, folder))
+    process.start()
+    return process
+
+
+def train(corpus: Corpus, configs: list[ExperimentConfig], folder: Path) -> None:
+    """Train what is not stored yet, without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    torch.set_num_threads(1)
+    vars(run_module)["Checkpoint"] = Noting
+    for config in configs:
+        run_experiment(config, corpus, Counting(folder))
 
 
 def study_until(
-    processes: int, corpus: Corpus, configs: list, folder: Path, kills: int, longest: float
+    processes: int,
+    corpus: Corpus,
+    configs: list[ExperimentConfig],
+    folder: Path,
+    kills: int,
+    longest: float,
 ) -> int:
     """Run a study to its end, killing up to `kills` processes on the way; returns how many."""
     running = [start(corpus, configs, folder) for _ in range(processes)]
     killed = 0
     seen: dict[Path, int] = {}
     while running:
+        victim = running[-1]
         if killed < kills:
             time.sleep(random.uniform(0.0, longest))
             victim = random.choice(running)
-            os.kill(victim, signal.SIGKILL)
-        else:
-            victim = running[-1]
-        _, status = os.waitpid(victim, 0)
+            victim.kill()
+        victim.join()
         running.remove(victim)
         now = finished(folder)
         for path, inode in seen.items():
             if now.get(path) != inode:
                 raise SystemExit(f"{path}: a finished run was lost or written again")
         seen = now
-        if os.WIFSIGNALED(status):
+        status = victim.exitcode or 0
+        if status < 0:  # the number of the signal
             killed += 1
             running.append(start(corpus, configs, folder))
-        elif os.WEXITSTATUS(status):
-            raise SystemExit(f"a study failed with status {os.WEXITSTATUS(status)}: see {folder}")
+        elif status:
+            raise SystemExit(f"a study failed with status {status}: see {folder}")
     return killed
 
 
@@ -142,6 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args(arguments)
     random.seed(options.seed)
+    if "fork" in multiprocessing.get_all_start_methods():  # a copy has its tokenised corpus at once
+        multiprocessing.set_start_method("fork")
     corpus, configs = small_study(tuple(options.rows.split(",")))
     root = Path(tempfile.mkdtemp(prefix="mtl-faults-"))
 
@@ -161,9 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
             left, kills = left - killed, kills + killed
             runs = RunStore(folder).runs()
             found = {run.key: numbers(run) for run in runs}
-            stored = (folder / "stored.log").read_text().split()
+            stored = (folder / "stored.log").read_text(encoding="utf-8").split()
             if (log := folder / "resumed.log").exists():
-                resumes += len(log.read_text().splitlines())
+                resumes += len(log.read_text(encoding="utf-8").splitlines())
             lost += len(expected.keys() - found.keys())
             different += sum(found[key] != expected[key] for key in found.keys() & expected.keys())
             repeated += len(stored) - len(set(stored)) + len(runs) - len(found)

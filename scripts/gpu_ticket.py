@@ -7,7 +7,7 @@ back a few files. Three commands, in this order:
     python scripts/gpu_ticket.py run --minutes 9          there: measures a step, trains, packs
     python scripts/gpu_ticket.py unpack ARCHIVE           here: the finished runs into build/study
 
-`make study-collect` then commits the runs. What is packed is cut into parts, each as large as may
+`mtl study collect` then commits the runs. What is packed is cut into parts, each as large as may
 travel beside the tracked files at a time; `run` wants all of them in one folder. There, the
 repository need not be installed: `PYTHONPATH=. python3 scripts/gpu_ticket.py run` will do.
 
@@ -31,21 +31,25 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 STARTED = time.monotonic()  # before torch, whose import takes part of a lent machine's time
 
 import torch  # noqa: E402
 
 from mtl_lib.errors import ConfigError, HandbookError, RunError, explain  # noqa: E402
+from mtl_lib.files import replacing, write_text  # noqa: E402
 from mtl_lib.paths import BUILD, ROOT  # noqa: E402
 from mtl_lib.pretrained import ENCODERS, fetch_encoder  # noqa: E402
 from mtl_lib.study import pool  # noqa: E402
 from mtl_lib.study import run as run_module  # noqa: E402
+from mtl_lib.study.checkpoint import handling  # noqa: E402
 from mtl_lib.study.config import ExperimentConfig  # noqa: E402
 from mtl_lib.study.corpora import load_corpus  # noqa: E402
 from mtl_lib.study.pool import run_all  # noqa: E402
-from mtl_lib.study.profiles import PROFILES  # noqa: E402
+from mtl_lib.study.profiles import jobs_at_a_time  # noqa: E402
 from mtl_lib.study.queue import FOLDER, Study, queue  # noqa: E402
+from mtl_lib.study.settings import add_flags  # noqa: E402
 from mtl_lib.study.store import Run, RunStore, run_key  # noqa: E402
 
 TICKET = BUILD / "ticket"
@@ -87,7 +91,7 @@ def prepare(data: str, folder: Path, encoder: str, limit: float) -> list[Path]:
     with tempfile.TemporaryFile() as packed:
         with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as archive:
             words = folder / "ticket.json"
-            words.write_text(json.dumps({"corpus": corpus.name, "encoder": encoder}) + "\n")
+            write_text(words, json.dumps({"corpus": corpus.name, "encoder": encoder}) + "\n")
             archive.add(words, words.name)
             words.unlink()
             for name in corpus.files if corpus.name != "handbook" else ():
@@ -107,10 +111,11 @@ def prepare(data: str, folder: Path, encoder: str, limit: float) -> list[Path]:
 def _tracked_bytes() -> int:
     """Bytes of the files that travel by themselves: tracked ones, and new ones not ignored."""
     git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    done = subprocess.run(git, capture_output=True, check=False)
     if done.returncode:
-        raise ConfigError(f"{ROOT}: no git checkout ({done.stderr.strip()}); prepare in one")
-    paths = (ROOT / name for name in set(done.stdout.split("\0")) if name)
+        why = done.stderr.decode(errors="replace").strip()
+        raise ConfigError(f"{ROOT}: no git checkout ({why}); prepare in one")
+    paths = (ROOT / os.fsdecode(name) for name in set(done.stdout.split(b"\0")) if name)
     return sum(path.lstat().st_size for path in paths if path.is_file())
 
 
@@ -142,14 +147,14 @@ def open_ticket(folder: Path) -> tuple[str, str]:
             packed.write(part.read_bytes())
         packed.seek(0)
         _extract(packed, opened, f"{folder}/part-*", "run `gpu_ticket.py prepare` again")
-    words = json.loads((opened / "ticket.json").read_text())
+    words = json.loads((opened / "ticket.json").read_text(encoding="utf-8"))
     if (opened / "encoders").is_dir():
         os.environ["MTL_CACHE"] = str(opened / "encoders")  # of the training processes too
     corpus = opened / "corpora" / words["corpus"]
     return str(corpus) if corpus.is_dir() else words["corpus"], words["encoder"]
 
 
-def _extract(packed, folder: Path, name: str, remedy: str) -> None:
+def _extract(packed: IO[bytes], folder: Path, name: str, remedy: str) -> None:
     """Unpack a tar file; none of it outside of the folder, no links out of it, no devices."""
     try:
         with tarfile.open(fileobj=packed, mode="r:gz") as archive:
@@ -160,8 +165,7 @@ def _extract(packed, folder: Path, name: str, remedy: str) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure a step, train what the time allows, and leave one archive of what is finished."""
-    if options.jobs < 0:
-        raise ConfigError(f"jobs = {options.jobs}: give how many runs at a time, 0 for the default")
+    jobs = jobs_at_a_time(options.jobs or (JOBS if torch.cuda.is_available() else 0))
     seconds = 60 * options.minutes
     reserve = min(RESERVE, seconds / 4)
     pool.STOP_SECONDS = reserve / 2  # the rest is for the archive
@@ -180,7 +184,7 @@ def run(options: argparse.Namespace) -> None:
     packing.start()
     try:
         remaining = STARTED + seconds - reserve - time.monotonic()
-        train_in_time(left, data, study.store, options.jobs, remaining)
+        train_in_time(left, data, study.store, jobs, remaining)
     finally:
         ended.set()
         packing.join()
@@ -199,31 +203,29 @@ def train_in_time(
     their state, as by Ctrl-C.
     """
 
-    def over(*_) -> None:
+    def over(*_: object) -> None:
         raise TimeUp
 
-    before = {number: signal.signal(number, over) for number in (signal.SIGALRM, signal.SIGTERM)}
+    # A clock in a thread of its own, not an alarm: not every system has alarms.
+    clock = threading.Timer(max(0.1, seconds), signal.raise_signal, [signal.SIGTERM])
     try:
-        signal.setitimer(signal.ITIMER_REAL, max(0.1, seconds))
-        jobs = jobs or (JOBS if torch.cuda.is_available() else os.cpu_count() or 1)
-        run_all(configs, data, store, jobs=jobs, threads=1)
+        with handling(over, signal.SIGTERM):
+            clock.start()
+            try:
+                run_all(configs, data, store, jobs=jobs, threads=1)
+            finally:
+                clock.cancel()
     except TimeUp:
         print("The time is over.", flush=True)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def pack(opened: Path, out: Path) -> int:
     """Write the archive, whole or not at all; returns how many finished runs it holds."""
     runs = sorted(path.parent for path in (opened / "runs").glob("[!.]*/run.json"))
     paths = [*runs, *sorted((opened / "runs" / "splits").glob("[!.]*.npz")), opened / "step.json"]
-    unfinished = out / f"{ARCHIVE}.tmp"
-    with tarfile.open(unfinished, "w:gz") as archive:
+    with replacing(out / ARCHIVE) as unfinished, tarfile.open(unfinished, "w:gz") as archive:
         for path in filter(Path.exists, paths):
-            archive.add(path, str(path.relative_to(opened)))
-    os.replace(unfinished, out / ARCHIVE)
+            archive.add(path, path.relative_to(opened).as_posix())
     return len(runs)
 
 
@@ -265,16 +267,23 @@ def step(path: Path) -> None:
         torch.manual_seed(0)
         heads = {task.name: HeadConfig() for task in TASKS}
         model = MultitaskModel(BertModel(encoder_config("bert-base")), heads).to(DEVICE)
-        model.bfloat16 = precision == "bfloat16"
+        model.low_precision = precision == "bfloat16"
         optimizer = FusedAdamW(model.parameters(), lr=1e-5)
         trainer = Trainer(
-            model, splits, optimizer=optimizer, weighting=pcgrad_weights, batch_size=8, seed=0
+            model,
+            splits,
+            optimizer=optimizer,
+            weighting=pcgrad_weights,
+            batch_size=8,
+            seed=0,
+            engine="fast",
         )
         candidates[precision] = trainer.step
     for _ in range(10 if cuda else 1):  # to warm up
         for call in candidates.values():
             timed(call)
-    times, end = {name: [] for name in candidates}, time.monotonic() + STEP_SECONDS
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    end = time.monotonic() + STEP_SECONDS
     while time.monotonic() < end:
         for name, call in candidates.items():
             times[name].append(timed(call))
@@ -285,7 +294,7 @@ def step(path: Path) -> None:
     words["tables"]["bert-base, batch 8 x 3, this library, surgery"] = rows
     if cuda:  # of both models together
         words["peak_memory_mb"] = torch.cuda.max_memory_allocated() // MIB
-    path.write_text(json.dumps(words, indent=1) + "\n")
+    write_text(path, json.dumps(words, indent=1) + "\n")
 
 
 def unpack(archive: Path, store: RunStore) -> list[Run]:
@@ -347,13 +356,9 @@ def _parser() -> argparse.ArgumentParser:
 
     running = commands.add_parser("run")
     running.add_argument("--minutes", type=_positive, required=True)
-    running.add_argument("--jobs", type=int, default=0, help=f"0: {JOBS} on a GPU, else as cores")
     running.add_argument("--folder", type=Path, default=TICKET, help="with all parts")
     running.add_argument("--out", type=Path, default=TICKET / "out", help="where the archive goes")
-    running.add_argument("--profile", default="", choices=["", *PROFILES])
-    running.add_argument("--rows", default="", help="keep these rows, comma-separated")
-    running.add_argument("--seeds", default="", help="keep these seeds, comma-separated")
-    running.add_argument("--max-steps", type=int, default=0, help="for a rehearsal")
+    add_flags(running, "profile", "rows", "seeds", "max_steps", "jobs", profile="")
     running.add_argument("--step-seconds", type=float, default=60, help="at most; 0: none")
     running.set_defaults(call=run)
 

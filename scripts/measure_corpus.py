@@ -37,9 +37,10 @@ from mtl_lib.pretrained import load_encoder
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.profiles import PROFILES
 from mtl_lib.study.rows import ALL_ROWS
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.tasks import BY_NAME
 from mtl_lib.trainer import Trainer
-from mtl_lib.weighting import WEIGHTINGS, cosines
+from mtl_lib.weighting import cosines
 
 STRENGTHS = (0.003, 0.03, 0.3)  # of logistic regression (C); the best on development counts
 SHORTCUT = (0.03,)  # chosen beforehand: the best of several would be luck of about .01
@@ -254,14 +255,14 @@ def train_row(
     model = MultitaskModel(encoder, dict(config.heads))
     trainer = Trainer(
         model,
-        train,
+        {task: {"train": train[task], "dev": dev[task]} for task in train},
         optimizer=AdamW(model.parameters(), lr=ALL_ROWS[row].lr * factor),
         weighting=WEIGHTINGS[config.weighting],
         batch_size=config.batch_size,
         seed=config.seed,
+        engine="fast",
     )
-    sample = {task: split.take(torch.arange(800)) for task, split in train.items()}
-    fit = trainer.fit(dev, sample, epochs=config.epochs)
+    fit = trainer.fit(config.epochs, train_sample=800)
     return model, train, fit.best["dev"]
 
 

@@ -77,3 +77,9 @@ def small_splits(size: int = 24, seed: int = 0, split: str = "train") -> dict[st
         task.name: tokenize(corpus.splits[task.name][split], task, tokenizer, 16)
         for task in (SENTIMENT, PARAPHRASE, SIMILARITY)
     }
+
+
+def small_data(size: int = 24, seed: int = 0) -> dict[str, dict[str, TokenizedSplit]]:
+    """What a trainer trains on and is evaluated on; the development sets have other examples."""
+    train, dev = small_splits(size, seed), small_splits(size, seed + 1, "dev")
+    return {name: {"train": train[name], "dev": dev[name]} for name in train}

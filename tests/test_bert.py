@@ -385,3 +385,36 @@ def test_an_impossible_value_in_a_file_is_refused_by_path_and_name(tmp_path):
     path.write_text(json.dumps({**dataclasses.asdict(SMALL), "hidden_dropout_prob": "a lot"}))
     with pytest.raises(EncoderError, match="config.json"):
         BertConfig.from_json(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_type", "roberta"),
+        ("model_type", "electra"),
+        ("is_decoder", True),
+        ("add_cross_attention", True),
+        ("position_embedding_type", "relative_key"),
+        ("position_embedding_type", "relative_key_query"),
+        ("hidden_act", "gelu_new"),
+        ("hidden_act", "relu"),
+    ],
+)
+def test_another_architecture_is_refused_by_name_with_a_remedy(tmp_path, name, value):
+    config = transformers.BertConfig(**dataclasses.asdict(SMALL)).to_dict() | {name: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(EncoderError, match=f"{name} is {value!r}; .* an encoder of your own"):
+        BertConfig.from_json(tmp_path / "config.json")
+
+
+def test_another_architecture_is_named_before_the_sizes_that_it_lacks(tmp_path):
+    transformers.DistilBertConfig().save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match="model_type is 'distilbert'"):
+        BertConfig.from_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("change", [{"use_cache": False}, {"position_embedding_type": "absolute"}])
+def test_settings_that_do_not_shape_the_encoder_are_ignored(tmp_path, change):
+    values = dataclasses.asdict(SMALL) | {"is_decoder": False, "model_type": None} | change
+    (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8-sig")
+    assert BertConfig.from_json(tmp_path / "config.json") == SMALL

@@ -11,14 +11,14 @@ import torch
 from small import small_corpus, small_encoder, small_tokenizer
 
 from mtl_lib.errors import NumericalError, RunError
-from mtl_lib.model import load_model
 from mtl_lib.pretrained import save_encoder
 from mtl_lib.study import checkpoint as module
 from mtl_lib.study import run as run_module
-from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals
+from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals, handling
 from mtl_lib.study.rows import ROWS
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import Run, RunStore
+from mtl_lib.study.submission import load_model
 from mtl_lib.trainer import Trainer
 
 
@@ -91,7 +91,7 @@ def test_a_run_killed_in_an_evaluation_ends_with_the_same_bits(
     config, corpus = config_of("frozen-1e-3", encoder), small_corpus()
     expected = run_experiment(config, corpus, RunStore(tmp_path / "whole"))
     with pytest.MonkeyPatch.context() as patch:
-        killed_after(evaluations, patch, Trainer, "_evaluate")
+        killed_after(evaluations, patch, Trainer, "evaluate")
         with pytest.raises(Killed):
             run_experiment(config, corpus, RunStore(tmp_path / "killed"))
     assert same(run_experiment(config, corpus, RunStore(tmp_path / "killed")), expected)
@@ -142,7 +142,7 @@ def test_the_best_model_is_that_of_the_uninterrupted_run(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["step", "_evaluate"])
+@pytest.mark.parametrize("moment", ["step", "evaluate"])
 def test_a_signal_saves_the_state_and_the_same_call_goes_on(
     number, moment, encoder, tmp_path, monkeypatch
 ):
@@ -156,7 +156,7 @@ def test_a_signal_saves_the_state_and_the_same_call_goes_on(
 
     def interrupted(*arguments):
         if next(calls) == 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -170,17 +170,17 @@ def test_a_signal_saves_the_state_and_the_same_call_goes_on(
 
 def test_a_second_sigterm_does_not_cut_the_saving_short():
     with StopSignals(now=lambda: False) as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert signals.asked
 
 
 def test_a_second_ctrl_c_ends_at_once():
     with StopSignals(now=lambda: False) as signals:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert signals.asked
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 # The file
@@ -243,6 +243,28 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monke
     assert os.listdir(tmp_path) == ["state.safetensors"]
 
 
+def test_what_a_process_killed_while_it_wrote_has_left_takes_no_room(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(STATE)
+    (tmp_path / ".state.safetensors.4711.tmp").write_bytes(b"half of it")
+    assert Checkpoint(tmp_path).load()["steps"] == 3
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signal to ignore")
+def test_a_signal_that_is_ignored_stays_so():
+    """As under `nohup`; and a handler comes back after the block."""
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with handling(signal.default_int_handler, signal.SIGUSR1, signal.SIGTERM):
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     clock = iter([0.0, 100.0, 102.0, 250.0, 303.0])
     monkeypatch.undo()  # of what makes each step's due
@@ -280,19 +302,19 @@ def test_out_of_memory_says_what_to_lower(encoder, tmp_path, monkeypatch, fault)
         raise fault
 
     monkeypatch.setattr(Trainer, "step", greedy)
-    with pytest.raises(RunError, match="out of memory .* batch size 4 .* lower JOBS"):
+    with pytest.raises(RunError, match="out of memory .* batch size 4 .*`--jobs`"):
         run_experiment(config_of("3.1", encoder), small_corpus(), RunStore(tmp_path))
 
 
 def test_a_collapsed_task_is_said_in_the_run_and_in_its_line(encoder, tmp_path, monkeypatch):
-    original = run_module.Trainer._evaluate
+    original = Trainer.evaluate
 
     def collapsed(self, splits):
         logits, scores = original(self, splits)
         logits["sentiment"][:] = logits["sentiment"][0]
         return logits, scores
 
-    monkeypatch.setattr(run_module.Trainer, "_evaluate", collapsed)
+    monkeypatch.setattr(Trainer, "evaluate", collapsed)
     run = run_experiment(config_of("3.1", encoder), small_corpus(), RunStore(tmp_path))
     assert "sentiment" in run.provenance["constant_predictions"]
     assert "one answer on sentiment" in run_module.summary(run)

@@ -6,30 +6,24 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.study.claims import (
-    CLAIMS,
-    CONTROLS,
-    FAILS,
-    GAIN,
-    HOLDS,
-    MEASURES,
-    NO_GAIN,
-    NOISE,
-    UNTOLD,
-    claim_rows,
-    claims_markdown,
-    claims_table,
-    comparisons,
-    paper_value,
-    seeds_to_go,
-    verdict,
-    write_section,
-)
+from mtl_lib.study.claims import CLAIMS, CONTROLS, GAIN, NO_GAIN, claim_rows
 from mtl_lib.study.config import STUDY_VERSION
 from mtl_lib.study.paper import PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.queue import QUEUE
+from mtl_lib.study.report import claims_markdown, seeds_to_go, write_section
 from mtl_lib.study.rows import ALL_ROWS
-from mtl_lib.study.uncertainty import Estimate
+from mtl_lib.study.uncertainty import Estimate, Evidence
+from mtl_lib.study.verdicts import (
+    FAILS,
+    HOLDS,
+    MEASURES,
+    NOISE,
+    UNTOLD,
+    claims_table,
+    comparisons,
+    paper_value,
+    verdict,
+)
 
 SURGERY = CLAIMS[0]
 
@@ -194,6 +188,17 @@ def test_differences_carry_intervals_both_errors_and_a_named_test(study):
     assert np.isfinite(lines[["seed_error", "example_error"]]).all(axis=None)
 
 
+def test_the_table_tests_nothing_that_it_does_not_show(study, table, monkeypatch):
+    monkeypatch.delattr(Evidence, "p_values")
+    assert table.equals(claims_table(study))
+
+
+def test_a_difference_that_was_not_run_has_no_test_and_no_numbers():
+    lines = comparisons([fake_run("3.1")], [SURGERY])
+    assert set(lines["test"]) == {""} and set(lines["seeds"]) == {0}
+    assert lines[["ours", "low", "high", "seed_error", "example_error"]].isna().all(axis=None)
+
+
 def test_the_table_is_the_same_each_time_and_in_any_order_of_the_runs(study, table):
     assert table.equals(claims_table(study[::-1]))
 
@@ -227,13 +232,15 @@ def test_markdown_has_a_line_for_every_claim_and_the_rule(markdown):
 
 def test_only_what_stands_between_the_markers_is_written(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- claims -->\nanother table\n<!-- /claims -->\nafter\n")
-    write_section(readme, "claims", "a table\n")
-    assert readme.read_text() == "before\n<!-- claims -->\na table\n<!-- /claims -->\nafter\n"
+    text = "before: L∞\n<!-- claims -->\n{}\n<!-- /claims -->\nafter\n"
+    readme.write_bytes(text.format("another table").encode("utf-8"))
+    write_section(readme, "claims", "a table, ± 0.1\n")
+    assert readme.read_bytes() == text.format("a table, ± 0.1").encode("utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 def test_a_file_without_markers_is_refused(tmp_path):
-    (tmp_path / "README.md").write_text("nothing here")
+    (tmp_path / "README.md").write_text("nothing here", encoding="utf-8")
     with pytest.raises(ValueError, match="README.md: no <!-- claims -->"):
         write_section(tmp_path / "README.md", "claims", "a table")
 

@@ -1,16 +1,24 @@
+import argparse
+import ast
 import csv
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 import pytest
 from fake_runs import fake_study
 from small import small_model, small_tokenizer
-from test_experiments import write_corpus
+from test_runs import write_corpus
 
+import mtl_lib
 from mtl_lib import cli
-from mtl_lib.study import profiles
+from mtl_lib.paths import ROOT
+from mtl_lib.study import figures, pool, profiles, queue
 from mtl_lib.study import run as run_module
 from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.settings import Settings
 from mtl_lib.study.store import RunStore
 
 
@@ -24,6 +32,97 @@ def test_no_command_and_help_explain_themselves(capsys):
     listed = capsys.readouterr().out
     for command in ("data", "encoder", "train", "sweep", "study", "figures", "reproduce"):
         assert f"\n    {command}" in listed
+
+
+def test_the_help_shows_examples_that_can_be_typed():
+    lines = [line.split("  ")[1] for line in cli.EXAMPLES.splitlines()[1:]]
+    assert len(lines) >= 5
+    for line in lines:
+        program, *arguments = line.split()
+        assert program == "mtl" and callable(cli._parser().parse_args(arguments).run)
+    assert cli.EXAMPLES.strip() in cli._parser().format_help()
+
+
+def test_the_version_is_the_librarys(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"mtl {mtl_lib.__version__}\n"
+
+
+def run_module_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "mtl_lib.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, env=os.environ | environment)
+
+
+def test_python_m_runs_the_command_and_gives_its_status(tmp_path):
+    assert run_module_cli("data", "check", write_corpus(tmp_path / "corpus")).returncode == 0
+    missing = run_module_cli("data", "check", str(tmp_path / "nowhere"))
+    assert missing.returncode == 1 and missing.stderr.startswith(b"mtl: ")
+    assert run_module_cli().returncode == 2
+
+
+FLAGS = ["--" + one.name.replace("_", "-") for one in fields(Settings)]
+
+
+def test_every_flag_of_a_study_is_written_once():
+    """In `Settings`; no parser of the library declares one again."""
+    declared = [
+        argument.value
+        for path in sorted((ROOT / "mtl_lib").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("add_argument")
+        for argument in call.args
+        if isinstance(argument, ast.Constant)
+    ]
+    assert "--seed" in declared and set(declared).isdisjoint(FLAGS)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return action.choices
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_flag_means_the_same_in_every_command(flag):
+    found = {
+        (action.dest, action.type, action.help.partition(" (default")[0])
+        for command in commands_of(cli._parser()).values()
+        for action in command._actions
+        if flag in action.option_strings
+    }
+    assert len(found) == 1
+
+
+def test_every_setting_goes_from_the_command_to_the_study(monkeypatch):
+    given = []
+    monkeypatch.setattr(pool, "trained_runs", lambda *arguments: given.append(arguments) or [])
+    values = Settings("paper", "corpora", "tiny", "3.2", "1,2", 3, 4, 5)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(values).items()]
+    assert cli.main(["sweep", *flags, "--store", "runs"]) == 0
+    assert given == [(profiles.ALL_ROWS, values, "runs")]
+
+
+NO_UTF_8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": ""}
+
+
+def test_a_terminal_without_utf_8_gets_escapes_and_no_traceback(tmp_path):
+    folder = write_corpus(tmp_path / "Übung 一")
+    for arguments in (("data", "check", folder), ("data", "check", f"{folder}/nothing")):
+        done = run_module_cli(*arguments, **NO_UTF_8)
+        assert b"Traceback" not in done.stderr
+        assert b"bung" in done.stdout + done.stderr
+        assert done.returncode == (b"nothing" in done.stderr)
+
+
+def test_what_is_trained_under_one_locale_is_found_under_another(tmp_path):
+    data, build = write_corpus(tmp_path / "Übung"), {"MTL_BUILD": str(tmp_path / "build")}
+    arguments = ["train", "3.1", "--data", data, "--encoder", "tiny", "--max-steps", "1"]
+    done = run_module_cli(*arguments, **NO_UTF_8, **build)
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in (tmp_path / "build").rglob("*.tmp")]
+    (run,) = RunStore(tmp_path / "build" / "runs" / "quick").runs()
+    assert run.config["max_steps"] == 1
 
 
 def test_an_expected_fault_is_one_line_and_a_status(capsys, tmp_path):
@@ -81,8 +180,9 @@ def test_a_sweep_finds_what_train_has_stored(trained, capfd):
 def test_predictions_keep_the_class_format_and_the_order_of_the_ids(tmp_path, name, header, kind):
     small_model().save(tmp_path / "model", small_tokenizer())
     data = write_corpus(tmp_path / "corpus")
-    cli.write_predictions(str(tmp_path / "model"), data, "dev", str(tmp_path / "out"))
-    first, *rows = (tmp_path / "out" / name).read_text().splitlines()
+    arguments = ["predict", str(tmp_path / "model"), "--data", data, "--split", "dev"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    first, *rows = (tmp_path / "out" / name).read_text(encoding="utf-8").splitlines()
     assert first == header
     task = {"sst": "sentiment", "para": "paraphrase", "sts": "similarity"}[name.split("-")[0]]
     ids = [example.id for example in load_corpus(data).splits[task]["dev"]]
@@ -100,14 +200,14 @@ def test_a_split_that_the_corpus_lacks_is_refused(tmp_path, capsys):
 
 
 def test_figures_are_drawn_from_the_committed_studies(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(cli.figures, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(pool, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(figures, "FIGURES", tmp_path / "figures")
     store = RunStore(tmp_path / "results" / "quick")
     for run in fake_study(["3.1", "3.10", "4.6"], (0,)):
         store.put(replace(run, key=f"{run.config['row']:0>16}"))
     assert cli.main(["figures"]) == 0
     assert (tmp_path / "figures" / "figure_3.png").is_file()
-    with (tmp_path / "figures" / "figure_9.csv").open() as file:
+    with (tmp_path / "figures" / "figure_9.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) > 0
 
 
@@ -141,8 +241,8 @@ def test_the_study_is_handed_to_its_own_checkout_with_absolute_folders(tmp_path,
     def become(arguments, code):
         raise HandedOn(arguments, code)
 
-    monkeypatch.setattr(cli.queue, "become", become)
-    monkeypatch.setattr(cli.queue, "fixed_code", lambda: tmp_path / "code")
+    monkeypatch.setattr(queue, "become", become)
+    monkeypatch.setattr(queue, "fixed_code", lambda: tmp_path / "code")
     monkeypatch.chdir(tmp_path)
     write_corpus(tmp_path / "corpus")
     options = ["--data", "corpus", "--results", "kept", "--rows", "3.1", "--jobs", "1"]
@@ -159,9 +259,9 @@ def test_the_study_is_handed_to_its_own_checkout_with_absolute_folders(tmp_path,
 
 
 def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(cli.queue, "Study", partial(cli.queue.Study, folder=tmp_path / "study"))
-    monkeypatch.setattr(cli.queue, "collect", partial(cli.queue.collect, tmp_path / "study"))
-    monkeypatch.setattr(cli.queue, "run_all", run_here)
+    monkeypatch.setattr(queue, "Study", partial(queue.Study, folder=tmp_path / "study"))
+    monkeypatch.setattr(queue, "collect", partial(queue.collect, tmp_path / "study"))
+    monkeypatch.setattr(queue, "run_all", run_here)
     options = ["--here", "--profile", "quick", "--rows", "3.1", "--encoder", "tiny"]
     options += ["--data", write_corpus(tmp_path / "corpus"), "--results", str(tmp_path / "kept")]
     for what, said in (

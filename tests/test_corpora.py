@@ -3,8 +3,10 @@
 import csv
 import http.client
 import io
+import multiprocessing
 import os
 import urllib.error
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -221,6 +223,16 @@ def test_rows_left_out_are_said_where_a_corpus_is_read(folder, capsys):
     )
     assert [line.strip() for line in lines] == corpus.skipped[:3]
     assert lines[0] == "  ids-sst-train.csv:2: sentiment is missing; row skipped"
+
+
+def test_a_worker_process_does_not_repeat_what_its_parent_has_said(folder, capfd):
+    directory = folder(ids_sst_train=SST + "0\tx1\tFine .\t3\n1\tx2\tBad .\t\n")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        corpus = pool.submit(load_corpus, directory).result()
+    assert len(corpus.skipped) == 1
+    assert capfd.readouterr().err == ""
+    load_corpus(directory)
+    assert "1 malformed row skipped" in capfd.readouterr().err
 
 
 def test_reading_a_sound_corpus_says_nothing(capsys):

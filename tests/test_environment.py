@@ -3,6 +3,7 @@ release, environment.yml how conda makes the same; and make offers it under the 
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -19,12 +20,26 @@ from packaging.utils import canonicalize_name
 from mtl_lib.paths import ROOT
 from mtl_lib.study.profiles import PROFILES
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LIBRARY = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
-TEST = [Requirement(text) for text in PROJECT["project"]["optional-dependencies"]["test"]]
+sys.path.insert(0, str(ROOT / "scripts"))
+from lower_bounds import lower_bounds  # noqa: E402
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+NAME = PROJECT["project"]["name"]
+
+
+def requirements(extra: str = "") -> list[Requirement]:
+    """What the project or one of its extras asks for, and the extras on which that one stands."""
+    group = PROJECT["project"]
+    texts = group["optional-dependencies"][extra] if extra else group["dependencies"]
+    found = list(map(Requirement, texts))
+    below = [requirements(name) for one in found if one.name == NAME for name in one.extras]
+    return sum(below, [one for one in found if one.name != NAME])
+
+
+EVERYTHING = [*requirements(), *requirements("test")]
 CONSTRAINTS = [
     Requirement(line)
-    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
 PINNED = {canonicalize_name(pin.name): str(pin.specifier) for pin in CONSTRAINTS}
@@ -39,10 +54,22 @@ def test_torch_is_pinned_for_every_wheel_index():
     assert PINNED["torch"] == "==2.13.0"
 
 
-@pytest.mark.parametrize("requirement", [*LIBRARY, *TEST], ids=str)
-def test_every_dependency_is_pinned_and_only_there(requirement):
-    assert canonicalize_name(requirement.name) in PINNED
-    assert not requirement.specifier
+@pytest.mark.parametrize("requirement", EVERYTHING, ids=str)
+def test_every_dependency_has_a_lower_bound_that_the_pinned_release_keeps(requirement):
+    assert [bound.operator for bound in requirement.specifier] == [">="]
+    pin = PINNED[canonicalize_name(requirement.name)].removeprefix("==")
+    assert requirement.specifier.contains(pin)
+
+
+def test_the_lower_bounds_become_exact_constraints():
+    text = """
+        [project]
+        dependencies = ["torch>=2.7", "plain"]
+        [project.optional-dependencies]
+        study = ["pandas>=2.2.2,<4"]
+        test = ["mtl-handbook[study]", "ruff>=0.9"]
+    """
+    assert lower_bounds(text) == ["torch==2.7", "pandas==2.2.2"]
 
 
 def test_the_build_uses_the_pinned_setuptools():
@@ -64,7 +91,7 @@ def test_every_installed_package_is_pinned_at_its_release():
         return found
 
     installed = {}
-    for requirement in [*LIBRARY, *TEST]:
+    for requirement in EVERYTHING:
         walk(requirement, installed)
     assert {name: f"=={version}" for name, version in installed.items()}.items() <= PINNED.items()
 
@@ -85,36 +112,54 @@ def test_what_other_systems_need_besides_is_pinned_too(system):
     assert {name for name in needed if not name.startswith(("nvidia-", "cuda-"))} <= PINNED.keys()
 
 
-def third_party_imports(folder) -> set[str]:
+def third_party_imports(paths) -> set[str]:
     names = set()
-    for path in (ROOT / folder).glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.split(".")[0])
-    local = {"mtl_lib", *(path.stem for path in (ROOT / folder).iterdir())}
+    folders = [ROOT / name for name in ("tests", "scripts", "benchmarks")]
+    local = {"mtl_lib", *(path.stem for folder in folders for path in folder.iterdir())}
     return names - local - set(sys.stdlib_module_names)
 
 
-def distributions(requirements) -> set[str]:
-    return {canonicalize_name(requirement.name) for requirement in requirements}
-
-
 @pytest.mark.parametrize(
-    ("folder", "allowed"),
-    [("mtl_lib", LIBRARY), ("tests", [*LIBRARY, *TEST])],
-    ids=["library", "tests"],
+    ("files", "extra"),
+    [
+        ("mtl_lib/*.py", ""),
+        ("mtl_lib/pretrained/*.py", ""),
+        ("mtl_lib/fast/*.py", ""),
+        ("mtl_lib/study/**/*.py", "study"),
+        ("mtl_lib/handbook/**/*.py", "handbook"),
+        ("tests/*.py", "test"),
+        ("scripts/*.py", "test"),
+    ],
 )
-def test_every_imported_package_is_a_declared_dependency(folder, allowed):
+def test_every_imported_package_is_a_declared_dependency(files, extra):
+    allowed = [*requirements(), *(requirements(extra) if extra else [])]
+    declared = {canonicalize_name(requirement.name) for requirement in allowed}
     packages = importlib.metadata.packages_distributions()
-    for module in third_party_imports(folder):
-        names = {canonicalize_name(name) for name in packages[module]}
-        assert names & distributions(allowed), f"{folder} imports {module}"
+    for module in third_party_imports(list(ROOT.glob(files))):
+        assert {canonicalize_name(name) for name in packages[module]} & declared, module
+
+
+def test_every_package_that_a_notebook_imports_comes_with_the_handbook():
+    declared = {one.name for one in [*requirements(), *requirements("handbook")]}
+    packages = importlib.metadata.packages_distributions()
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = "".join(
+            line for c in cells if c["cell_type"] == "code" for line in [*c["source"], "\n"]
+        )
+        for module in set(re.findall(r"^\s*(?:import|from) (\w+)", source, re.M)):
+            if module not in {"mtl_lib", *sys.stdlib_module_names}:
+                assert {canonicalize_name(name) for name in packages[module]} & declared, module
 
 
 def test_conda_makes_the_same_environment():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip"]
     assert pip == {"pip": ["-c constraints.txt", "-e .[test]"]}
@@ -134,8 +179,8 @@ def make(*arguments, conda=None):
 
 def test_make_help_lists_every_target_with_its_time():
     listing = make("help").stdout
-    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    for target in targets:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+    for target in re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split():
         assert re.search(rf"^  {target} +(\d+ (s|min) )? *\w", listing, re.M), target
 
 
@@ -200,7 +245,7 @@ def test_make_names_the_pythons_that_it_can_use(tmp_path):
 
 
 def test_ci_runs_the_command_of_the_readme():
-    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     for command in ("make test", "make test-browser"):
         assert command in lines
-        assert command in (ROOT / "README.md").read_text()
+        assert command in (ROOT / "README.md").read_text(encoding="utf-8")

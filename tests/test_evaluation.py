@@ -6,8 +6,8 @@ from small import small_model, small_splits
 
 from mtl_lib.evaluation import evaluate, headline, metrics, predict
 from mtl_lib.study.by_label import confusion, constant_loss, per_class_report, round_similarity
+from mtl_lib.study.terms import class_weights
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
-from mtl_lib.trainer import class_weights
 
 
 def one_hot(predicted, classes=5):

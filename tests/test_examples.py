@@ -44,6 +44,12 @@ def test_control_characters_are_spelled_out_and_a_missing_label_is_said(capsys):
     )
 
 
+def test_a_label_of_any_kind_is_shown(capsys):
+    example = SentenceExample("a1", "Fine.", [0.25, 0.75])
+    show_examples("a1", Corpus("small", {"sentiment": {"dev": [example]}}, files={}))
+    assert "; true label [0.25, 0.75]\n" in capsys.readouterr().out
+
+
 def test_a_line_break_in_a_sentence_is_spelled_out(capsys):
     example = PairExample("b1", "One\ntwo.", "", None)
     show_examples("b1", Corpus("small", {"paraphrase": {"test": [example]}}, files={}))
@@ -68,14 +74,13 @@ def test_an_unknown_id_is_said_and_the_others_are_shown(capsys):
 
 
 def test_without_real_corpora_the_embedded_ones_are_read(capsys, monkeypatch, tmp_path):
-    (tmp_path / "handbook").symlink_to(examples.DATA / "handbook")
-    monkeypatch.setattr(examples, "DATA", tmp_path)
+    monkeypatch.setattr(examples, "FETCHED", tmp_path / "cs224n")
     show_examples("no such id")
     assert capsys.readouterr().out == "no such id  not in corpus 'handbook'\n"
 
 
 def test_the_real_corpora_come_first_where_they_are(monkeypatch, tmp_path):
     (tmp_path / "cs224n").mkdir()
-    monkeypatch.setattr(examples, "DATA", tmp_path)
+    monkeypatch.setattr(examples, "FETCHED", tmp_path / "cs224n")
     with pytest.raises(CorpusError, match="cs224n"):
         show_examples("a1")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from small import small_model, small_splits
 from test_trainer import NoStep
 
+from mtl_lib.fast.packed import Pack, encode_packed
 from mtl_lib.paths import ROOT
 from mtl_lib.study import faulty_ports
 from mtl_lib.study.faulty_ports import (
@@ -18,8 +19,9 @@ from mtl_lib.study.faulty_ports import (
     port_smoothness_term,
     port_weights,
 )
-from mtl_lib.trainer import smoothness_term
-from mtl_lib.weighting import WEIGHTINGS
+from mtl_lib.study.terms import smoothness_term
+from mtl_lib.study.weightings import WEIGHTINGS
+from mtl_lib.trainer import ENGINES
 
 # Two tasks in conflict; each has a head of one number.
 SHARED = torch.tensor([[1.0, 0.0], [-1.0, 0.5]], dtype=torch.float64)
@@ -58,7 +60,7 @@ def test_the_ports_surgery_halves_the_shared_gradient_and_scales_the_heads():
         model=SimpleNamespace(heads=heads),
         streams=dict.fromkeys("ab"),
         generator=torch.Generator().manual_seed(0),
-        gradients=SimpleNamespace(combine=lambda weights: combined.append(weights @ SHARED)),
+        engine=SimpleNamespace(combine=lambda weights: combined.append(weights @ SHARED)),
     )
     PortTrainer._combine(trainer, SHARED @ SHARED.T)
     # g1 = (1, 0, 3, 0) and g2 = (-1, .5, 0, 4): <g1, g2> = -1, |g1|^2 = 10, |g2|^2 = 17.25
@@ -72,7 +74,7 @@ def test_the_ports_surgery_halves_the_shared_gradient_and_scales_the_heads():
     assert scaled == pytest.approx([3.30, 4.23], abs=5e-3)
 
 
-def port_trainer(model, splits):
+def port_trainer(model, splits, engine="plain"):
     return PortTrainer(
         model,
         splits,
@@ -80,14 +82,16 @@ def port_trainer(model, splits):
         weighting=WEIGHTINGS["sum"],
         batch_size=4,
         seed=0,
+        engine=engine,
     )
 
 
-def test_a_step_of_the_port_is_the_published_algorithm_on_flattened_gradients():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_of_the_port_is_the_published_algorithm_on_flattened_gradients(engine):
     splits, conflicts = small_splits(), 0
     model = small_model(dropout=0.0, dtype=torch.float64)
     reference = small_model(dropout=0.0, dtype=torch.float64)
-    trainer, streams = port_trainer(model, splits), port_trainer(reference, splits).streams
+    trainer, streams = port_trainer(model, splits, engine), port_trainer(reference, splits).streams
     generator = torch.Generator().manual_seed(0)
     shared = sum(p.numel() for p in reference.encoder.parameters())
     for _ in range(5):
@@ -201,8 +205,8 @@ def perturbation_of(model, seed=0):
 
     def forward(x):
         tokens = x[batch.attention_mask > 0]
-        pack = faulty_ports.Pack.of([(batch.input_ids, batch.attention_mask)])
-        return model.classify(batch.task, faulty_ports.encode_packed(model.encoder, tokens, pack))
+        pack = Pack.of([(batch.input_ids, batch.attention_mask)])
+        return model.classify(batch.task, encode_packed(model.encoder, tokens, pack))
 
     outputs = forward(embeddings)
     generator = torch.Generator().manual_seed(seed)
@@ -230,10 +234,10 @@ def test_the_ports_term_is_the_summed_divergence_of_two_passes(monkeypatch):
     found = port_smoothness_term(0.7, torch.Generator())(model, batch)
     x = model.encoder.embed(batch.input_ids)
     tokens = batch.attention_mask > 0
-    pack = faulty_ports.Pack.of([(batch.input_ids, batch.attention_mask)])
+    pack = Pack.of([(batch.input_ids, batch.attention_mask)])
 
     def scores(embeddings):
-        vectors = faulty_ports.encode_packed(model.encoder, embeddings[tokens], pack)
+        vectors = encode_packed(model.encoder, embeddings[tokens], pack)
         return model.classify(batch.task, vectors).log_softmax(dim=1)
 
     log_a, log_b = scores(x + 1), scores(x)
@@ -268,12 +272,12 @@ def test_the_ports_term_is_far_larger_than_the_methods():
     assert values[0] > 1000 * max(values[1], 0)
 
 
-def test_no_module_but_experiments_uses_a_faulty_port():
+def test_no_module_but_the_building_of_runs_uses_a_faulty_port():
     users = set()
     for path in (ROOT / "mtl_lib").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
                 if any(name.split(".")[-1] == "faulty_ports" for name in names):
                     users.add(path.stem)
-    assert users == {"config", "run"}
+    assert users == {"build", "config"}

@@ -1,5 +1,6 @@
 """Figures 2-9, drawn from synthetic runs (`fake_runs`): nothing here was trained."""
 
+import errno
 import io
 import struct
 from dataclasses import replace
@@ -12,15 +13,17 @@ import torch
 from fake_runs import fake_run, fake_study
 from scipy import stats
 
+from mtl_lib import cli
 from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import RunError
 from mtl_lib.model import HeadConfig, MultitaskModel
-from mtl_lib.study import drawing, figures
+from mtl_lib.study import drawing, figures, pool
 from mtl_lib.study.by_label import per_class_report
 from mtl_lib.study.floors import floor_score, read_floors
+from mtl_lib.study.groups import studies
 from mtl_lib.study.paper import PAPER_FIGURE_5, PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.rows import COMPARE, FIGURE_3, FIGURE_4
-from mtl_lib.tasks import BY_NAME
+from mtl_lib.tasks import BY_NAME, Task
 
 NOTE = "quora-train.csv is not the original file"
 
@@ -227,7 +230,7 @@ def test_figure_2_reads_the_heads_from_the_configuration():
     ]
 
 
-def test_figure_2_reads_the_heads_from_a_models_own_modules():
+def model(heads):
     torch.manual_seed(0)
     settings = BertConfig(
         vocab_size=20,
@@ -236,8 +239,12 @@ def test_figure_2_reads_the_heads_from_a_models_own_modules():
         num_attention_heads=2,
         intermediate_size=8,
     )
+    return MultitaskModel(BertModel(settings), heads)
+
+
+def test_figure_2_reads_the_heads_from_a_models_own_modules():
     heads = {"similarity": HeadConfig((0.4, 0.2)), "paraphrase": HeadConfig((0.1,))}
-    figure = figures.figure_2(MultitaskModel(BertModel(settings), heads))
+    figure = figures.figure_2(model(heads))
     assert list(figure.table["layer"]) == [
         "dropout 0.1",
         "linear 2H → 1",
@@ -260,6 +267,22 @@ def test_figure_2_draws_the_final_model_of_stored_runs(study):
 def test_figure_2_shows_no_penalty_and_no_surgery_where_there_is_none():
     words = " ".join(texts(figures.figure_2(FIGURE_3["3.1"]).picture))
     assert "norm" not in words and "surgery" not in words
+
+
+def test_figure_2_draws_tasks_of_ones_own():
+    entailment = Task("multi-nli", 2, outputs=3, title="Entailment")
+    stars = Task("stars", loss=torch.nn.functional.huber_loss, metric="pearson")
+    figure = figures.figure_2(model({entailment: HeadConfig(), stars: HeadConfig()}))
+    assert list(figure.table["layer"]) == [
+        "dropout 0.3",
+        "linear 2H → 3",
+        "dropout 0.3",
+        "linear H → 1",
+    ]
+    words = texts(figure.picture)
+    assert {"Entailment", "Stars", "cross-entropy", "a loss of its own", "one sentence"} <= set(
+        words
+    )
 
 
 # --- what stands behind a figure
@@ -408,7 +431,7 @@ def test_a_folder_as_encoder_is_named_without_its_path(study):
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8, 9])
 def test_no_fitting_run_names_the_rows_and_the_remedy(number):
-    with pytest.raises(RunError, match=rf"Figure {number}: no run of row .*make reproduce ROWS="):
+    with pytest.raises(RunError, match=rf"Figure {number}: no run of row .*`mtl sweep --rows \d"):
         figures.ALL[number]([])
 
 
@@ -428,7 +451,7 @@ def test_one_seed_twice_is_an_error(study):
 def test_studies_are_ordered_by_profile_then_steps(study, some_rows):
     short = fake_study(["3.1"], steps=5)
     short = [replace(run, config=run.config | {"max_steps": 5}) for run in short]
-    groups = figures.studies([*short, *study, *some_rows])
+    groups = studies([*short, *study, *some_rows])
     assert [group[0].provenance["steps"] for group in groups] == [755, 60, 5]
 
 
@@ -486,6 +509,18 @@ def test_save_all_leaves_out_what_was_not_run_and_removes_its_old_files(
     assert "figure_4.png" not in [path.name for path in tmp_path.iterdir()]
     assert len(paths) == 2 * (len(figures.ALL) - 1)
     assert "Figure 4: no run of row 4.1" in caplog.text
+
+
+def test_a_read_only_folder_of_figures_is_told_which_variable_moves_it(study, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(drawing, "replacing", refuse)
+    monkeypatch.setattr(pool, "committed_runs", lambda: study)
+    assert cli.main(["figures"]) == 1
+    error = capsys.readouterr().err
+    assert "figure_2.csv: Permission denied" in error and "MTL_FIGURES names it" in error
+    assert "MTL_BUILD" not in error and error.count("\n") == 1
 
 
 def test_save_all_without_any_run_is_an_error(tmp_path):

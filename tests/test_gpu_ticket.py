@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from small import small_corpus
-from test_experiments import write_corpus
+from test_runs import write_corpus
 
 from mtl_lib.errors import ConfigError, EncoderError, RunError
 from mtl_lib.paths import ROOT
@@ -47,7 +47,7 @@ def opened(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("opened")
     run_experiment(tiny_config(), small_corpus(), RunStore(folder / "runs"))
     (folder / "runs" / "checkpoints" / "3.1-seed0-0").mkdir(parents=True)
-    (folder / "step.json").write_text("{}")
+    (folder / "step.json").write_text("{}", encoding="utf-8")
     return folder
 
 
@@ -121,6 +121,15 @@ def test_runs_stop_in_time(ticket, tmp_path):
     assert store.runs() == []
 
 
+def test_the_time_needs_no_alarm_of_the_system(ticket, tmp_path, monkeypatch):
+    for name in ("SIGALRM", "setitimer", "alarm"):
+        monkeypatch.delattr(ticket.signal, name, raising=False)
+    before = ticket.signal.getsignal(ticket.signal.SIGTERM)
+    ticket.train_in_time([tiny_config()], "handbook", RunStore(tmp_path), jobs=1, seconds=0.1)
+    assert RunStore(tmp_path).runs() == []
+    assert ticket.signal.getsignal(ticket.signal.SIGTERM) is before
+
+
 def test_a_time_that_is_over_before_the_start_ends_at_once(ticket, tmp_path):
     ticket.train_in_time([tiny_config()], "handbook", RunStore(tmp_path), jobs=1, seconds=-1)
     assert RunStore(tmp_path).runs() == []
@@ -179,7 +188,7 @@ def test_an_archive_s_runs_are_stored_once(ticket, opened, archive, tmp_path):
     assert stored.key == new.key == sent.key
     assert stored.metrics == sent.metrics
     assert all((stored.predictions[n] == sent.predictions[n]).all() for n in sent.predictions)
-    assert (tmp_path / "study" / "gpu_step.json").read_text() == "{}"
+    assert (tmp_path / "study" / "gpu_step.json").read_text(encoding="utf-8") == "{}"
     assert ticket.unpack(archive, store) == []
 
 
@@ -217,9 +226,9 @@ def test_unpack_refuses_a_changed_run(ticket, opened, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(opened, other)
     (path,) = (other / "runs").glob("*/run.json")
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     record["metrics"]["best"]["dev"] = {}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     ticket.pack(other, tmp_path)
     with pytest.raises(RunError, match="1 of 1 runs are damaged"):
         ticket.unpack(tmp_path / ticket.ARCHIVE, RunStore(tmp_path / "store"))

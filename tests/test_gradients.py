@@ -206,3 +206,71 @@ def test_the_gram_matrix_stays_exact_over_millions_of_numbers():
         np.concatenate([a * b for a, b in zip(*tasks, strict=True)]), dtype=np.float32
     )[-1]
     assert abs(running / exact - 1) > 1e-5
+
+
+def test_sparse_gradients_are_collected_as_dense_ones():
+    table, dense = nn.Embedding(6, 2, sparse=True), nn.Embedding(6, 2)
+    dense.load_state_dict(table.state_dict())
+    found = []
+    for embedding in (table, dense):
+        gradients = TaskGradients(embedding.parameters())
+        for words in ([1, 1, 4], [4, 5]):
+            embedding(torch.tensor(words)).square().sum().backward()
+            gradients.collect()
+        gram = gradients.gram()
+        gradients.combine(torch.tensor([2.0, -1.0]))
+        found.append((gram, embedding.weight.grad))
+    assert not found[0][1].is_sparse
+    for of_sparse, of_dense in zip(*found, strict=True):
+        torch.testing.assert_close(of_sparse, of_dense)
+
+
+@pytest.mark.parametrize("when", ["before the backward pass", "after collect", "after gram"])
+def test_a_frozen_parameter_neither_counts_nor_gets_a_gradient(when):
+    moving, frozen = parameter(1.0, 2.0), parameter(3.0)
+    frozen.grad = torch.tensor([7.0])  # of a step before it was frozen
+    gradients = TaskGradients([moving, frozen])
+    if when == "before the backward pass":
+        frozen.requires_grad_(False)
+    (moving.square().sum() * frozen).sum().backward()
+    gradients.collect()
+    if when == "after collect":
+        frozen.requires_grad_(False)
+    if when != "after gram":
+        assert gradients.gram().item() == 36.0 + 144.0
+    frozen.requires_grad_(False)
+    gradients.combine(torch.ones(1))
+    assert moving.grad.tolist() == [6.0, 12.0]
+    assert frozen.grad is None
+
+
+def test_a_step_that_was_not_finished_leaves_nothing_behind_once_cleared():
+    gradients, shared = collected(random_tasks(2))
+    gradients.clear()
+    assert len(gradients) == 0
+    shared[0].grad = torch.ones_like(shared[0])
+    gradients.collect()
+    assert gradients.gram().tolist() == [[20.0]]
+
+
+def test_a_parameter_named_twice_counts_once():
+    shared = parameter(3.0)
+    gradients = TaskGradients([shared, shared])
+    (2 * shared).sum().backward()
+    gradients.collect()
+    assert gradients.gram().item() == 4.0
+    gradients.combine(torch.ones(1))
+    assert shared.grad.item() == 2.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_inner_products_of_half_precision_gradients_are_float64(dtype):
+    generator = torch.Generator().manual_seed(0)
+    shared = nn.Parameter(torch.zeros(20_000, dtype=dtype))
+    gradients, rows = TaskGradients([shared]), []
+    for _ in range(2):
+        shared.grad = torch.randn(20_000, generator=generator).to(dtype)
+        rows.append(shared.grad.double())
+        gradients.collect()
+    rows = torch.stack(rows)
+    torch.testing.assert_close(gradients.gram(), rows @ rows.T, rtol=1e-12, atol=1e-9)

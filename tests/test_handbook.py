@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import sys
 
 import nbformat
 import papermill
@@ -93,7 +95,7 @@ def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, m
 def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):
     reproduce(notebooks)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2 notebooks, PROFILE=quick: 26 runs")
+    assert lines[0].startswith("2 notebooks, PROFILE=quick: 24 runs")
     assert lines[1].split() == ["00_first", "0:00"]
     assert lines[-2] == f"executed notebooks: {notebooks.parent}/out/quick/"
     assert lines[-1] == f"figures: {notebooks.parent}/figures/quick/"
@@ -172,7 +174,9 @@ def test_the_inputs_are_the_library_the_data_and_the_given_folders(tmp_path):
 
 def test_a_relative_corpus_folder_means_the_callers(notebooks, executions):
     (notebooks.parent / "corpora").mkdir()
-    reproduce(notebooks, data="corpora", encoder="tiny")
+    header, row = "id\tsentence\tsentiment\n", "a1\tA quiet street\t2\n"
+    (notebooks.parent / "corpora" / "ids-sst-dev.csv").write_text("\t" + header + "0\t" + row)
+    reproduce(notebooks, data="corpora", encoder="tiny", rows="sst-frozen")
     assert executions[0][1]["DATA"] == str(notebooks.parent / "corpora")
     assert executions[0][1]["ENCODER"] == "tiny"
 
@@ -184,11 +188,21 @@ def test_a_relative_corpus_folder_means_the_callers(notebooks, executions):
         ({"seeds": "0,1"}, "unknown parameter SEEDS"),
         ({"profile": "stored"}, "profile 'stored': choose from quick"),
         ({"rows": "9.9"}, "unknown row 9.9"),
-        ({"rows": "compare"}, "ROWS=compare: no notebook trains these; choose from 3.1"),
+        (
+            {"rows": "compare"},
+            "rows compare: no notebook trains these; choose from 3.1.*mtl sweep --rows compare",
+        ),
+        ({"rows": "3.1,compare,cosine"}, "rows compare,cosine: no notebook trains these"),
+        (
+            {"rows": "cfimdb-frozen"},
+            "rows cfimdb-frozen: corpus 'handbook' has no cfimdb; .*--data",
+        ),
         ({"seeds": "one"}, "seeds 'one'"),
-        ({"data": "nowhere"}, "DATA=nowhere: no such folder; or choose handbook"),
-        ({"encoder": "nowhere"}, "ENCODER=nowhere: no such folder; or choose tiny"),
+        ({"data": "nowhere"}, "data 'nowhere': no such folder; or choose handbook"),
+        ({"encoder": "nowhere"}, "encoder 'nowhere': no such folder; or choose tiny"),
         ({"parameters": {"MAX_STEPS": "few"}}, "00_first.ipynb: .* whole number: .*'few'"),
+        ({"max_steps": -1}, "MAX_STEPS is no whole number: -1"),
+        ({"parameters": {"ROW": "3.1"}}, "unknown parameter ROW: .*did you mean ROWS"),
     ],
 )
 def test_an_impossible_parameter_is_refused_before_anything_runs(
@@ -303,7 +317,72 @@ def test_the_record_is_written_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["executed.json"]
 
 
+def announced(notebooks, capsys, **arguments) -> str:
+    write_notebook(notebooks / "00_first.ipynb", parameters=PARAMETERS + '\nSEEDS = ""')
+    reproduce(notebooks, **arguments)
+    return capsys.readouterr().out.splitlines()[0]
+
+
 def test_a_row_of_chapter_04_alone_is_announced_as_a_run(notebooks, executions, capsys):
-    write_notebook(notebooks / "00_first.ipynb", parameters='ROWS = ""')
-    reproduce(notebooks, rows="sst-frozen")
-    assert "ROWS=sst-frozen: 1 runs; training takes about 0:" in capsys.readouterr().out
+    line = announced(notebooks, capsys, rows="sst-frozen")
+    assert "ROWS=sst-frozen: 1 runs; training takes about 0:" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        ({}, 24),  # 22 of Figures 3 and 4 with the frozen ones, two of sentiment alone
+        ({"rows": "3.1"}, 1),
+        ({"rows": "3.1,3.1, 3.2"}, 2),
+        ({"rows": "sst-frozen,sst-finetuned"}, 2),
+        ({"rows": "sst-frozen,cfimdb-frozen"}, 1),  # the embedded corpora have no CFIMDB
+        ({"rows": "frozen-1e-5,4.10", "seeds": "0,1,2"}, 6),
+    ],
+)
+def test_the_announcement_counts_the_runs_that_are_trained(
+    notebooks, executions, capsys, arguments, runs
+):
+    assert f": {runs} runs;" in announced(notebooks, capsys, **arguments)
+
+
+def test_no_time_is_announced_for_runs_shorter_than_the_profiles(notebooks, executions, capsys):
+    assert announced(notebooks, capsys, max_steps=2, epochs=1).endswith("EPOCHS=1: 24 runs")
+
+
+def printed(notebooks, source: str) -> str:
+    """What a notebook of one cell prints."""
+    executed = notebooks.parent / "executed.ipynb"
+    handbook._execute(write_notebook(notebooks / "02_third.ipynb", source, parameters=""), executed)
+    return nbformat.read(executed, as_version=4).cells[0].outputs[0].text.strip()
+
+
+def test_a_notebook_runs_in_this_interpreter_whatever_kernel_jupyter_would_find(
+    notebooks, tmp_path, monkeypatch
+):
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["no-such-python", "{connection_file}"], "display_name": "x", "language": "x"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert printed(notebooks, "import sys; print(sys.executable)") == sys.executable
+
+
+def test_a_notebook_writes_where_its_caller_does_not_in_its_own_folder(notebooks, tmp_path):
+    source = "from mtl_lib.paths import BUILD, FIGURES; print(BUILD, FIGURES)"
+    assert printed(notebooks, source) == f"{tmp_path / 'build'} {tmp_path / 'figures'}"
+
+
+def test_no_message_speaks_of_make(notebooks, executions, capsys):
+    for arguments in ({"rows": "compare"}, {"data": "nowhere"}, {"rows": "cfimdb-frozen"}):
+        with pytest.raises(ConfigError) as refused:
+            reproduce(notebooks, **arguments)
+        assert not re.search(r"\bmake\b|\b(ROWS|DATA)=", str(refused.value))
+    reproduce(notebooks)
+    reproduce(notebooks)
+    assert not re.search(r"\bmake\b", capsys.readouterr().out)
+
+
+def test_a_parameters_cell_that_derives_a_value_is_refused_by_file(notebooks, executions):
+    write_notebook(notebooks / "00_first.ipynb", parameters="JOBS = 2 * 3")
+    with pytest.raises(ConfigError, match="00_first.ipynb: its parameters cell may hold"):
+        reproduce(notebooks)

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -16,8 +15,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from small import small_corpus, small_encoder, small_model, small_tokenizer
-from test_experiments import write_corpus
-from test_results import make_run
+from test_runs import write_corpus
+from test_store import make_run
 
 from mtl_lib import cli
 from mtl_lib.errors import RunError
@@ -27,6 +26,8 @@ from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.rows import FIGURE_3
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore
+
+resource = pytest.importorskip("resource", reason="limits on file sizes are Unix's")
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def read_only(tmp_path):
 READ_ONLY = """
 import sys
 sys.path.insert(0, "tests")
-from test_results import make_run
+from test_store import make_run
 from mtl_lib.errors import RunError
 from mtl_lib.study.store import RunStore
 store = RunStore(sys.argv[1])
@@ -160,8 +161,8 @@ def test_training_and_reading_open_no_connection(tmp_path, no_sockets):
 def test_the_library_holds_no_address_but_those_of_its_downloads():
     """No telemetry: every address in the sources is one that a download names, or a citation."""
     addresses = set()
-    for path in (ROOT / "mtl_lib").glob("*.py"):
-        addresses |= set(re.findall(r"[a-z]+://[\w.-]+", path.read_text()))
+    for path in (ROOT / "mtl_lib").rglob("*.py"):
+        addresses |= set(re.findall(r"[a-z]+://[\w.-]+", path.read_text(encoding="utf-8")))
     assert {a for a in addresses if not a.startswith("https://")} == set()
 
 
@@ -172,7 +173,7 @@ def test_a_fetch_without_network_is_one_line_and_leaves_nothing(tmp_path, capsys
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert cli.main(["data", "fetch", str(tmp_path / "cs224n")]) == 1
     error = capsys.readouterr().err
-    assert "Network is unreachable" in error and "DATA=handbook" in error
+    assert "Network is unreachable" in error and "--data handbook" in error
     assert error.count("\n") == 1
     assert not files(tmp_path)
 
@@ -200,8 +201,12 @@ RUNNING = {"eval", "exec", "os.system", "pickle.load", "pickle.loads", "torch.lo
 
 
 def test_nothing_in_the_library_can_run_what_it_reads():
-    for path in (ROOT / "mtl_lib").glob("*.py"):
-        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    for path in (ROOT / "mtl_lib").rglob("*.py"):
+        calls = [
+            n
+            for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(n, ast.Call)
+        ]
         assert {ast.unparse(call.func) for call in calls} & RUNNING == set(), path.name
 
 

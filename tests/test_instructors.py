@@ -5,9 +5,10 @@ import re
 import pytest
 
 from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.handbook.student import STUB
 from mtl_lib.paths import ROOT
 
-TEXT = (ROOT / "INSTRUCTORS.md").read_text()
+TEXT = (ROOT / "INSTRUCTORS.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^\| (\d) \| ([\d, ]+) \| (.*) \| (\d+) \|$", TEXT, re.MULTILINE)
 
 
@@ -26,3 +27,9 @@ def test_there_are_four_weeks_and_eight_and_the_eight_have_every_exercise():
     assert [int(week) for week, *_ in LINES] == [1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8]
     chapters = ", ".join(chapters for _, chapters, *_ in LINES[4:]).split(", ")
     assert sorted(chapters) == sorted({f"{e.chapter:02}" for e in EXERCISES.values()})
+
+
+def test_the_stub_and_the_tags_told_to_nbgrader_are_those_of_the_student_version():
+    (config,) = re.findall(r"```python\n(c = get_config.*?)```", TEXT, re.DOTALL)
+    assert f'{{"python": "{STUB}"}}' in config
+    assert '["solution", "instructor"]' in config

@@ -8,10 +8,12 @@ from torch import nn
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.model import Head, HeadConfig, MultitaskModel, load_model, pair_features
+from mtl_lib.model import Head, HeadConfig, MultitaskModel, pair_features
+from mtl_lib.study.build import start_at_mean
+from mtl_lib.study.submission import load_model
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 from mtl_lib.trainer import Trainer
-from mtl_lib.weighting import WEIGHTINGS
 
 
 def test_a_head_has_one_dropout_before_each_linear_layer():
@@ -174,9 +176,9 @@ def test_a_comparing_model_is_saved_and_loaded(tmp_path):
 def test_bfloat16_products_stay_close_and_leave_weights_and_vectors_in_float32():
     model = small_model().eval()
     batch = small_splits()["paraphrase"].batch([0, 1, 2])
-    (exact,) = model.vectors([batch])
-    model.bfloat16 = True
-    (rounded,) = model.vectors([batch])
+    exact = model.vectors(batch)
+    model.low_precision = True
+    rounded = model.vectors(batch)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     assert (rounded - exact).norm() < 0.02 * exact.norm()
@@ -206,7 +208,7 @@ def test_the_heads_see_the_sentence_vector_of_the_models_kind(kind, training):
     model = model_of(kind, dropout=0.0).train(training)
     batch = small_splits()["paraphrase"].batch([0, 1, 2])
     expected = vectors_by_hand(model.encoder, batch, kind)
-    torch.testing.assert_close(model.vectors([batch])[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.vectors(batch), expected, rtol=1e-4, atol=1e-5)
     logits = model.heads["paraphrase"](torch.cat(expected.chunk(2), dim=1))
     torch.testing.assert_close(model(batch), logits, rtol=1e-4, atol=1e-5)
 
@@ -221,25 +223,29 @@ def test_a_saved_model_keeps_its_sentence_vector(kind, tmp_path):
     assert torch.equal(model(batch), loaded(batch))
 
 
-def test_a_model_saved_before_there_was_a_choice_reads_the_pooler(tmp_path):
-    model = small_model().eval()
+@pytest.mark.parametrize("kind", [None, "mean"])
+def test_a_model_saved_with_the_heads_alone_has_the_built_in_tasks(kind, tmp_path):
+    model = model_of(kind or "pooler").eval()
     model.save(tmp_path, small_tokenizer())
-    heads = json.loads((tmp_path / "heads.json").read_text())
-    del heads["sentence_vector"]
-    (tmp_path / "heads.json").write_text(json.dumps(heads))
+    first = json.loads((tmp_path / "heads.json").read_text(encoding="utf-8"))["heads"]
+    first |= {"sentence_vector": kind} if kind else {}  # younger than the format
+    (tmp_path / "heads.json").write_text(json.dumps(first), encoding="utf-8")
     loaded, _ = load_model(tmp_path)
-    batch = small_splits()["sentiment"].batch([0, 1])
-    assert loaded.sentence_vector == "pooler"
-    assert torch.equal(model(batch), loaded(batch))
+    assert loaded.sentence_vector == model.sentence_vector
+    assert loaded.tasks == model.tasks
+    for split in small_splits().values():
+        assert torch.equal(model(split.batch([0, 1])), loaded(split.batch([0, 1])))
 
 
 def test_an_unknown_sentence_vector_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match="'max': choose from"):
         model_of("max")
     small_model().save(tmp_path, small_tokenizer())
-    heads = json.loads((tmp_path / "heads.json").read_text()) | {"sentence_vector": "max"}
+    heads = json.loads((tmp_path / "heads.json").read_text(encoding="utf-8")) | {
+        "sentence_vector": "max"
+    }
     (tmp_path / "heads.json").write_text(json.dumps(heads))
-    with pytest.raises(EncoderError, match="not the heads of a model: .*'max'"):
+    with pytest.raises(EncoderError, match="not a model's heads: .*'max'"):
         load_model(tmp_path)
 
 
@@ -274,27 +280,12 @@ def test_the_shared_parameters_are_those_that_the_heads_depend_on(kind):
     assert {id(p) for p in model.shared_parameters()} == reached
 
 
-@pytest.mark.parametrize("kind", SENTENCE_VECTORS)
-def test_a_frozen_encoder_remembers_vectors_of_the_models_kind(kind):
-    model = model_of(kind, dropout=0.5)
-    model.freeze()
-    model.train()
-    batch = small_splits()["paraphrase"].batch([0, 1, 2])
-    expected = vectors_by_hand(model.encoder, batch, kind)
-    for _ in range(2):  # computed, then remembered
-        torch.testing.assert_close(model.vectors([batch])[0], expected, rtol=1e-4, atol=1e-5)
-    other = model_of(kind)
-    other.freeze()
-    other.remember(model.remembered())
-    assert torch.equal(other.vectors([batch])[0], model.vectors([batch])[0])
-
-
 @pytest.mark.parametrize("config", [HeadConfig(), HeadConfig((0.3, 0.3)),
                                     HeadConfig(features="compare")])  # fmt: skip
 def test_a_score_starts_at_the_mean_training_label(config):
     head, labels = Head(SIMILARITY, 8, config), torch.tensor([0.0, 5.0, 4.0, 4.5])
     before = {name: p.detach().clone() for name, p in head.named_parameters()}
-    head.start_at_mean(labels)
+    start_at_mean(head, labels)
     assert head.linears[-1].bias.item() == pytest.approx(3.375)
     moved = {name for name, p in head.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {f"linears.{len(config.dropout) - 1}.bias"}
@@ -314,5 +305,5 @@ def test_a_score_starts_at_the_mean_training_label(config):
 def test_classes_and_cosines_do_not_start_at_a_mean_label(task, config):
     head = Head(task, 8, config)
     before = [p.detach().clone() for p in head.parameters()]
-    head.start_at_mean(torch.tensor([1, 1, 0]))
+    start_at_mean(head, torch.tensor([1, 1, 0]))
     assert all(torch.equal(p, old) for p, old in zip(head.parameters(), before, strict=True))

@@ -5,6 +5,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mtl_lib.handbook.lint import clean_notebook, declared_parameters, notebook_faults
+from mtl_lib.handbook.parameters import PARAMETERS
 from mtl_lib.paths import NOTEBOOKS
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -23,9 +24,7 @@ def test_a_committed_notebook_is_executed_and_clean(path):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_a_committed_notebook_declares_no_parameter_but_the_common_ones(path):
-    common = {"PROFILE": "stored", "DATA": "", "ENCODER": "", "SEEDS": "", "ROWS": ""}
-    common |= {"MAX_STEPS": 0, "EPOCHS": 0, "JOBS": 0}
-    assert declared_parameters(path).items() <= common.items()
+    assert declared_parameters(path).items() <= PARAMETERS.items()
 
 
 def executed() -> nbformat.NotebookNode:
@@ -164,6 +163,49 @@ def test_cleaning_removes_what_the_execution_left():
     notebook.cells[1].metadata |= {"papermill": {}, "execution": {}}
     notebook.cells[2].metadata.tags = []
     assert clean_notebook(notebook) == executed()
+
+
+RECORDS = {
+    "id": "Xy_z", "colab": {}, "colab_type": "code", "outputId": "b-1", "executionInfo": {},
+    "vscode": {"languageId": "python"}, "ExecuteTime": {}, "collapsed": True, "cellView": "form",
+    "jupyter": {"outputs_hidden": True}, "tags": [], "deletable": False,
+}  # fmt: skip
+
+
+def test_cleaning_removes_the_records_of_colab_and_vs_code():
+    notebook = executed()
+    notebook.metadata |= {"colab": {}, "accelerator": "GPU", "gpuClass": "x", "vscode": {}}
+    notebook.metadata.orig_nbformat = 4
+    notebook.metadata.language_info |= {"version": "3.11.2", "file_extension": ".py"}
+    notebook.cells[0].metadata |= RECORDS
+    notebook.cells[2].metadata |= RECORDS
+    assert any("traces" in fault for fault in notebook_faults(notebook))
+    assert clean_notebook(notebook) == executed()
+
+
+def test_cleaning_removes_what_an_output_holds_for_one_editor_alone():
+    notebook = executed()
+    told = {"image/png": {"alt": "A line that rises."}}
+    notebook.cells[2].outputs = [
+        new_output("display_data", data={"image/png": "YQ==", "text/plain": "x"}, metadata=told)
+    ]
+    dirty = clean_notebook(notebook)
+    dirty.cells[2].outputs[0].data["application/vnd.google.colaboratory.intrinsic+json"] = {}
+    dirty.cells[2].outputs[0].metadata |= {"needs_background": "light", "tags": []}
+    dirty.cells[2].outputs[0].metadata["image/png"].width = 300
+    assert clean_notebook(dirty) == notebook
+
+
+def test_cleaning_gives_cells_without_id_the_same_ids_each_time():
+    notebook = executed()
+    notebook.nbformat_minor = 4
+    for cell in notebook.cells:
+        del cell["id"]
+    first, second = clean_notebook(notebook), clean_notebook(notebook)
+    assert first == second
+    assert first.nbformat_minor == 5
+    assert len({cell.id for cell in first.cells}) == 3
+    nbformat.validate(first)
 
 
 def test_cleaning_joins_what_one_stream_printed_in_pieces():

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -262,6 +264,176 @@ def test_a_scheduler_of_torch_can_drive_it():
 def test_it_can_be_copied():
     optimizer = AdamW(parameters(), form="textbook")
     assert copy.deepcopy(optimizer).param_groups[0]["form"] == "textbook"
+
+
+def moved(weights, optimizers, steps):
+    """Step several optimizers, each with parameters of its own, by the same gradients."""
+    for step in steps:
+        for own, optimizer in zip(weights, optimizers, strict=True):
+            for p, gradient in zip(own, step, strict=True):
+                p.grad = gradient.to(p.dtype, copy=True)
+            optimizer.step()
+
+
+TORCHS = [
+    (torch.optim.AdamW, dict(lr=3e-3, betas=(0.8, 0.99), eps=1e-7, weight_decay=0.05)),
+    (torch.optim.AdamW, dict(lr=torch.tensor(3e-3, dtype=torch.float64))),
+    (torch.optim.AdamW, dict(fused=True)),
+    (torch.optim.AdamW, dict(foreach=True)),
+    (torch.optim.Adam, dict(lr=3e-3)),  # without decay the two are one
+]
+
+
+@pytest.mark.parametrize("ours", [AdamW, FusedAdamW])
+@pytest.mark.parametrize(("theirs", "options"), TORCHS)
+def test_a_state_of_torch_goes_on_as_torch_does(ours, theirs, options):
+    """Options, means and step counts are taken over; torch's form is the textbook one."""
+    first, second = parameters(), parameters()
+    peer, optimizer = theirs(first, **options), ours(second, lr=99.0, eps=1.0)
+    steps = list(gradients(40, scale=1e-5))
+    moved([first], [peer], steps[:7])
+    optimizer.load_state_dict(peer.state_dict())
+    for p, q in zip(first, second, strict=True):
+        q.data.copy_(p.data)
+    moved([first, second], [peer, optimizer], steps[7:])
+    for p, q in zip(first, second, strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-10, atol=1e-10)
+    assert {type(state["step"]) for state in optimizer.state.values()} == {int}
+
+
+def test_a_state_of_torch_before_its_first_step_gives_its_options():
+    optimizer = AdamW(parameters())
+    optimizer.load_state_dict(torch.optim.AdamW(parameters(), lr=0.5, eps=0.25).state_dict())
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["eps"], group["weight_decay"]) == (0.5, 0.25, 0.01)
+    assert (group["form"], group["correct_bias"]) == ("textbook", True)
+
+
+@pytest.mark.parametrize("ours", [AdamW, FusedAdamW])
+@pytest.mark.parametrize(
+    ("peer", "named"),
+    [
+        (partial(torch.optim.AdamW, amsgrad=True), "amsgrad"),
+        (partial(torch.optim.AdamW, maximize=True), "maximize"),
+        (partial(torch.optim.Adam, weight_decay=0.1), "decoupled_weight_decay=False"),
+        (partial(torch.optim.SGD, momentum=0.9), "momentum"),
+        (partial(torch.optim.NAdam), "momentum_decay"),
+        (partial(torch.optim.RAdam), "betas"),
+        (partial(torch.optim.Adamax), "betas"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.func.__name__,
+)
+def test_a_state_that_would_go_on_differently_is_refused_by_name(ours, peer, named):
+    theirs, weights = parameters(), parameters()
+    other, optimizer = peer(theirs), ours(weights, lr=0.5)
+    moved([theirs, weights], [other, optimizer], gradients(2))
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=named):
+        optimizer.load_state_dict(other.state_dict())
+    after = optimizer.state_dict()  # nothing was taken over
+    assert after["param_groups"] == before["param_groups"]
+    assert torch.equal(after["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
+
+
+def test_an_impossible_option_of_a_stored_state_is_refused():
+    stored = AdamW(parameters()).state_dict()
+    stored["param_groups"][0]["lr"] = -1.0
+    with pytest.raises(ValueError, match=r"lr is -1\.0"):
+        AdamW(parameters()).load_state_dict(stored)
+
+
+def test_the_fused_step_refuses_a_stored_state_without_bias_correction():
+    stored = AdamW(parameters(), correct_bias=False).state_dict()
+    with pytest.raises(ValueError, match="correct_bias is False"):
+        FusedAdamW(parameters()).load_state_dict(stored)
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+def test_a_loaded_state_is_a_copy(optimizer_class):
+    """Two optimizers that go on from one state do not write into each other's means."""
+    first, second = parameters(), parameters()
+    one, two = optimizer_class(first), optimizer_class(second)
+    steps = list(gradients(9))
+    moved([first], [one], steps[:4])
+    two.load_state_dict(one.state_dict())
+    for p, q in zip(first, second, strict=True):
+        q.data.copy_(p.data)
+    moved([first, second], [one, two], steps[4:])
+    for p, q in zip(first, second, strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+def test_a_copied_or_pickled_optimizer_goes_on_bit_for_bit(optimizer_class, copied):
+    weights = parameters()
+    optimizer = optimizer_class(weights, lr=3e-3, weight_decay=0.1, form="textbook")
+    steps = list(gradients(9))
+    moved([weights], [optimizer], steps[:4])
+    twins, twin = copied((weights, optimizer))
+    moved([weights, twins], [optimizer, twin], steps[4:])
+    for p, q in zip(weights, twins, strict=True):
+        assert torch.equal(p, q)
+
+
+def embedding_step(optimizer_class):
+    """A dense parameter, then an embedding whose gradient is sparse."""
+    dense = torch.nn.Parameter(torch.ones(2))
+    table = torch.nn.Embedding(7, 3, sparse=True)
+    (dense.sum() * table(torch.tensor([1, 4])).sum()).backward()
+    return dense, optimizer_class([{"params": [dense]}, {"params": table.parameters()}])
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+def test_a_sparse_gradient_is_refused_before_anything_moves(optimizer_class):
+    dense, optimizer = embedding_step(optimizer_class)
+    with pytest.raises(ValueError, match=r"\(7, 3\) .*sparse.*nn\.Embedding\(sparse=False\)"):
+        optimizer.step()
+    assert torch.equal(dense, torch.ones(2))
+    assert not optimizer.state
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])
+def test_parameters_of_another_precision_are_refused_by_name(optimizer_class, dtype):
+    with pytest.raises(ValueError, match=rf"\(2, 5\) is {dtype}"):
+        optimizer_class([torch.nn.Parameter(torch.ones(2, 5, dtype=dtype))])
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+def test_a_model_halved_after_the_optimizer_was_built_is_refused_at_the_step(optimizer_class):
+    model = torch.nn.Linear(2, 2)
+    optimizer = optimizer_class(model.parameters())
+    model.half()
+    model.weight.grad = torch.ones_like(model.weight)
+    with pytest.raises(ValueError, match=r"\(2, 2\) is torch\.float16"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("optimizer_class", [AdamW, FusedAdamW])
+def test_an_empty_group_and_an_empty_parameter_take_a_step(optimizer_class):
+    empty, moving = torch.nn.Parameter(torch.zeros(0, 3)), torch.nn.Parameter(torch.ones(()))
+    empty.grad, moving.grad = torch.zeros(0, 3), torch.ones(())
+    optimizer = optimizer_class([{"params": []}, {"params": [empty, moving]}], lr=0.1, eps=1e-12)
+    optimizer.step()
+    assert moving.item() == pytest.approx(0.9)
+    assert empty.shape == (0, 3)
+
+
+@pytest.mark.parametrize("turned", ["parameter", "gradient", "both"])
+def test_the_fused_step_equals_the_plain_one_whatever_the_strides(turned):
+    """The kernel reads memory in order: a transposed gradient would move the wrong weights."""
+    weights = []
+    for optimizer_class in (AdamW, FusedAdamW):
+        generator = torch.Generator().manual_seed(0)
+        values, gradient = (torch.randn(3, 4, generator=generator) for _ in range(2))
+        p = torch.nn.Parameter(values.t() if turned != "gradient" else values.t().contiguous())
+        optimizer = optimizer_class([p], lr=0.1)
+        for _ in range(3):
+            p.grad = gradient.t() if turned != "parameter" else gradient.t().contiguous()
+            optimizer.step()
+        weights.append(p.detach())
+    torch.testing.assert_close(*weights)
 
 
 BAD_OPTIONS = [

@@ -1,8 +1,12 @@
 """The published tables, and where they do not fit together."""
 
+import ast
+
 import numpy as np
 import pytest
 
+from mtl_lib.handbook.checks import EXERCISES
+from mtl_lib.paths import ROOT
 from mtl_lib.study import paper
 
 
@@ -110,5 +114,29 @@ def test_rows_4_4_and_4_5_are_identical_and_no_others():
 
 
 def test_row_3_4_decay_shrinks_weights_by_less_than_half_a_percent():
-    shrinkage = paper.decay_shrinkage(rate=1e-5, decay=0.05, steps=7550)
-    assert shrinkage == pytest.approx(0.00377, abs=1e-5)
+    lost = paper.decayed_share(rate=1e-5, decay=0.05, steps=7550)
+    assert lost == pytest.approx(0.00377, abs=1e-5)
+
+
+def test_what_decay_takes_and_what_it_leaves_have_two_names():
+    left = EXERCISES["decay_shrinkage"].reference  # the exercise of chapter 03
+    assert paper.decayed_share(0.1, 0.3, 5) == pytest.approx(1 - left(0.1, 0.3, 5))
+    assert not hasattr(paper, "decay_shrinkage")
+
+
+def constants(path):
+    """The names in capitals that a module defines."""
+    for line in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = line.targets if isinstance(line, ast.Assign) else []
+        for name in (node for target in targets for node in ast.walk(target)):
+            if isinstance(name, ast.Name) and name.id.isupper():
+                yield name.id
+
+
+def test_a_row_has_one_name_and_a_name_one_meaning():
+    defined = {path.stem: set(constants(path)) for path in (ROOT / "mtl_lib/study").glob("*.py")}
+    assert {"BASELINE", "FINAL", "ARCHITECTURE"} <= defined["paper"]
+    assert "FROZEN" in defined["rows"] and "PROFILES" in defined["profiles"]
+    for home in ("paper", "rows", "profiles", "groups", "claims"):
+        for module, names in defined.items():
+            assert module == home or not names & defined[home], module

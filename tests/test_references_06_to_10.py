@@ -13,11 +13,11 @@ from torch import nn
 from torch.testing import assert_close
 from wrong_answers import chapter_06, chapter_07, chapter_08
 
-from mtl_lib import evaluation, optim, regularizers, trainer, weighting
+from mtl_lib import evaluation, optim, regularizers, weighting
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.checks.framework import judge
-from mtl_lib.study import paper
+from mtl_lib.study import by_label, paper, terms
 from mtl_lib.tasks import SIMILARITY
 
 SEEDS = range(20)
@@ -230,7 +230,7 @@ def test_class_weights_are_scikit_learn_s_where_every_class_occurs(seed):
     weights = reference("class_weights")(labels, 5)
     expected = compute_class_weight("balanced", classes=np.arange(5), y=train)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    np.testing.assert_array_equal(weights, trainer.class_weights(train, 5))
+    np.testing.assert_array_equal(weights, terms.class_weights(train, 5))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,12 +1,19 @@
 """The student and instructor versions, of small notebooks."""
 
+import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+    new_raw_cell,
+)
 
 from mtl_lib import cli
 from mtl_lib.errors import ConfigError
@@ -38,7 +45,9 @@ def solved() -> NotebookNode:
     printed = new_output("stream", name="stdout", text="passed\n")
     cells = [
         new_markdown_cell("# A chapter"),
-        new_code_cell("import torch\n\nfrom mtl_lib.checks import check", execution_count=1),
+        new_code_cell(
+            "import torch\n\nfrom mtl_lib.handbook.checks import check", execution_count=1
+        ),
         new_code_cell(SOLVED, execution_count=2, metadata={"tags": ["exercise"]}),
         new_markdown_cell(HINT),
         new_code_cell(
@@ -143,7 +152,7 @@ def test_the_solved_notebook_is_left_alone():
         ("def f():\n    #BEGIN SOLUTION\n    pass\n", "alone"),
         ("def f():\n    x = 1  ### BEGIN SOLUTION\n    pass\n" + END, "alone"),
         ("### BEGIN SOLUTION\nx = 1\n### END SOLUTION", "outside a function"),
-        ("def f():\n    if True:\n" + BEGIN + "        pass\n" + END, "the stub is not Python"),
+        ("def f():\n    if True:\n" + BEGIN + "        pass\n" + END, "what is left is not Python"),
     ],
 )
 def test_a_fault_in_the_markers_is_refused_by_notebook_and_cell(source, message, tmp_path):
@@ -179,6 +188,7 @@ def test_a_check_of_no_exercise_is_refused(source, message):
 def test_the_instructor_has_everything_and_a_note_below_the_check():
     ours, theirs = solved(), instructor_notebook(solved(), "x")
     note = theirs.cells.pop(5)
+    del theirs.cells[2].metadata["nbgrader"]
     assert theirs.cells == ours.cells
     exercise = EXERCISES["clip_to_ball"]
     assert note.cell_type == "markdown"
@@ -240,7 +250,7 @@ def test_the_command_builds_either_version(tmp_path, monkeypatch, capsys):
     for name in ("student", "instructor"):
         build = getattr(student, f"build_{name}")
         out = tmp_path / name
-        monkeypatch.setattr(cli, f"build_{name}", lambda b=build, o=out: b(notebooks, o))
+        monkeypatch.setattr(student, f"build_{name}", lambda b=build, o=out: b(notebooks, o))
     assert cli.main(["student"]) == 0
     assert cli.main(["student", "--instructor"]) == 0
     assert capsys.readouterr().out == (
@@ -248,3 +258,194 @@ def test_the_command_builds_either_version(tmp_path, monkeypatch, capsys):
     )
     assert STUB in (tmp_path / "student" / "00_small.ipynb").read_text()
     assert STUB not in (tmp_path / "instructor" / "00_small.ipynb").read_text()
+
+
+# nbgrader's other markers, and what it has to know of the cells that carry any
+
+TESTS = "### BEGIN HIDDEN TESTS\n", "### END HIDDEN TESTS"
+SCHEME = "### BEGIN MARK SCHEME\n", "### END MARK SCHEME"
+
+
+def with_cell(cell: NotebookNode) -> NotebookNode:
+    notebook = solved()
+    cell.id = "added"
+    notebook.cells.append(cell)
+    return notebook
+
+
+def both(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell in the student's and in the instructor's version."""
+    built = [version(with_cell(cell), "x") for version in (student_notebook, instructor_notebook)]
+    return [next(c for c in notebook.cells if c.id == "added") for notebook in built]
+
+
+@pytest.mark.parametrize("tags", [[], ["check"]])
+def test_hidden_tests_are_gone_for_students_and_stay_for_instructors(tags):
+    seen = 'clip_to_ball = check("clip_to_ball", clip_to_ball)'
+    source = f"{seen}\n{TESTS[0]}assert clip_to_ball(3, 1) == 1\n{TESTS[1]}\nprint(1)"
+    theirs, ours = both(new_code_cell(source, metadata={"tags": tags}))
+    assert theirs.source == f"{seen}\nprint(1)"
+    assert ours.source == source
+
+
+def test_hidden_tests_in_a_function_or_beside_a_solution_are_gone_too():
+    source = SOLVED + "\n" + TESTS[0] + "assert clip_to_ball\n" + TESTS[1]
+    left = without_solutions(source)
+    assert STUB in left
+    assert "assert" not in left and "HIDDEN" not in left
+    within = f"def f():\n    a = 1\n    {TESTS[0]}    assert a\n    {TESTS[1]}\n    return a"
+    assert without_solutions(within) == "def f():\n    a = 1\n    return a"
+
+
+@pytest.mark.parametrize("kind", [new_markdown_cell, new_code_cell])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (TESTS[0] + "1", "line 1: ### BEGIN HIDDEN TESTS without ### END HIDDEN TESTS"),
+        ("1\n" + TESTS[1], "line 2: ### END HIDDEN TESTS without ### BEGIN HIDDEN TESTS"),
+        (TESTS[0] * 2 + TESTS[1], "line 2: ### BEGIN HIDDEN TESTS, but that of line 1 is still"),
+        (TESTS[0] + SCHEME[1], "line 2: ### END MARK SCHEME without ### BEGIN MARK SCHEME"),
+        (SCHEME[0] + TESTS[0], "line 2: ### BEGIN HIDDEN TESTS, but that of line 1 is still"),
+        ("# begin hidden test\n1", "line 1: '# begin hidden test': write the marker"),
+        ("#### END MARK-SCHEME", "write the marker"),
+    ],
+)
+def test_a_fault_in_hidden_tests_is_named(kind, source, message):
+    with pytest.raises(ConfigError) as refused:
+        student_notebook(with_cell(kind(source)), "x.ipynb")
+    assert str(refused.value).startswith("x.ipynb, cell 7 (added): ")
+    assert message in str(refused.value)
+
+
+def test_a_solution_in_markdown_becomes_a_place_for_the_answer():
+    source = (
+        "Why does it clamp?\n\n### BEGIN SOLUTION\nThe nearest point is\nthat.\n### END SOLUTION"
+    )
+    theirs, ours = both(new_markdown_cell(source, metadata={"tags": ["exercise"]}))
+    assert theirs.source == "Why does it clamp?\n\nYOUR ANSWER HERE"
+    assert ours.source == source
+
+
+def test_a_solution_in_markdown_or_raw_text_that_is_no_exercise_is_refused():
+    source = "### BEGIN SOLUTION\nBecause.\n### END SOLUTION"
+    for kind in (new_markdown_cell, new_raw_cell):
+        with pytest.raises(ConfigError, match=r"cell 7 \(added\): the tag `exercise`"):
+            student_notebook(with_cell(kind(source)), "x")
+
+
+def test_a_picture_of_a_solution_in_markdown_goes_with_it():
+    source = "![](attachment:a.png)\n### BEGIN SOLUTION\n![](attachment:b.png)\n### END SOLUTION"
+    cell = new_markdown_cell(source, metadata={"tags": ["exercise"]})
+    cell.attachments = {"a.png": {"image/png": "YQ=="}, "b.png": {"image/png": "Yg=="}}
+    theirs, ours = both(cell)
+    assert list(theirs.attachments) == ["a.png"]
+    assert list(ours.attachments) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (new_code_cell(SOLVED, metadata={"tags": ["exercise"]}), (True, True, False, False)),
+        (new_code_cell("".join(TESTS)), (True, False, True, False)),
+        (
+            new_markdown_cell(
+                "### BEGIN SOLUTION\nYes.\n### END SOLUTION", metadata={"tags": ["exercise"]}
+            ),
+            (True, True, False, False),
+        ),
+        (new_markdown_cell("".join(SCHEME)), (False, False, True, True)),
+    ],
+    ids=["answer", "tests", "written answer", "task"],
+)
+def test_a_cell_with_markers_carries_nbgraders_metadata_for_instructors_alone(cell, expected):
+    theirs, ours = both(cell)
+    about = ours.metadata.nbgrader
+    assert (about.grade, about.solution, about.locked, about.task) == expected
+    assert (about.schema_version, about.grade_id) == (3, "added")
+    assert about.points > 0
+    assert "nbgrader" not in theirs.metadata
+
+
+def test_an_answer_is_worth_the_points_of_its_exercise():
+    (points,) = re.findall(r"(\d) points?\.$", EXERCISES["clip_to_ball"].notes.strip())
+    assert instructor_notebook(solved(), "x").cells[2].metadata.nbgrader.points == int(points)
+
+
+def test_what_an_instructor_has_set_in_nbgrader_stays():
+    notebook = solved()
+    notebook.cells[2].metadata.nbgrader = {"grade_id": "mine", "points": 7}
+    about = instructor_notebook(notebook, "x").cells[2].metadata.nbgrader
+    assert about == {"grade_id": "mine", "points": 7}
+    assert "nbgrader" not in student_notebook(notebook, "x").cells[2].metadata
+
+
+# Notebooks that another program saved
+
+
+def saved_by_colab() -> dict:
+    """The small notebook as Colab or VS Code saves it: format 4.0, no ids, records of its own."""
+    notebook = json.loads(nbformat.writes(solved()))
+    notebook["nbformat_minor"] = 0
+    notebook["metadata"] = {
+        "colab": {"provenance": []}, "accelerator": "GPU", "gpuClass": "standard",
+        "vscode": {"interpreter": {"hash": "a"}}, "orig_nbformat": 4, "widgets": {},
+        "kernelspec": {"name": "python3", "display_name": "venv"},
+        "language_info": {"name": "python", "version": "3.10.12"},
+    }  # fmt: skip
+    for cell in notebook["cells"]:
+        del cell["id"]
+        cell["metadata"] |= {
+            "id": "Xy_z", "colab_type": "code", "executionInfo": {"user": {}}, "cellView": "form",
+            "vscode": {"languageId": "python"}, "colab": {"base_uri": "x"}, "outputId": "b-1",
+        }  # fmt: skip
+    return notebook
+
+
+@pytest.mark.parametrize("minor", [0, 4, 5])
+@pytest.mark.parametrize("version", ["student", "instructor"])
+def test_a_notebook_without_cell_ids_is_built_with_ids_and_without_records(
+    version, minor, tmp_path
+):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    text = json.dumps(saved_by_colab() | {"nbformat_minor": minor})
+    (notebooks / "00_small.ipynb").write_text(text, encoding="utf-8")
+    build = getattr(student, f"build_{version}")
+    (first,), (second,) = (build(notebooks, tmp_path / name) for name in ("one", "two"))
+    assert first.read_bytes() == second.read_bytes()
+    built = nbformat.read(first, as_version=4)
+    nbformat.validate(built)
+    assert (built.nbformat, built.nbformat_minor) == (4, 5)
+    assert len({cell.id for cell in built.cells}) == len(built.cells) >= 5
+    assert set(built.metadata) == {"kernelspec", "language_info"}
+    assert built.metadata.language_info == {"name": "python"}
+    assert {name for cell in built.cells for name in cell.metadata} <= {"tags", "nbgrader"}
+
+
+def test_a_fault_in_a_notebook_without_ids_is_named_all_the_same():
+    notebook = nbformat.reader.reads(json.dumps(saved_by_colab()))
+    notebook.cells[2].source = "def f():\n    ### BEGIN SOLUTION"
+    for version in (student_notebook, instructor_notebook):
+        with pytest.raises(ConfigError, match=r"^x.ipynb, cell 3 \(\w+\): line 2"):
+            version(notebook, "x.ipynb")
+
+
+def test_two_cells_of_one_id_get_two():
+    notebook = solved()
+    notebook.cells[3].id = "cell-0"
+    ids = [cell.id for cell in student_notebook(notebook, "x").cells]
+    assert len(set(ids)) == len(ids)
+    assert ids[0] == "cell-0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
+     '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}',
+     '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 7}'],
+)  # fmt: skip
+def test_a_file_that_is_no_notebook_is_refused_by_name(text, tmp_path):
+    (tmp_path / "00_small.ipynb").write_text(text)
+    for build in (build_student, build_instructor):
+        with pytest.raises(ConfigError, match="00_small.ipynb: no notebook of format 4"):
+            build(tmp_path, tmp_path / "out")

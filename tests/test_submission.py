@@ -13,9 +13,9 @@ from mtl_lib import cli
 from mtl_lib.data import Corpus, PairExample, SentenceExample, tokenize
 from mtl_lib.errors import CorpusError
 from mtl_lib.evaluation import predict, predicted_labels
-from mtl_lib.model import HeadConfig, MultitaskModel, load_model
+from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.paths import ROOT
-from mtl_lib.study.submission import write_predictions
+from mtl_lib.study.submission import load_model, write_predictions
 from mtl_lib.tasks import PARAPHRASE, Task
 
 PAIRS = "id\tsentence1\tsentence2\n"

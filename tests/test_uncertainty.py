@@ -10,6 +10,8 @@ from scipy import stats
 
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import metrics, predicted_labels
+from mtl_lib.study.by_label import per_class_report
+from mtl_lib.study.conflicts import pair_name
 from mtl_lib.study.paper import TASK_ORDER
 from mtl_lib.study.uncertainty import (
     Evidence,
@@ -24,7 +26,7 @@ from mtl_lib.study.uncertainty import (
     seed_interval,
     task_cosines,
 )
-from mtl_lib.tasks import BY_NAME
+from mtl_lib.tasks import BY_NAME, Task
 
 # --- seeds
 
@@ -103,6 +105,45 @@ def test_resampled_accuracy_by_label_is_that_of_the_resampled_examples():
         weights = counts * (labels == label)
         assert accuracy[:, label] == pytest.approx((weights * right).sum(1) / weights.sum(1))
         assert share[:, label] == pytest.approx(weights.sum(1) / 200)
+
+
+@pytest.fixture
+def out_of_ten(monkeypatch):
+    """A run of one task whose labels go from 0 to 10."""
+    task = Task("relatedness", 2, loss="mean_squared_error", metric="pearson", max_label=10)
+    monkeypatch.setitem(BY_NAME, task.name, task)
+    generator = np.random.default_rng(2)
+    labels = generator.uniform(0, 10, size=400).astype(np.float32)
+    logits = (labels + generator.normal(size=400)).astype(np.float32)[:, None]
+    run = fake_run("3.1", size=400)
+    return replace(
+        run,
+        config=run.config | {"heads": {task.name: {}}},
+        predictions={task.name: logits},
+        labels={task.name: labels},
+        ids={task.name: run.ids["similarity"]},
+    )
+
+
+def test_a_score_has_the_labels_of_its_task_not_0_to_5(out_of_ten):
+    accuracy, share = bootstrap_by_label("relatedness", out_of_ten, draws=200)
+    assert accuracy.shape == share.shape == (200, 11)
+    rounded = np.rint(out_of_ten.labels["relatedness"])
+    right = np.rint(out_of_ten.predictions["relatedness"][:, 0]).clip(0, 10) == rounded
+    expected = [right[rounded == label].mean() for label in range(11)]
+    assert accuracy.mean(axis=0) == pytest.approx(expected, abs=0.05)
+    report = per_class_report(
+        BY_NAME["relatedness"],
+        out_of_ten.predictions["relatedness"],
+        out_of_ten.labels["relatedness"],
+    )
+    assert report["accuracy"].to_numpy() == pytest.approx(expected)
+
+
+def test_the_highest_label_is_that_of_the_task(out_of_ten):
+    top = Evidence([out_of_ten]).estimate({"3.1": 1}, "relatedness", "top")
+    expected = np.mean(out_of_ten.predictions["relatedness"] > 9.5)
+    assert 0 < top.value == pytest.approx(expected)
 
 
 def test_the_sampling_error_of_an_accuracy_is_the_binomial_one():
@@ -274,7 +315,13 @@ def test_the_permutation_test_agrees_with_all_swaps():
     observed = abs(difference(np.zeros(10, dtype=bool)))
     all_swaps = [abs(difference(np.array(s))) for s in product([False, True], repeat=10)]
     exact = np.mean([value >= observed - 1e-12 for value in all_swaps])
-    assert permutation_test(a, b, y, draws=4000) == pytest.approx(exact, abs=0.03)
+    assert permutation_test(a, b, y, draws=4000) == pytest.approx(exact, abs=1e-9)  # all 1,024
+    assert permutation_test(a, b, y, draws=1000) == pytest.approx(exact, abs=0.03)
+
+
+def test_the_permutation_test_of_a_constant_is_undefined():
+    y = np.arange(10.0)
+    assert np.isnan(permutation_test(np.ones(10), y, y))
 
 
 def test_the_permutation_test_finds_no_difference_between_a_model_and_its_rescaled_self():
@@ -293,8 +340,13 @@ def test_the_test_of_two_rows_is_named_and_has_a_value_per_seed():
 def test_the_cosines_of_tasks_whose_names_hold_a_dash_are_told_apart():
     run = fake_run("3.1")
     heads = dict.fromkeys(["multi-nli", "nli", "multi"], {})
-    cosines = {"multi-nli-nli": 0.5, "multi-nli-multi": 0.3, "nli-multi": 0.1, "nli-nli": 0.9}
-    conflict = {pair: {"cosine": value, "rate": 0.0} for pair, value in cosines.items()}
+    cosines = {
+        ("multi-nli", "nli"): 0.5,
+        ("multi-nli", "multi"): 0.3,
+        ("nli", "multi"): 0.1,
+        ("nli", "nli"): 0.9,
+    }
+    conflict = {pair_name(*p): {"cosine": value, "rate": 0.0} for p, value in cosines.items()}
     run = replace(run, config=run.config | {"heads": heads}, history=[{"conflict": conflict}])
     assert task_cosines(run, "multi-nli") == pytest.approx((0.4, np.nan), nan_ok=True)
     assert task_cosines(run, "nli") == pytest.approx((0.3, 0.9))

@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 
+from mtl_lib.study.weightings import WEIGHTINGS, fixed_order_weights
 from mtl_lib.weighting import (
-    WEIGHTINGS,
     conflict_rate,
     cosines,
-    fixed_order_weights,
+    float64,
     pcgrad_weights,
     project_conflicting,
     sum_weights,
@@ -239,3 +239,42 @@ def test_a_fixed_order_is_one_of_the_random_orders_and_draws_nothing():
     before = torch.random.get_rng_state()
     assert tuple(fixed_order_weights(gram).tolist()) in drawn
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("weighting", [pcgrad_weights, fixed_order_weights])
+@pytest.mark.parametrize("fault", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [(0, 0), (2, 2), (0, 1), (1, 2)])
+def test_an_inner_product_that_is_not_finite_leaves_no_weight_a_number(weighting, fault, place):
+    for tasks in (1, 3):
+        gram = torch.eye(tasks, dtype=torch.float64) + 0.5
+        i, j = (min(k, tasks - 1) for k in place)
+        gram[i, j] = gram[j, i] = fault
+        assert weighting(gram, seeded()).isnan().all()
+
+
+def test_inner_products_near_the_largest_number_have_weights():
+    assert torch.equal(pcgrad_weights(1e308 * (torch.eye(3).double() + 0.5)), rows(1, 1, 1))
+
+
+def test_cosines_and_conflicts_of_what_is_not_a_number_are_none():
+    gram = rows([math.nan, 1, math.nan], [1, 1, -1], [math.nan, -1, 1])
+    assert cosines(gram)[0].isnan().all()
+    assert cosines(gram)[1, 2].item() == -1.0
+    assert math.isnan(conflict_rate(gram))
+
+
+class WithoutFloat64:
+    """Stands for a tensor on a device that has no float64."""
+
+    device = torch.device("mps")
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64")
+
+    def cpu(self):
+        return torch.tensor([0.5, 0.25])
+
+
+def test_inner_products_are_summed_on_the_cpu_where_a_device_has_no_float64():
+    assert torch.equal(float64(WithoutFloat64()), rows(0.5, 0.25))
+    assert torch.equal(float64(torch.tensor([0.5, 0.25])), rows(0.5, 0.25))

@@ -1,6 +1,7 @@
 """The fast engine: all tasks in one forward and one backward pass, without padding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from mtl_lib.data import Batch
 from mtl_lib.fast.joint import JointGradients
 from mtl_lib.fast.packed import Pack
 from mtl_lib.model import MultitaskModel
-from mtl_lib.trainer import BatchLoss, Terms, no_terms
+from mtl_lib.trainer import BatchLoss, Terms
 
 
 class FastEngine:
@@ -21,10 +22,10 @@ class FastEngine:
 
     def __init__(self, model: MultitaskModel) -> None:
         self._model = model
-        self._gradients: JointGradients | None = None
+        self._gradients: Any = None  # made at the first step, when the number of tasks is known
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms = no_terms
+        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
     ) -> list[tuple[Tensor, Tensor]]:
         model = self._model
         if self._gradients is None:
@@ -35,7 +36,7 @@ class FastEngine:
         weight = model.encoder.pooler.dense.weight
         padded = [(batch.input_ids, batch.attention_mask) for batch in batches]
         pack = Pack.of(padded, weight.device)
-        with torch.autocast(weight.device.type, torch.bfloat16, enabled=model.bfloat16):
+        with torch.autocast(weight.device.type, torch.bfloat16, enabled=model.low_precision):
             vectors = gradients.vectors(pack, model.sentence_vector)  # [S, H]
         of_batches = vectors.to(weight.dtype).split(pack.sentences)  # T tensors [n*B, H]
         plain = [loss(batch, v) for batch, v in zip(batches, of_batches, strict=True)]

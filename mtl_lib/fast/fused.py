@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from mtl_lib.optim import AdamW, _start
+from mtl_lib.optim import AdamW, _start, _update
 
 
 class FusedAdamW(AdamW):
@@ -20,9 +20,9 @@ class FusedAdamW(AdamW):
         ValueError: if `correct_bias` is False: the fused kernel always corrects.
     """
 
-    def add_param_group(self, param_group: dict) -> None:
-        super().add_param_group(param_group)
-        if not self.param_groups[-1]["correct_bias"]:
+    def _check_options(self, options: dict) -> None:
+        super()._check_options(options)
+        if not options["correct_bias"]:
             raise ValueError("correct_bias is False; FusedAdamW always corrects, use AdamW")
 
     def _step_group(self, group: dict) -> None:
@@ -32,7 +32,11 @@ class FusedAdamW(AdamW):
                 state = self.state[parameter]
                 if not state:
                     _start(state, parameter)
-                by_step[state["step"]].append(parameter)
+                tensors = parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"]
+                if all(tensor.is_contiguous() for tensor in tensors):
+                    by_step[state["step"]].append(parameter)
+                else:  # the kernel takes their memory for parallel, whatever the strides
+                    _update(parameter, parameter.grad, state, group)
         for taken, parameters in by_step.items():
             self._fused_step(parameters, taken, group)
 

@@ -80,9 +80,11 @@ class JointGradients(Layers):
         """Forget the gradients of a step that was not finished by `combine`."""
         for of_tasks, _ in self._dense.values():
             of_tasks.clear()
+        self._clear_words()
+
+    def _clear_words(self) -> None:
         self._words = self._total.new_zeros(0, dtype=torch.long)  # [U], those of this step
         self._word_rows = self._total.new_zeros(self.tasks, 0, self._table.embedding_dim)
-        self._with_words = False  # then the table has a gradient, if perhaps of no word
 
     def vectors(self, pack: Pack, kind: str = "pooler") -> Tensor:
         """Sentence vectors `[S, H]` whose backward pass fills in the tasks' gradients.
@@ -121,7 +123,7 @@ class JointGradients(Layers):
         for parameter, (of_tasks, total) in self._dense.items():
             parameter.grad = total if of_tasks.reached else None
         if self._with_table:
-            self._table.weight.grad = self._combined_table(weights) if self._with_words else None
+            self._table.weight.grad = self._combined_table(weights) if len(self._words) else None
         self.clear()
 
     def _combined_table(self, weights: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ class JointGradients(Layers):
                 parameter.grad = None
         if self._with_table and self._table.weight.grad is not None:
             gradient = self._table.weight.grad.to_dense()
-            words = gradient.any(dim=1).nonzero().flatten()  # of this step or not
+            words = gradient.any(dim=1).nonzero().flatten()  # not only those of the sentences
             places = self._places(words)
             self._word_rows[task].index_add_(0, places, gradient[words])
             self._table.weight.grad = None
@@ -161,7 +163,7 @@ class JointGradients(Layers):
             places = self._places(words)
             self._word_rows.index_add_(1, places, rows)
         else:
-            self._words, self._word_rows, self._with_words = words, rows, True
+            self._words, self._word_rows = words, rows
         return None
 
     def _places(self, words: Tensor) -> Tensor:
@@ -169,11 +171,9 @@ class JointGradients(Layers):
         known = len(self._words)
         union, places = torch.cat([self._words, words]).unique(return_inverse=True)
         if len(union) > known:
-            size = (self.tasks, len(union), self._table.embedding_dim)
-            rows = self._total.new_zeros(size)
+            rows = self._total.new_zeros(self.tasks, len(union), self._table.embedding_dim)
             self._word_rows = rows.index_copy_(1, places[:known], self._word_rows)
             self._words = union
-        self._with_words = True
         return places[known:]
 
     def _settle(self) -> None:
@@ -183,7 +183,7 @@ class JointGradients(Layers):
                 of_tasks.clear()
             of_tasks.fill()
         if not self._table.weight.requires_grad:
-            self._word_rows, self._with_words = self._word_rows[:, :0], False
+            self._clear_words()
 
     def _into(self, parameter: nn.Parameter) -> "_ByTask | None":
         """Where a backward pass writes the gradients of a parameter; None where it is frozen."""
@@ -231,9 +231,10 @@ class _ByTask:
         """`add(task, a @ b)`, in place where the types agree; under autocast they do not."""
         into = self.gradients[task]
         if a.dtype != into.dtype:
-            return self.add(task, a @ b)
-        torch.addmm(into, a, b, beta=int(self.written[task]), out=into)
-        self.reached = self.written[task] = True
+            self.add(task, a @ b)
+        else:
+            torch.addmm(into, a, b, beta=int(self.written[task]), out=into)
+            self.reached = self.written[task] = True
 
     def fill(self) -> None:
         """A task of which nothing arrived has the gradient zero."""

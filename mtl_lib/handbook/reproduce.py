@@ -1,6 +1,5 @@
 """The notebooks as a whole: run them all under a profile, or run them again as they stand."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -27,50 +26,16 @@ from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS
 from mtl_lib.pretrained import ENCODERS
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.pool import study
-from mtl_lib.study.profiles import PROFILES, choose_rows, default_corpus, parse_seeds
+from mtl_lib.study.profiles import (
+    PROFILES,
+    choose_rows,
+    default_corpus,
+    jobs_at_a_time,
+    parse_seeds,
+)
 from mtl_lib.study.rows import ALL_ROWS, ROWS, SINGLE_TASK
 
 Parameters = Mapping[str, str | int]
-
-
-def add_reproduce_command(commands) -> None:
-    """Add the commands that run notebooks, `reproduce` and `notebooks`, to argparse subparsers."""
-    command = commands.add_parser("reproduce", help="run all notebooks: the figures of a profile")
-    command.add_argument("--profile", default="quick", choices=list(PROFILES))
-    command.add_argument("--data", default="", help="corpus folder (default: the profile's)")
-    command.add_argument("--encoder", default="", help="name or folder (default: the profile's)")
-    command.add_argument("--seeds", default="", help="comma-separated seeds (default: 0)")
-    command.add_argument("--rows", default="", help="comma-separated row ids (default: all)")
-    command.add_argument("--max-steps", type=int, default=0, help="cap on the steps of a run")
-    command.add_argument("--epochs", type=int, default=0, help="passes over the data")
-    command.add_argument("--jobs", type=int, default=0, help="runs at a time")
-    command.add_argument(
-        "-p",
-        dest="parameters",
-        metavar="NAME=VALUE",
-        type=_name_and_value,
-        action="append",
-        default=[],
-        help="any other parameter that a notebook declares",
-    )
-    command.set_defaults(run=_run_reproduce)
-
-    command = commands.add_parser("notebooks", help="run the notebooks and store their outputs")
-    command.add_argument("names", nargs="*", metavar="NN", help="such as 05 (default: all)")
-    command.set_defaults(run=lambda options: refresh(options.names))
-
-
-def _name_and_value(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _run_reproduce(options: argparse.Namespace) -> None:
-    arguments = vars(options) | {"parameters": dict(options.parameters)}
-    del arguments["run"]
-    reproduce(**arguments)
 
 
 TRAINED = (*ROWS, *SINGLE_TASK)
@@ -257,7 +222,7 @@ def _announcement(wanted: Parameters, notebooks: int, runs: int, last: float | N
     if last is not None:
         estimate = f"; the last time they took {_clock(last)}"
     elif settings.seconds and not wanted.keys() & {"MAX_STEPS", "EPOCHS"}:
-        jobs = int(wanted.get("JOBS", 0)) or max(1, (os.cpu_count() or 1) // settings.threads)
+        jobs = jobs_at_a_time(int(wanted.get("JOBS", 0)), settings.threads)
         estimate = f"; training takes about {_clock(runs * settings.seconds / jobs)}"
     values = ", ".join(f"{name}={value}" for name, value in wanted.items())
     return f"{notebooks} notebooks, {values}: {runs} runs{estimate}"
@@ -304,16 +269,13 @@ def _kernel_manager() -> type:
 
     A notebook runs in its own folder and still draws and writes where this process does.
     """
-    from ipykernel.kernelspec import make_ipkernel_cmd
+    from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
     class ThisPython(AsyncKernelManager):
         kernel_spec = KernelSpec(
-            argv=make_ipkernel_cmd(),
-            env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES)},
-            display_name="Python 3",
-            language="python",
+            **get_kernel_dict(), env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES)}
         )
 
     return ThisPython

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mtl_lib.data import Corpus, Example
-from mtl_lib.paths import DATA
+from mtl_lib.paths import FETCHED
 from mtl_lib.study.corpora import load_corpus
 
 
@@ -18,8 +18,8 @@ def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") ->
 
     Args:
         ids: one id or several.
-        corpus: a loaded corpus, a folder, or "handbook"; by default the real corpora in
-            data/cs224n where they are, else the embedded ones.
+        corpus: a loaded corpus, a folder, or "handbook"; by default the real corpora
+            where `mtl data fetch` has put them, else the embedded ones.
 
     Raises:
         CorpusError: if the folder holds no corpus.
@@ -30,7 +30,8 @@ def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") ->
     found = _by_id(corpus, set(wanted))
     for key in wanted:
         for task, split, example in found.get(key, []):
-            label = "unknown" if example.label is None else f"{example.label:g}"
+            label = "unknown" if example.label is None else example.label
+            label = f"{label:g}" if isinstance(label, int | float) else _plain(str(label))
             tags = f"; {', '.join(map(_plain, example.tags))}" if example.tags else ""
             print(f"{_plain(key)}  {task}, {split}; true label {label}{tags}")
             for sentence in example.sentences:
@@ -40,8 +41,7 @@ def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") ->
 
 
 def _local() -> str | Path:
-    real = DATA / "cs224n"
-    return real if real.is_dir() else "handbook"
+    return FETCHED if FETCHED.is_dir() else "handbook"
 
 
 def _by_id(corpus: Corpus, wanted: set[str]) -> dict[str, list[tuple[str, str, Example]]]:

@@ -34,7 +34,7 @@ from mtl_lib.handbook.lint import clean_notebook, read_notebook
 from mtl_lib.paths import BUILD, NOTEBOOKS
 
 STUB = "raise NotImplementedError  # your code here"
-TEXT_STUB = "*Your answer here.*"  # in a Markdown cell
+TEXT_STUB = "YOUR ANSWER HERE"  # nbgrader's, in a Markdown cell
 
 _MARKER = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)\s*")
 _LIKE_A_MARKER = re.compile(

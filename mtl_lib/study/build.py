@@ -7,12 +7,13 @@ from functools import partial
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from mtl_lib.data import Corpus, TokenizedCorpus, TokenizedSplit, tokenize
 from mtl_lib.errors import ConfigError
 from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.model import MultitaskModel
+from mtl_lib.model import Head, MultitaskModel
 from mtl_lib.optim import linear_warmup
 from mtl_lib.pretrained import load_encoder
 from mtl_lib.study.by_label import constant_loss
@@ -21,9 +22,9 @@ from mtl_lib.study.conflicts import ConflictLog
 from mtl_lib.study.faulty_ports import CoupledAdam, PortTrainer, port_smoothness_term
 from mtl_lib.study.frozen import FrozenModel, Memory
 from mtl_lib.study.terms import class_weights, penalty_term, smoothness_term
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.tasks import TASKS
 from mtl_lib.trainer import Callback, Schedule, Trainer
-from mtl_lib.weighting import WEIGHTINGS
 
 
 def build(
@@ -119,14 +120,24 @@ def _model(config: ExperimentConfig, encoder, train: dict[str, TokenizedSplit]) 
     model = kind(encoder, dict(config.heads), config.sentence_vector)
     if config.label_mean_bias:
         for name, split in train.items():
-            model.heads[name].start_at_mean(split.labels)
+            start_at_mean(model.heads[name], split.labels)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    model.bfloat16 = config.bfloat16 and has_fast_bfloat16(device)
+    model.low_precision = config.bfloat16 and has_fast_bfloat16(device)
     # Every number of tokens makes new bfloat16 kernels: a step needs some hundred, a thousand kept
     # take 1 GB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     return model
+
+
+def start_at_mean(head: Head, labels: Tensor) -> None:
+    """Start a score's last bias at the mean of its training labels `[N]`, in place of near 0.
+
+    Otherwise the first epochs go into learning it. A class's logits, and a cosine, which is on the
+    labels' scale from the start, stay as they are.
+    """
+    if head.task.kind == "score" and head.config.features != "cosine":
+        torch.nn.init.constant_(head.linears[-1].bias, labels.float().mean().item())
 
 
 def _schedule(config: ExperimentConfig, trainer: Trainer) -> Schedule | None:

@@ -1,7 +1,7 @@
 """Stop anywhere, go on from there: the unfinished state of a run in one file, and signals heeded.
 
-A checkpoint is a safetensors file with its JSON in the header, never a pickle. It is written under
-another name and then renamed, so that the last good one is there until the next is complete.
+A checkpoint is a safetensors file with its JSON in the header, never a pickle. The last good one is
+there until the next is complete.
 """
 
 import hashlib
@@ -13,8 +13,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtl_lib.errors import ConfigError, RunError, explain
+from mtl_lib.files import replacing, to_disk
 
 FORMAT = "2"  # raised when the state changes its form: an older one is then set aside
 SECONDS = 60.0  # between two checkpoints of a run, unless MTL_CHECKPOINT_SECONDS says otherwise
@@ -59,7 +63,7 @@ class Checkpoint:
         """Whether it is time for the next one."""
         return time.perf_counter() >= self._next
 
-    def save(self, state: dict) -> None:
+    def save(self, state: dict[str, Any]) -> None:
         """Replace the last state by this one, once it is on the disk.
 
         Raises:
@@ -69,15 +73,11 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         words = json.dumps(_without_tensors(state, "", tensors))
         metadata = {"format": FORMAT, "state": words, "sha256": _digest(words, tensors)}
-        unfinished = self.path.with_suffix(".tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, unfinished, metadata)
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(unfinished, self.path)
+            with replacing(self.path) as unfinished:
+                save_file(tensors, unfinished, metadata)
+                to_disk(unfinished)
         except (OSError, SafetensorError) as error:
-            unfinished.unlink(missing_ok=True)
             raise RunError(
                 f"{self.path}: cannot be written: {explain(error)}. The checkpoint before it is "
                 "kept; the same command goes on from there"
@@ -85,8 +85,10 @@ class Checkpoint:
         ended = time.perf_counter()
         self._next = ended + max(self._seconds, (ended - started) / self._share)
 
-    def load(self) -> dict | None:
+    def load(self) -> dict[str, Any] | None:
         """The last state, or None; a damaged one is set aside with a message."""
+        for left in self.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
         if not self.path.exists():
             return None
         try:
@@ -110,9 +112,11 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _without_tensors(state: dict, path: str, tensors: dict[str, Tensor]) -> dict:
+def _without_tensors(
+    state: dict[str, Any], path: str, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
     """The state without its tensors, which are collected by their path in it."""
-    words = {}
+    words: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, dict):
             words[name] = _without_tensors(value, f"{path}{name}/", tensors)
@@ -123,7 +127,7 @@ def _without_tensors(state: dict, path: str, tensors: dict[str, Tensor]) -> dict
     return words
 
 
-def _with_tensors(words: dict, tensors: dict[str, Tensor]) -> dict:
+def _with_tensors(words: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Undo `_without_tensors`."""
     for name, tensor in tensors.items():
         *folders, last = name.split("/")
@@ -149,7 +153,8 @@ class Stopped(KeyboardInterrupt):
 class StopSignals:
     """Ctrl-C and SIGTERM, held back to where the state is whole; a second Ctrl-C ends at once.
 
-    A second SIGTERM changes nothing: a pool of processes sends one more when its first worker ends.
+    A second SIGTERM changes nothing: who ends a group of processes may send a worker one, and the
+    study of that worker one more.
 
     Args:
         now: whether the state is whole at this moment, for a long time to come (an evaluation).
@@ -160,20 +165,16 @@ class StopSignals:
     def __init__(self, now: Callable[[], bool]):
         self.asked = False
         self._now = now
-        self._before: dict[int, object] = {}
+        self._handled = ExitStack()
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():  # the only one that may
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._ask)
+        self._handled.enter_context(handling(self._ask, signal.SIGINT, signal.SIGTERM))
         return self
 
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *_: object) -> None:
+        self._handled.close()
 
-    def _ask(self, number, frame) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.asked:
@@ -181,3 +182,25 @@ class StopSignals:
         self.asked = True
         if self._now():
             raise Stopped
+
+
+@contextmanager
+def handling(
+    handler: Callable[[int, FrameType | None], Any] | signal.Handlers, *numbers: signal.Signals
+) -> Iterator[None]:
+    """Handle signals so in a block; those that are ignored stay so.
+
+    Only the main thread may do this: in another one nothing changes.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in numbers}
+    # Who started the program may have had them ignored; None is a handler that is not Python's.
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

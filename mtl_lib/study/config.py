@@ -7,14 +7,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import NoReturn
 
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError
 from mtl_lib.model import HeadConfig
 from mtl_lib.study.faulty_ports import FAULTS
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.tasks import BY_NAME, TASKS
-from mtl_lib.weighting import WEIGHTINGS
 
 # Raised whenever the code changes what a run computes, so that no stale run is found again.
 # Within a version, last bits and draws of dropout may differ between commits: noise, as of seeds.
@@ -34,6 +35,19 @@ READINGS = {
 }
 
 
+class Heads(dict[str, HeadConfig]):
+    """Heads by task, never changed: rows share them."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the heads of a configuration stay as they are; use dataclasses.replace")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple:
+        return Heads, (dict(self),)
+
+
 def paper_heads(**heads: HeadConfig) -> dict[str, HeadConfig]:
     """The three tasks' heads; those not named are the paper's default."""
     return {task.name: heads.get(task.name, HeadConfig()) for task in TASKS}
@@ -47,6 +61,59 @@ _ADDED = (
     "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
     "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a number of a configuration may be: from `low` to below `high`."""
+
+    low: float = 0
+    high: float = math.inf
+    whole: bool = False
+    above: bool = False  # above `low`, not equal to it
+    may_lack: bool = False  # None
+
+    def takes(self, value: object) -> bool:
+        """Whether the value is such a number."""
+        if value is None:
+            return self.may_lack
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return self.low <= value < self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        end = " and finite" if self.high == math.inf else f" and below {self.high}"
+        what = "whole number" if self.whole else "number"
+        return f"it must be a {what} {'above' if self.above else 'from'} {self.low:g}{end}"
+
+
+_COUNT = Number(above=True, whole=True)
+_NUMBERS = {
+    "lr": Number(above=True),
+    "batch_size": _COUNT,
+    "epochs": _COUNT,
+    "epoch_factor": _COUNT,
+    "max_steps": replace(_COUNT, may_lack=True),
+    "train_sample": replace(_COUNT, may_lack=True),
+    "dev_sample": replace(_COUNT, may_lack=True),
+    "max_length": Number(low=3, whole=True),  # [CLS], a token and [SEP]
+    "same_task_every": Number(whole=True),
+    "seed": Number(high=2**32, whole=True),
+    "head_lr": Number(above=True, may_lack=True),
+    "clip": Number(above=True, may_lack=True),
+    "weight_decay": Number(),
+    "smoothness": Number(),
+    "penalty_strength": Number(),
+    "warmup": Number(high=1),
+}
+_CHOICES = {
+    "weighting": tuple(WEIGHTINGS),
+    "sentence_vector": SENTENCE_VECTORS,
+    "schedule": SCHEDULES,
+    "fault": ("", *FAULTS),
+    "without": ("", *PARTS),
+    "penalty": (None, 1, 2, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -119,42 +186,28 @@ class ExperimentConfig:
     dev_sample: int | None = None
     bfloat16: bool = False
 
-    def __post_init__(self):
-        if self.weighting not in WEIGHTINGS:
-            raise ConfigError(f"weighting {self.weighting!r}: choose from {list(WEIGHTINGS)}")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", Heads(self.heads))
         if unknown := set(self.heads) - set(BY_NAME):
             raise ConfigError(f"heads of unknown tasks {sorted(unknown)}: {list(BY_NAME)}")
-        for name in ("lr", "batch_size", "epochs", "epoch_factor"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
-        for name, known in (
-            ("sentence_vector", SENTENCE_VECTORS),
-            ("schedule", SCHEDULES),
-            ("fault", ("", *FAULTS)),
-            ("without", ("", *PARTS)),
-        ):
+        if not re.fullmatch(r"\w[\w.+-]*", self.row):
+            raise ConfigError(f"row {self.row!r}: it names a folder; use letters, digits, . and -")
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} {getattr(self, name)!r}: choose from {list(known)}")
-        if not 0 <= self.warmup < 1:
-            raise ConfigError(f"warmup = {self.warmup}: it is a share of all steps, 0 to below 1")
+        for name, number in _NUMBERS.items():
+            if not number.takes(value := getattr(self, name)):
+                raise ConfigError(f"{name} = {value}: {number}")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not go together."""
         if self.warmup and self.schedule == "constant":
             raise ConfigError(f"warmup = {self.warmup}: a constant schedule has none; use 'linear'")
-        for name in ("weight_decay", "smoothness", "penalty_strength"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)}: it must be 0 or more and finite"
-                )
-        for name in ("max_steps", "train_sample", "dev_sample", "head_lr", "clip"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must be above 0 and finite")
-        for name in ("batch_size", "epochs", "epoch_factor", "max_steps", "train_sample"):
-            if (getattr(self, name) or 0) != int(getattr(self, name) or 0):
-                raise ConfigError(f"{name} = {getattr(self, name)}: it must be a whole number")
         needed = {"similarity": self.penalty is not None}
         needed["sentiment"] = self.smoothness > 0 or self.class_weights
-        if lacking := [
-            name for name, is_needed in needed.items() if is_needed and name not in self.heads
-        ]:
+        lacking = [name for name, needs in needed.items() if needs and name not in self.heads]
+        if lacking:
             raise ConfigError(
                 f"row {self.row}: its penalty, SMART or class weights need a head for {lacking[0]}"
             )
@@ -165,19 +218,11 @@ class ExperimentConfig:
         }
         if does_nothing.get(self.fault):
             raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
-        if self.same_task_every < 0 or (self.same_task_every and self.frozen):
+        if self.same_task_every and self.frozen:
             raise ConfigError(
-                f"same_task_every = {self.same_task_every}: it must be 0 or more, and 0 for a "
-                "frozen encoder, which has no gradient"
+                f"same_task_every = {self.same_task_every}: it must be 0 for a frozen encoder, "
+                "which has no gradient"
             )
-        if self.max_length < 3:
-            raise ConfigError(f"max_length = {self.max_length}: [CLS], a token and [SEP] need 3")
-        if self.penalty not in (None, 1, 2, math.inf):
-            raise ConfigError(f"penalty = {self.penalty}: choose 1, 2, inf or None")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed = {self.seed}: choose from 0 to {2**32 - 1}")
-        if not re.fullmatch(r"\w[\w.+-]*", self.row):
-            raise ConfigError(f"row {self.row!r}: it names a folder; use letters, digits, . and -")
 
     def as_dict(self) -> dict:
         """The configuration as JSON gives it back: lists for tuples, "inf" for infinity."""

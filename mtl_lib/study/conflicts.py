@@ -90,6 +90,6 @@ def same_task_cosines(trainer: Trainer) -> dict[str, float]:
             size = stream.batch_size
             examples = torch.randperm(len(stream.split), generator=draw)[: 2 * size]
             pair = [stream.split.batch(half) for half in examples.split(size)]
-            engine.backward(pair, trainer.loss)
+            engine.backward(pair, trainer.loss, lambda batch: ())
             cosine[name] = cosines(engine.gram())[0, 1].item()
     return cosine

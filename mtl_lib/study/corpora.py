@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mtl_lib.data import Corpus, Example, PairExample, SentenceExample
@@ -120,7 +120,7 @@ def _read_folder(directory: str | Path, labels: bool = True) -> Corpus:
         except OSError as error:
             raise CorpusError(f"{path}: cannot be read: {explain(error)}") from error
         needed = labels and split != "test"
-        examples, messages = _read_file(path, content, task, column if labels else None, needed)
+        examples, messages = _read_file(path, content, task, column if labels else "", needed)
         splits.setdefault(task.name, {})[split] = examples
         files[file] = hashlib.sha256(content).hexdigest()
         skipped += messages
@@ -153,12 +153,12 @@ def training_sentences(corpus: Corpus) -> list[str]:
 
 
 def _read_file(
-    path: Path, content: bytes, task: Task, column: str | None, needed: bool
+    path: Path, content: bytes, task: Task, column: str, needed: bool
 ) -> tuple[list[Example], list[str]]:
     """The examples of one file, and a message for each row left out.
 
     Args:
-        column: the label's; None leaves labels alone, even where they are there.
+        column: the label's; "" leaves labels alone, even where they are there.
         needed: whether every row must have a label and words in its sentences.
     """
     try:
@@ -170,7 +170,7 @@ def _read_file(
         ) from error
     (_, header), *rows = _rows(text)
     texts = ["sentence"] if task.sentences == 1 else ["sentence1", "sentence2"]
-    labelled = needed or column in header
+    labelled = needed or column in filter(None, header)
     names = ["id", *texts, column] if labelled else ["id", *texts]
     for name in names:
         if header.count(name) > 1:
@@ -187,7 +187,7 @@ def _read_file(
                 f"must name {', '.join(names)}, separated by tabs"
             )
     filled = names if needed else [name for name in names if name not in texts]
-    kind = SentenceExample if task.sentences == 1 else PairExample
+    kind: Callable[..., Example] = SentenceExample if task.sentences == 1 else PairExample
     examples: list[Example] = []
     skipped: list[str] = []
     seen: set[str] = set()

@@ -1,10 +1,10 @@
 """How the figures look: a table with two numbers in a cell, bars, and the diagram of the heads.
 
-Everything here draws what it is given; which runs, and what the numbers are, is `figures.py`.
+Everything here draws what it is given; which runs, and what the numbers are, is said where the
+figures are made: `architecture.py`, `score_figures.py`, `label_figures.py`.
 """
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 
+from mtl_lib.files import replacing
 from mtl_lib.study.uncertainty import seed_interval
-from mtl_lib.tasks import BY_NAME
+from mtl_lib.tasks import BY_NAME, SIMILARITY, Task
 
 # Blue and orange stay apart for colour-blind readers; a baseline has the light shade of each.
 OURS, OURS_LIGHT = "#0173B2", "#9CCBE8"
@@ -32,7 +33,7 @@ SCORE_NAMES = {"accuracy": "accuracy", "pearson": "Pearson's r"}
 LABEL_NAMES = {
     "paraphrase": ["different", "paraphrase"],
     "sentiment": ["negative", "somewhat\nnegative", "neutral", "somewhat\npositive", "positive"],
-    "similarity": ["unrelated", "", "", "", "", "equivalent"],
+    "similarity": ["unrelated", *[""] * (SIMILARITY.max_label - 1), "equivalent"],
 }
 NOT_RUN, UNDEFINED = "not run", "undefined"
 
@@ -69,16 +70,12 @@ class Figure:
 
     def save(self, directory: str | Path) -> list[Path]:
         """Write figure_N.csv and figure_N.png to a folder and return their paths."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         csv = self.table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
         paths = []
-        for suffix, content in ((".csv", csv.encode()), (".png", self.png())):
-            path = directory / f"figure_{self.number}{suffix}"
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            unfinished.write_bytes(content)
-            os.replace(unfinished, path)
-            paths.append(path)
+        for suffix, content in ((".csv", csv.encode("utf-8")), (".png", self.png())):
+            paths.append(Path(directory) / f"figure_{self.number}{suffix}")
+            with replacing(paths[-1]) as unfinished:
+                unfinished.write_bytes(content)
         return paths
 
     def _ipython_display_(self) -> None:
@@ -289,6 +286,7 @@ BARS = {
 @plain
 def draw_architecture(
     title: str,
+    tasks: dict[str, Task],
     stacks: dict[str, Stack],
     inputs: dict[str, str],
     losses: dict[str, str],
@@ -298,6 +296,7 @@ def draw_architecture(
     """Boxes and arrows, sizes in inches: sentences below, losses on top.
 
     Args:
+        tasks: by name, from left to right.
         stacks: each head's modules, from its input to its output.
         inputs: what each head is given.
         losses: the loss of each head, in words.
@@ -323,16 +322,20 @@ def draw_architecture(
     ax.text(0.15, height - 0.25, title, size=11.5, weight="bold", color=INK, va="center")
     words = f"BERT encoder and pooler, shared: {encoder}\n{combination}".strip()
     box(width / 2, 1.45, words, TINT, width - 0.6, 0.64)
-    for n, (name, stack) in enumerate(stacks.items()):
-        x, task = width / 2 + column * (n + 0.5 - len(stacks) / 2), BY_NAME[name]
+    for n, (name, task) in enumerate(tasks.items()):
+        x = width / 2 + column * (n + 0.5 - len(tasks) / 2)
         pair = task.sentences == 2
         box(x, 0.4, "two sentences, one by one" if pair else "one sentence", "white")
         arrow(x, 0.4 + tall / 2, 1.13)
         arrow(x, 1.77, first - tall / 2, inputs[name])
-        for depth, (kind, layer) in enumerate(stack):
+        for depth, (kind, layer) in enumerate(stacks[name]):
             y = first + step * depth
             box(x, y, layer, FILLS[kind])
-            arrow(x, y + tall / 2, y + step - tall / 2 if depth + 1 < len(stack) else top - 0.25)
+            arrow(
+                x,
+                y + tall / 2,
+                y + step - tall / 2 if depth + 1 < len(stacks[name]) else top - 0.25,
+            )
         box(x, top, losses[name], "white", 2.5, 0.5)
         ax.text(x, top + 0.4, task.title, ha="center", va="center", size=10.5, weight="bold")
     return picture

@@ -8,7 +8,6 @@ learned what counting words gives away.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from sklearn.naive_bayes import MultinomialNB
 
 from mtl_lib.data import Corpus
 from mtl_lib.evaluation import metrics
+from mtl_lib.files import write_text
 from mtl_lib.paths import RESULTS
 from mtl_lib.study.by_label import constant_loss, per_class_report
 from mtl_lib.tasks import BY_NAME, PARAPHRASE, SENTIMENT, SIMILARITY
@@ -112,10 +112,7 @@ def floor_scores(corpus: Corpus) -> dict:
 def write_floors(corpus: Corpus, directory: str | Path = FLOORS) -> Path:
     """Store `floor_scores` as CORPUS.json and return its path."""
     path = Path(directory) / f"{corpus.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(floor_scores(corpus), indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(floor_scores(corpus), indent=1) + "\n")
     return path
 
 

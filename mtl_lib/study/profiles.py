@@ -1,8 +1,10 @@
 """Profiles: how much of the paper's protocol is run, on what, and what is changed in it."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mtl_lib.errors import ConfigError
 from mtl_lib.paths import DATA
@@ -36,7 +38,7 @@ class Profile:
     train_sample: int | None = None
     dev_sample: int | None = None
     bfloat16: bool = False
-    instrument: Mapping[str, object] = field(default_factory=dict)
+    instrument: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 2
     seconds: float = 0.0
     rows: tuple[str, ...] = tuple(ALL_ROWS)
@@ -99,7 +101,7 @@ def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: i
         ConfigError: if there is no such profile.
     """
     if name not in PROFILES:
-        raise ConfigError(f"profile {name!r}: choose from {['stored', *PROFILES]}")
+        raise ConfigError(f"profile {name!r}: choose from {', '.join(['stored', *PROFILES])}")
     if encoder and encoder not in ENCODERS:  # one folder, one name in the runs' keys
         encoder = str(Path(encoder).expanduser().resolve())
     if (
@@ -108,8 +110,13 @@ def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: i
         and not at_hand("bert-base-uncased")
     ):
         encoder = "minilm-l6"
-    changes = {"encoder": encoder, "max_steps": max_steps, "epochs": epochs}
-    return replace(PROFILES[name], **{key: value for key, value in changes.items() if value})
+    profile = PROFILES[name]
+    return replace(
+        profile,
+        encoder=encoder or profile.encoder,
+        max_steps=max_steps or profile.max_steps,
+        epochs=epochs or profile.epochs,
+    )
 
 
 def choose_rows(rows: Iterable[str], only: str = "") -> list[str]:
@@ -141,3 +148,17 @@ def default_corpus(name: str) -> str:
     """The profile's corpus: the real one in data/cs224n where present, else the embedded one."""
     real = DATA / "cs224n"
     return str(real) if name == "cs224n" and real.is_dir() else "handbook"
+
+
+def jobs_at_a_time(jobs: int, threads: int = 1) -> int:
+    """How many runs train at a time: `jobs`, or as many as the cores allow if it is 0.
+
+    Args:
+        threads: CPU threads of each run.
+
+    Raises:
+        ConfigError: if `jobs` is below 0.
+    """
+    if jobs < 0:
+        raise ConfigError(f"jobs = {jobs}: give how many runs at a time, 0 for as the cores allow")
+    return jobs or max(1, (os.cpu_count() or 1) // threads)

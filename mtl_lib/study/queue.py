@@ -1,8 +1,8 @@
 """The study as a queue: which runs, in which order, from which code, and what is done of them.
 
-    make study             goes through the runs, at low priority; stop and start it at will
-    make study-status      what is done, running, begun and left
-    make study-collect     copies finished runs into data/results/
+    mtl study run          goes through the runs, at low priority; stop and start it at will
+    mtl study status       what is done, running, begun and left
+    mtl study collect      copies finished runs into data/results/
 
 The runs are computed by a checkout of one commit in build/study/code, made when the queue is
 first started, so that later changes of the code do not change what it computes. Remove that folder
@@ -11,6 +11,7 @@ to go on with the present commit.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -20,10 +21,17 @@ from pathlib import Path
 from mtl_lib.errors import ConfigError
 from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
 from mtl_lib.pretrained import encoder_hash
+from mtl_lib.study.checkpoint import handling
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.pool import run_all
-from mtl_lib.study.profiles import PROFILES, choose_rows, parse_seeds, profile_settings
+from mtl_lib.study.profiles import (
+    PROFILES,
+    choose_rows,
+    jobs_at_a_time,
+    parse_seeds,
+    profile_settings,
+)
 from mtl_lib.study.rows import ALL_ROWS, FIGURE_3, FIGURE_4, FORENSIC, FROZEN, SINGLE_TASK
 from mtl_lib.study.store import RunStore, run_key
 
@@ -164,12 +172,11 @@ class Study:
         Raises:
             ConfigError: if `jobs` is below 0.
         """
-        if jobs < 0:
-            raise ConfigError(f"jobs = {jobs}: give how many runs at a time, 0 for one a core")
+        jobs = jobs_at_a_time(jobs)
         print(self.status(), flush=True)
         done = self.done()
         left = [config for key, config in self.configs.items() if key not in done]
-        run_all(left, self.data, self.store, jobs=jobs or os.cpu_count() or 1, threads=1)
+        run_all(left, self.data, self.store, jobs=jobs, threads=1)
 
 
 def collect(folder: Path = FOLDER, results: Path = RESULTS) -> list[Path]:
@@ -194,14 +201,17 @@ def corpus_for(entries: list[tuple[str, str, int]], data: str = "") -> str:
     """
     corpora = {PROFILES[profile].corpus for profile, *_ in entries}
     if not data and len(corpora) != 1:
-        raise ConfigError(f"the profiles stand on {sorted(corpora)}: name one, or one PROFILE")
+        raise ConfigError(
+            f"the profiles stand on {sorted(corpora)}: name a corpus (`--data`) or one of "
+            "them (`--profile`)"
+        )
     if "handbook" in (data, *corpora) and data in ("", "handbook"):
         return "handbook"
     folder = Path(data).expanduser() if data else DATA / "cs224n"
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: no such folder; the study stands on the real corpora: get them with "
-            "`mtl data fetch`, or name a folder with DATA="
+            "`mtl data fetch`, or name a folder by `--data`"
         )
     return str(folder.resolve())
 
@@ -220,7 +230,9 @@ def fixed_code(folder: Path = FOLDER) -> Path:
     add = ["add", "--detach", str(making), "HEAD"]
     for command in (["prune"], add, ["move", str(making), str(code)]):
         git = ["git", "-C", str(ROOT), "worktree", *command]
-        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            git, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if done.returncode:
             raise ConfigError(
                 f"{ROOT}: the study keeps its code apart in a checkout of its own, and git cannot "
@@ -229,12 +241,20 @@ def fixed_code(folder: Path = FOLDER) -> Path:
     return code
 
 
-def become(arguments: list[str], code: Path) -> None:
-    """Replace this process by `mtl` with these arguments, run by another checkout's code."""
+def become(arguments: list[str], code: Path) -> int:
+    """Go on as `mtl` with these arguments, run by another checkout's code.
+
+    Returns:
+        Its exit status, where the system cannot replace a process and it runs beside this one.
+    """
     environment = os.environ | {"PYTHONPATH": str(code), "MTL_BUILD": str(BUILD)}
     program = "import sys; from mtl_lib.cli import main; sys.exit(main())"
     # -P: else Python would look for the library in the working directory first.
+    command = [sys.executable, "-P", "-c", program, *arguments]
     if hasattr(os, "nice"):  # behind everything else that the machine does
         os.nice(15)
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-P", "-c", program, *arguments], environment)
+    if sys.platform != "win32":
+        os.execve(sys.executable, command, environment)
+    with handling(signal.SIG_IGN, signal.SIGINT):  # Ctrl-C reaches both and is the other's
+        return subprocess.run(command, env=environment, check=False).returncode

@@ -240,7 +240,7 @@ def _provenance(
         "resumes": keeper.resumes,
         "peak_memory_mb": memory and memory // 2**20,  # of the process, with its earlier runs
         "threads": torch.get_num_threads(),
-        "precision": "bfloat16" if trainer.model.bfloat16 else "float32",
+        "precision": "bfloat16" if trainer.model.low_precision else "float32",
         "hardware": hardware(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "numpy", "tokenizers")},

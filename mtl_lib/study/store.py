@@ -29,6 +29,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mtl_lib.errors import BusyError, RunError, explain
+from mtl_lib.files import replacing, to_disk, write_text
 
 FIELDS = ("config", "metrics", "history", "provenance", "key")
 
@@ -108,9 +109,9 @@ class RunStore:
             record = {name: getattr(run, name) for name in FIELDS} | {"splits": splits}
             record["predictions_sha256"] = _sha256((unfinished / "predictions.npz").read_bytes())
             record["sha256"] = _seal(record)
-            (unfinished / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+            write_text(unfinished / "run.json", json.dumps(record, indent=1) + "\n")
             for path in unfinished.iterdir():
-                _to_disk(path)
+                to_disk(path)
             with self._moving():
                 if self._whole(folder) is None:
                     unfinished.rename(folder)
@@ -179,27 +180,22 @@ class RunStore:
         """Held while something of the store comes or goes; who holds it may hold it again."""
         return self._file_lock("moving", is_singleton=True)
 
-    def _file_lock(self, name: str, **options) -> FileLock:
+    def _file_lock(self, name: str, is_singleton: bool = False) -> FileLock:
         folder = self.directory / "locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder}: cannot be made: {explain(error)}") from error
-        return FileLock(folder / f"{name}.lock", **options)
+        return FileLock(folder / f"{name}.lock", is_singleton=is_singleton)
 
     def _put_split(self, ids: list[str], labels: np.ndarray) -> str:
         digest = _split_digest(ids, labels)
         path = self.directory / "splits" / f"{digest}.npz"
         if not path.exists() or self._split(digest) is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{digest}.{os.getpid()}.tmp.npz")
-            try:
-                np.savez_compressed(unfinished, ids=np.array(ids), labels=labels)
-                _to_disk(unfinished)
-                with self._moving():
-                    os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            with self._moving(), replacing(path) as unfinished:
+                with unfinished.open("wb") as file:  # NumPy would give a name an ending of its own
+                    np.savez_compressed(file, ids=np.array(ids), labels=labels)
+                to_disk(unfinished)
         return digest
 
     def _whole(self, folder: Path) -> Run | None:
@@ -227,7 +223,7 @@ class RunStore:
 
     def _read(self, folder: Path) -> Run | None:
         try:
-            record = json.loads((folder / "run.json").read_text())
+            record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             content = (folder / "predictions.npz").read_bytes()
             # Runs stored before runs had hashes are without.
             if (seal := record.pop("sha256", None)) and seal != _seal(record):
@@ -309,16 +305,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _row_of(folder: str) -> str:
     return folder.rsplit("-seed", 1)[0]
 
 
-def _row_order(row: str) -> tuple:
+def _row_order(row: str) -> tuple[int | str, ...]:
     """Sort "3.2" before "3.10", numbered rows before named ones."""
     parts = row.split(".")
     if all(part.isdigit() for part in parts):

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from mtl_lib.data import Corpus, tokenize
-from mtl_lib.errors import ConfigError, CorpusError
+from mtl_lib.errors import ConfigError, CorpusError, EncoderError
 from mtl_lib.evaluation import predict, predicted_labels
 from mtl_lib.files import write_text
-from mtl_lib.model import load_model
+from mtl_lib.model import MultitaskModel
 from mtl_lib.study.corpora import FILES, load_corpus
 
 # Task -> its file, and the name of its column as the starter code spells it.
@@ -17,6 +19,18 @@ SUBMISSION = {
     "cfimdb": ("cfimdb-{split}-output.csv", "Predicted_Sentiment"),
 }
 SHOWN = 10  # rows without a prediction that are named at once
+
+
+def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
+    """A model that was saved with its tokenizer, as `mtl train` does, and that tokenizer.
+
+    Raises:
+        EncoderError: as `MultitaskModel.load`, or if there is no tokenizer.
+    """
+    model = MultitaskModel.load(directory)
+    if model.tokenizer is None:
+        raise EncoderError(f"{directory}: no tokenizer.json; save the model with its tokenizer")
+    return model, model.tokenizer
 
 
 def write_predictions(

@@ -17,7 +17,8 @@ from scipy import stats
 
 from mtl_lib.errors import RunError
 from mtl_lib.evaluation import predicted_labels
-from mtl_lib.study.by_label import per_class_report, round_similarity
+from mtl_lib.study.by_label import per_class_report, round_scores
+from mtl_lib.study.conflicts import pair_name
 from mtl_lib.study.store import Run
 from mtl_lib.tasks import BY_NAME
 
@@ -127,7 +128,7 @@ def bootstrap_by_label(
     task, labels = BY_NAME[task_name], _labels(task_name, [run])
     predicted = predicted_labels(task, run.predictions[task_name])
     if task.kind == "score":
-        labels, predicted = round_similarity(labels), round_similarity(predicted)
+        labels, predicted = round_scores(labels, task), round_scores(predicted, task)
     is_label = (labels[:, None] == np.arange(task.num_classes)).astype(float)  # [N, K]
     right = is_label * (predicted == labels)[:, None]
     sums = _resampled_sums(np.hstack([right, is_label]), draws, _stream(task_name, seed))
@@ -161,29 +162,32 @@ def permutation_test(
     """p-value that two models' scores correlate equally well with the labels (Pearson's r).
 
     Approximate randomisation (Noreen, 1989): under the null hypothesis an example's two scores,
-    each model's standardised, may be swapped. Two-sided, over random swaps.
+    each model's standardised, may be swapped. Two-sided, over random swaps; over all of them
+    where these are no more than the draws. NaN where a model gives one score only.
 
     Args:
         scores, other: the models' scores `[N]`.
         labels: `[N]`.
     """
-    a, b, y = (stats.zscore(np.asarray(values, dtype=float)) for values in (scores, other, labels))
-    if np.isnan([a, b]).any():
+    if np.ptp(scores) == 0 or np.ptp(other) == 0:
         return float("nan")
-    swap = np.random.default_rng(seed).random((draws, len(y))) < 0.5
-    swap = np.vstack([np.zeros((1, len(y))), swap])  # first: as observed
-    size = len(y)
+    a, b, y = (stats.zscore(np.asarray(values, dtype=float)) for values in (scores, other, labels))
 
-    def correlation(kept: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """r of every mixture of `kept` with `given` where swapped, `[B + 1]`."""
-        mean, square, product = (
-            (f(kept).sum() + swap @ (f(given) - f(kept))) / size
-            for f in (lambda v: v, np.square, lambda v: v * y)
-        )
-        return product / np.sqrt(square - mean**2)
+    def difference(mixed: np.ndarray, rest: np.ndarray, axis: int) -> np.ndarray:
+        """Between the correlations of two mixtures of the scores, `[B, N]` each: `[B]`."""
+        r = [(x * y).mean(axis=axis) / x.std(axis=axis) for x in (mixed, rest)]
+        return np.abs(r[0] - r[1]).round(12)  # equal but for rounding is equal
 
-    difference = np.abs(correlation(a, b) - correlation(b, a))
-    return float((difference[1:] >= difference[0] - 1e-12).sum() + 1) / (draws + 1)
+    found = stats.permutation_test(
+        (a, b),
+        difference,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=draws,
+        batch=500,
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
 
 
 class Evidence:
@@ -335,7 +339,7 @@ def task_cosines(run: Run, task: str) -> tuple[float, float]:
     """Mean cosine of a task's shared gradient with the other tasks', and with that of another
     batch of its own: the mean over the epochs; NaN where it was not noted."""
     others, same, names = [], [], _tasks(run)
-    pairs = {f"{a}-{b}": (a, b) for a in names for b in names}  # a name may hold a dash
+    pairs = {pair_name(a, b): (a, b) for a in names for b in names}
     for entry in run.history:
         for pair, values in entry["conflict"].items():
             first, second = pairs[pair]
@@ -368,7 +372,7 @@ def by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> n
 def _is_top(run: Run, task: str) -> np.ndarray:
     """Whether a prediction is, rounded, the highest label, `[N]`."""
     predicted = predicted_labels(BY_NAME[task], run.predictions[task])
-    return round_similarity(predicted) == BY_NAME[task].max_label
+    return round_scores(predicted, BY_NAME[task]) == BY_NAME[task].max_label
 
 
 def _labels(task: str, runs: Sequence[Run]) -> np.ndarray:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
-from mtl_lib import optim, trainer
+from mtl_lib import optim
 from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call
 from mtl_lib.handbook.checks.precise import question
+from mtl_lib.study import terms
 
 # class_weights
 
@@ -15,8 +16,8 @@ Labels = dict[str, np.ndarray]
 
 
 def class_weights(labels: Labels, num_classes: int) -> Tensor:
-    """`trainer.class_weights` of the training labels: `[K]`."""
-    return trainer.class_weights(labels["train"], num_classes)
+    """`terms.class_weights` of the training labels: `[K]`."""
+    return terms.class_weights(labels["train"], num_classes)
 
 
 def _counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -35,11 +36,11 @@ def _weights(of: Callable[[np.ndarray, int], np.ndarray]) -> Callable:
 
 
 def _of_development(labels: Labels, num_classes: int) -> Tensor:
-    return trainer.class_weights(labels["dev"], num_classes)
+    return terms.class_weights(labels["dev"], num_classes)
 
 
 def _of_both(labels: Labels, num_classes: int) -> Tensor:
-    return trainer.class_weights(np.concatenate([labels["train"], labels["dev"]]), num_classes)
+    return terms.class_weights(np.concatenate([labels["train"], labels["dev"]]), num_classes)
 
 
 def _infinite(labels: Labels, num_classes: int) -> np.ndarray:

@@ -42,6 +42,14 @@ def test_a_run_comes_back_as_it_was_stored(tmp_path):
     assert (back.config, back.metrics, back.history) == (run.config, run.metrics, run.history)
 
 
+def test_a_stored_run_is_the_same_file_on_every_system(tmp_path):
+    run = make_run()
+    run = replace(run, provenance={"corpus": {"name": "Übung"}})
+    content = (RunStore(tmp_path).put(run) / "run.json").read_bytes()
+    assert content.isascii() and b"\r" not in content
+    assert RunStore(tmp_path).get(run.key).provenance == run.provenance
+
+
 def test_an_unknown_key_gives_nothing(tmp_path):
     assert RunStore(tmp_path / "never-made").get("0123456789abcdef") is None
 
@@ -107,7 +115,7 @@ def test_a_damaged_run_is_set_aside_with_a_message_and_can_be_stored_again(
 def test_a_changed_number_is_damage(tmp_path, capsys):
     run, store = make_run(pearson=0.5), RunStore(tmp_path)
     path = store.put(run) / "run.json"
-    path.write_text(path.read_text().replace('"pearson": 0.5', '"pearson": 0.9'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"pearson": 0.5', '"pearson": 0.9'))
     assert store.get(run.key) is None
     assert "does not have its hash" in capsys.readouterr().err
 
@@ -115,7 +123,7 @@ def test_a_changed_number_is_damage(tmp_path, capsys):
 def test_a_run_from_before_the_hashes_is_read(tmp_path):
     run, store = make_run(), RunStore(tmp_path)
     path = store.put(run) / "run.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     del record["sha256"], record["predictions_sha256"]
     path.write_text(json.dumps(record))
     assert same(store.get(run.key), run)
@@ -201,7 +209,7 @@ def test_the_key_changes_with_corpus_encoder_and_version():
 
 def test_a_run_holds_no_sentence(tmp_path):
     folder = RunStore(tmp_path).put(replace(make_run(), key="k"))
-    assert set(json.loads((folder / "run.json").read_text())) == {
+    assert set(json.loads((folder / "run.json").read_text(encoding="utf-8"))) == {
         "config", "metrics", "history", "provenance", "key", "splits",
         "sha256", "predictions_sha256",
     }  # fmt: skip

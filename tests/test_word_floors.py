@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_lib.data import PairExample, SentenceExample
+from mtl_lib.study import floors as floors_module
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.floors import (
     FLOORS,
@@ -17,6 +18,7 @@ from mtl_lib.study.floors import (
     floor_scores,
     floors_sentence,
     read_floors,
+    write_floors,
 )
 
 ALL_METHODS = {method for kinds in METHODS.values() for method in kinds.values()}
@@ -35,7 +37,7 @@ def test_the_stored_floors_of_the_embedded_corpora_are_reproduced():
 
 @pytest.mark.parametrize("path", sorted(FLOORS.glob("*.json")), ids=lambda path: path.stem)
 def test_stored_floors_hold_numbers_and_no_sentence(path):
-    floors = json.loads(path.read_text())
+    floors = json.loads(path.read_text(encoding="utf-8"))
     assert set(floors) == {"corpus", "fingerprint", "notes", "tasks"}
     for task in floors["tasks"].values():
         for kind in KINDS:
@@ -91,6 +93,14 @@ def test_the_floors_are_said_in_one_sentence_with_the_stored_numbers():
     sentence = floors_sentence(floors)
     assert f"{floor_score(floors, 'similarity', 'additive'):.3f}" in sentence
     assert sentence.count(".\n") == 0 and sentence.endswith(" / –.")
+
+
+def test_floors_are_written_whole_and_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(floors_module, "floor_scores", lambda corpus: read_floors("handbook"))
+    path = write_floors(load_corpus("handbook"), tmp_path / "new")
+    assert path.read_bytes() == (FLOORS / "handbook.json").read_bytes()
+    assert [file.name for file in path.parent.iterdir()] == ["handbook.json"]
+    assert read_floors("handbook", directory=path.parent) == read_floors("handbook")
 
 
 def test_a_corpus_without_stored_floors_has_none():

@@ -15,10 +15,10 @@ from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError, EncoderError, NumericalError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.model import HeadConfig, MultitaskModel, load_model
+from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.paths import RESULTS
 from mtl_lib.pretrained import save_encoder
-from mtl_lib.study import pool, profiles
+from mtl_lib.study import build, pool, profiles
 from mtl_lib.study import run as run_module
 from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.corpora import load_corpus
@@ -41,6 +41,7 @@ from mtl_lib.study.rows import (
 )
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore, run_key
+from mtl_lib.study.submission import load_model
 from mtl_lib.tasks import BY_NAME
 
 
@@ -289,7 +290,7 @@ def test_the_saved_model_gives_the_stored_predictions(config, tmp_path):
     corpus = small_corpus()
     run = run_experiment(config, corpus, RunStore(tmp_path / "runs"), save_model=tmp_path / "m")
     model, tokenizer = load_model(tmp_path / "m")
-    dev = run_module.tokenized(corpus, "dev", config, tokenizer)
+    dev = build.tokenized(corpus, "dev", config, tokenizer)
     for name, split in dev.items():
         np.testing.assert_allclose(predict(model, split), run.predictions[name], atol=1e-6)
 
@@ -314,9 +315,18 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
         ({"schedule": "cosine"}, "schedule 'cosine': choose from .*'linear'"),
         ({"fault": "port-adam"}, "fault 'port-adam': choose from .*'port-surgery'"),
         ({"without": "clipping"}, "without 'clipping': choose from .*'clip'"),
-        ({"schedule": "linear", "warmup": 1.0}, "warmup = 1.0: it is a share"),
-        ({"schedule": "linear", "warmup": -0.1}, "warmup = -0.1: it is a share"),
-        ({"schedule": "linear", "warmup": math.nan}, "warmup = nan: it is a share"),
+        (
+            {"schedule": "linear", "warmup": 1.0},
+            "warmup = 1.0: it must be a number from 0 and below 1",
+        ),
+        (
+            {"schedule": "linear", "warmup": -0.1},
+            "warmup = -0.1: it must be a number from 0 and below 1",
+        ),
+        (
+            {"schedule": "linear", "warmup": math.nan},
+            "warmup = nan: it must be a number from 0 and below 1",
+        ),
         ({"warmup": 0.1}, "warmup = 0.1: a constant schedule has none"),
         ({"head_lr": 0.0}, "head_lr = 0.0"),
         ({"head_lr": math.inf}, "head_lr = inf"),
@@ -587,7 +597,7 @@ def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(ki
     config = replace(FIGURE_3["3.4"], head_lr=1e-3, sentence_vector=kind, frozen=frozen)
     rates = {
         p: (group["lr"], group["weight_decay"])
-        for group in run_module._optimizer(config, model).param_groups
+        for group in build._optimizer(config, model).param_groups
         for p in group["params"]
     }
     expected = dict.fromkeys(model.shared_parameters(), (1e-5, 0.05))
@@ -596,7 +606,7 @@ def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(ki
 
 def test_without_a_rate_for_the_heads_all_parameters_have_the_rows():
     model = MultitaskModel(small_encoder(), dict(FIGURE_3["3.1"].heads))
-    (group,) = run_module._optimizer(FIGURE_3["3.1"], model).param_groups
+    (group,) = build._optimizer(FIGURE_3["3.1"], model).param_groups
     assert group["lr"] == 1e-5
     assert set(group["params"]) == set(model.parameters())
 

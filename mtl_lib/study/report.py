@@ -1,0 +1,214 @@
+"""The claims, and the studies that tell them, as the README shows them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mtl_lib.files import write_text
+from mtl_lib.study.claims import CLAIMS, CONTROLS, FROZEN_ROWS
+from mtl_lib.study.config import STUDY_VERSION
+from mtl_lib.study.floors import KINDS, floor_score, read_floors
+from mtl_lib.study.gates import ONE_ANSWER, counted, held_words
+from mtl_lib.study.groups import by_corpora, provenance_line, studies
+from mtl_lib.study.paper import ARCHITECTURE, BASELINE, FINAL, PAPER_SCORES, TASK_ORDER
+from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.queue import QUEUE
+from mtl_lib.study.rows import ALL_ROWS
+from mtl_lib.study.store import Run
+from mtl_lib.study.uncertainty import seed_interval
+from mtl_lib.study.verdicts import (
+    FAILS,
+    HOLDS,
+    NOISE,
+    RULE,
+    SIMILARITY_TRAINED,
+    UNTOLD,
+    claims_table,
+    of_three_tasks,
+)
+from mtl_lib.tasks import BY_NAME
+
+CAUTIONS = {
+    "handbook": (
+        "The embedded corpora are sentences made by a grammar, and `tiny-pretrained` is two layers "
+        "that have read nothing else: no level here compares with the paper's. The differences "
+        "show what a change does where everything else is known."
+    ),
+    "quora-train": (
+        "`quora-train.csv` is not the original file (141,506 pairs) but a substitute of 43,086 "
+        "labelled pairs, none of them in the development file. Differences between rows of this "
+        "study meet the same file on both sides; levels of paraphrase accuracy do not compare with "
+        "the paper's."
+    ),
+    "encoder": (
+        "`minilm-l6` was trained on sentence similarity before, Quora's pairs among it: levels on "
+        "paraphrase and similarity do not compare with those of the paper's BERT. Both rows of a "
+        "difference start from it, and a change may do less, or more, than it would from BERT."
+    ),
+}
+
+
+def claims_markdown(runs: Iterable[Run]) -> str:
+    """The README's section: the rule, the claims with a verdict by corpora, and the studies."""
+    runs = list(runs)
+    by_name = by_corpora(of_three_tasks(runs))
+    if not by_name:
+        return "No study is stored yet: `mtl sweep` trains one.\n"
+    claims, controls = (
+        {
+            CORPORA.get(name, f"corpora {name}"): claims_table(of, asked)
+            for name, of in by_name.items()
+        }
+        for asked in (CLAIMS, CONTROLS)
+    )
+    plural = {HOLDS: "hold", FAILS: "do not hold", NOISE: NOISE, UNTOLD: UNTOLD}
+    counts = []
+    for corpora, table in claims.items():
+        verdicts = table["verdict"].value_counts()
+        told = ", ".join(f"{verdicts.get(v, 0)} {words}" for v, words in plural.items())
+        counts.append(f"on the {corpora} {told}")
+    parts = [
+        RULE,
+        f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}. The studies are described "
+        "below the tables.",
+        _markdown(claims),
+        "Controls that the paper lacks:",
+        _markdown(controls),
+    ]
+    for group in _described(runs):
+        parts += [f"The study `{group[0].config['profile']}`:", *_study_markdown(group)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _study_markdown(runs: Sequence[Run]) -> list[str]:
+    """What a study is, what to keep in mind about its numbers, and the scores of its key rows."""
+    corpus = runs[0].provenance["corpus"]
+    cautions = [CAUTIONS["handbook"]] if corpus["name"] == "handbook" else []
+    if any(note.startswith("quora-train") for note in corpus["notes"]):
+        cautions.append(CAUTIONS["quora-train"])
+    if Path(runs[0].config["encoder"]).name in SIMILARITY_TRAINED:
+        cautions.append(CAUTIONS["encoder"])
+    return [provenance_line(runs), *cautions, scores_markdown(runs), *seeds_to_go(runs)]
+
+
+def seeds_to_go(runs: Sequence[Run]) -> list[str]:
+    """Which runs of its plan (`queue.QUEUE`) a study still lacks, and the command that trains them.
+
+    Empty if none. A study of an older version, or of other settings than its profile's, has no
+    plan.
+    """
+    config = runs[0].config
+    row, profile, seed = (config[name] for name in ("row", "profile", "seed"))
+    if profile not in PROFILES:  # of a former profile: others take its place
+        return []
+    settings = replace(PROFILES[profile], encoder=config["encoder"])
+    as_planned = config == settings.apply(ALL_ROWS[row], profile, seed).as_dict()
+    if not as_planned or runs[0].provenance["study_version"] != STUDY_VERSION:
+        return []
+    stored = {(run.config["row"], run.config["seed"]) for run in runs}
+    lacking: dict[str, list[int]] = {}
+    for planned, row, seed in QUEUE:
+        if planned == profile and (row, seed) not in stored:
+            lacking.setdefault(row, []).append(seed)
+    if not lacking:
+        return []
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for row, seeds in lacking.items():
+        by_seeds.setdefault(tuple(seeds), []).append(row)
+    parts = [
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} of {', '.join(rows)}"
+        for seeds, rows in by_seeds.items()
+    ]
+    return [
+        f"Planned and not trained yet: {'; '.join(parts)}. `make study DATA=FOLDER` goes on with "
+        "them."
+    ]
+
+
+def _described(runs: Iterable[Run]) -> list[list[Run]]:
+    """The best study of every profile, if a key row is among its rows."""
+    found: dict[str, list[Run]] = {}
+    for group in studies(of_three_tasks(runs)):
+        if any(run.config["row"] in KEY_ROWS for run in group):
+            found.setdefault(group[0].config["profile"], group)
+    return list(found.values())
+
+
+CORPORA = {"handbook": "embedded corpora", "cs224n": "real corpora"}
+KEY_ROWS = (BASELINE, "3.2", ARCHITECTURE, FINAL, *FROZEN_ROWS)
+
+
+def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
+    """Development scores of some rows as a Markdown table: mean over seeds, the paper's beside.
+
+    Below the rows stands what a bag of words reaches on the same corpora, where that is stored.
+    """
+    head = "| development set, the paper in brackets | paraphrase | sentiment | similarity (r) |"
+    lines = [f"{head} seeds |", "|---|---|---|---|---|"]
+    for row in rows:
+        there = [run for run in runs if run.config["row"] == row]
+        if not there:
+            continue
+        cells = []
+        for task in TASK_ORDER:
+            metric, of_row = BY_NAME[task].metric, counted(there, task)
+            scores = [run.metrics["best"]["dev"][task][metric] for run in of_row]
+            mean, low, high = seed_interval(scores or [np.nan])
+            half = "" if np.isnan(low) else f" ± {(high - low) / 2:.3f}"
+            paper = ""
+            if row in PAPER_SCORES.index:
+                paper = f" ({PAPER_SCORES.loc[row, f'dev_{task}']:.3f})"
+            cells.append(f"{mean:.3f}{half}{paper}" if of_row else f"{ONE_ANSWER}{paper}")
+        name = there[0].config["name"]
+        name = f"{row} {name}" if row in PAPER_SCORES.index else name
+        if held := held_words(there):
+            name += f" ({held})"
+        lines.append(f"| {name} | {' | '.join(cells)} | {len(there)} |")
+    corpus = runs[0].provenance["corpus"]
+    floors = read_floors(corpus["name"], corpus["fingerprint"])
+    for kind in KINDS if floors else ():
+        cells = " | ".join(f"{floor_score(floors, task, kind):.3f}" for task in TASK_ORDER)
+        lines.append(f"| words alone, no network: {kind} | {cells} | |")
+    if any("±" in line for line in lines):
+        lines.append("\n±: half of Student's 95 % interval of the mean over seeds, examples apart.")
+    return "\n".join(lines)
+
+
+def _markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The claims as a Markdown table; each set of corpora has a column for verdicts and numbers."""
+    head = ["claim (section; rows)", "paper", *tables, "to keep in mind"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for same_claim in zip(*(t.to_dict("records") for t in tables.values()), strict=True):
+        line = same_claim[0]
+        where = "; ".join(filter(None, [line["source"], line["rows"]]))
+        cells = [f"{line['claim']} ({where})", line["paper"]]
+        cells += [_verdict_cell(on_corpora) for on_corpora in same_claim]
+        lines.append(f"| {' | '.join([*cells, line['note']])} |")
+    return "\n".join(lines)
+
+
+def _verdict_cell(line: Mapping) -> str:
+    if not line["seeds"]:
+        return f"**{line['verdict']}**" + (f": {line['reason']}" if line["reason"] else "")
+    seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
+    reason = f". {line['reason']}" if line["reason"] else ""
+    return f"**{line['verdict']}** (`{line['study']}`, {seeds}): {line['ours']}{reason}"
+
+
+def write_section(path: str | Path, name: str, text: str) -> Path:
+    """Put a text between `<!-- name -->` and `<!-- /name -->` of a file; the rest stays as it is.
+
+    Raises:
+        ValueError: if the markers are not there.
+    """
+    path = Path(path)
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{path}: no {start} .. {end}")
+    write_text(path, f"{before}{start}\n{text.strip()}\n{end}{after}")
+    return path
