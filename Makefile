@@ -122,6 +122,7 @@ test-lower-bounds: $(STAMP) ## 8 min | The fast tests with the lowest release of
 	python3.11 -m venv --clear build/lower
 	"$(BIN)/python" scripts/lower_bounds.py > build/lower/constraints.txt
 	build/lower/bin/python -m pip --disable-pip-version-check install --no-compile \
+	  $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") \
 	  -c build/lower/constraints.txt -e '.[test]'
 	build/lower/bin/python -m pytest -q @tests/fast.txt
 
@@ -136,7 +137,7 @@ lint: $(STAMP) ## 20 s | Check style, formatting and types; `ruff format` mends 
 # Each module of the library by name: the package itself lists only what it exports.
 PARTS := $(wildcard mtl_lib/*.py) $(patsubst %/__init__.py,%.py,$(wildcard mtl_lib/*/__init__.py))
 LIBRARY := $(filter-out mtl_lib.__%,$(subst /,.,$(basename $(PARTS))))
-docs: $(STAMP) ## 20 s | Write the reference of mtl_lib, from its docstrings, to build/docs/
+docs: $(STAMP) ## 30 s | Write the reference of mtl_lib, from its docstrings, to build/docs/
 	"$(BIN)/python" -m pdoc --docformat google -o build/docs \
 	  mtl_lib $(LIBRARY)
 

@@ -126,10 +126,11 @@ class Corpus:
 
     def tokenized(self, tokenizer: Tokenizer, max_length: int | None = None) -> "TokenizedCorpus":
         """All splits, tokenised once (`tokenize`): what a trainer trains on."""
+        tokenizer = _cutting(tokenizer, max_length)  # as a saved model will keep it
         return TokenizedCorpus(
             {
                 name: {
-                    split: tokenize(examples, self.tasks[name], tokenizer, max_length)
+                    split: tokenize(examples, self.tasks[name], tokenizer)
                     for split, examples in of_task.items()
                 }
                 for name, of_task in self.splits.items()
@@ -289,20 +290,28 @@ def tokenize(
     Raises:
         ValueError: if there are no examples, labels are partly missing, or `max_length` < 3.
     """
-    plain = Tokenizer.from_str(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
-    if max_length is None and plain.truncation:
-        max_length = plain.truncation["max_length"]
-    if not examples or (max_length is not None and max_length < 3):
-        raise ValueError(f"{len(examples)} examples, max_length {max_length}: need 1 and 3 or more")
-    plain.no_padding()
-    plain.no_truncation()
-    if max_length is not None:
-        plain.enable_truncation(max_length)
+    if not examples:
+        raise ValueError(f"{task.name}: 0 examples to tokenise")
+    plain = _cutting(tokenizer, max_length)
     sentences = [
         _encode([example.sentences[i] for example in examples], plain)
         for i in range(task.sentences)
     ]
     return TokenizedSplit(task, [e.id for e in examples], _labels(examples, task), sentences)
+
+
+def _cutting(tokenizer: Tokenizer, max_length: int | None) -> Tokenizer:
+    """A copy without padding that cuts at `max_length`, or else where the tokenizer does."""
+    plain = Tokenizer.from_str(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
+    if max_length is None and plain.truncation:
+        max_length = plain.truncation["max_length"]
+    plain.no_padding()
+    plain.no_truncation()
+    if max_length is not None:
+        if max_length < 3:
+            raise ValueError(f"max_length {max_length}: a sentence needs 3 tokens or more")
+        plain.enable_truncation(max_length)
+    return plain
 
 
 def _encode(texts: list[str], tokenizer: Tokenizer) -> list[Tensor]:

@@ -60,13 +60,12 @@ class TaskGradients:
         """
         gram = torch.zeros(len(self), len(self), dtype=torch.float64)
         for _, of_tasks in self._of_tasks():
-            tasks = [t for t, gradient in enumerate(of_tasks) if gradient is not None]
-            if not tasks:
-                continue
-            pieces = [of_tasks[t].flatten().split(_CHUNK) for t in tasks]
-            rows = (float64(torch.stack(piece)) for piece in zip(*pieces, strict=True))
-            products = sum(of_piece @ of_piece.T for of_piece in rows)
-            gram[torch.tensor(tasks)[:, None], tasks] += products.cpu()
+            reached = {t: g.flatten() for t, g in enumerate(of_tasks) if g is not None}
+            pieces = [gradient.split(_CHUNK) for gradient in reached.values()]
+            tasks = torch.tensor(list(reached), dtype=torch.long)
+            for piece in zip(*pieces, strict=True):
+                rows = float64(torch.stack(piece))
+                gram[tasks[:, None], tasks] += (rows @ rows.T).cpu()
         return gram
 
     def combine(self, weights: Tensor) -> None:

@@ -230,12 +230,12 @@ class MultitaskModel(nn.Module):
         return self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """What the tasks share, and so what gradient surgery acts on: the encoder's trainable
-        parameters, without a `BertModel`'s pooler where no head sees its output."""
+        """What the tasks share, and so what gradient surgery acts on, where it is not frozen: the
+        encoder's parameters, without a `BertModel`'s pooler where no head sees its output."""
         unused: Iterable[nn.Parameter] = ()
         if isinstance(self.encoder, BertModel) and self.sentence_vector != "pooler":
             unused = set(self.encoder.pooler.parameters())
-        return [p for p in self.encoder.parameters() if p.requires_grad and p not in unused]
+        return [p for p in self.encoder.parameters() if p not in unused]
 
     def freeze(self) -> None:
         """Train the heads alone: the encoder stays as it is, in eval mode."""
@@ -272,8 +272,9 @@ class MultitaskModel(nn.Module):
             if isinstance(self.encoder, BertModel):
                 self.encoder.config.to_json(directory / "config.json")
             write_text(directory / "heads.json", json.dumps(words, indent=2) + "\n")
-            if tokenizer:
-                write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True))
+            if tokenizer:  # transformers' fast ones wrap one
+                plain = getattr(tokenizer, "backend_tokenizer", tokenizer)
+                write_text(directory / "tokenizer.json", plain.to_str(pretty=True))
 
     @classmethod
     def load(

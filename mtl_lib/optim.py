@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class AdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -54,13 +55,13 @@ class AdamW(torch.optim.Optimizer):
         options = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         super().__init__(params, options | dict(correct_bias=correct_bias, form=form))
 
-    def add_param_group(self, param_group: dict) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; its options, defaults filled in, are checked here."""
         self._check_options(self.defaults | param_group)
         super().add_param_group(param_group)
         _check_parameters(self.param_groups[-1:], gradients=False)
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a stored state, ours or that of a `torch.optim.AdamW` (form "textbook")."""
         state_dict = copy.deepcopy(state_dict)
         for group in state_dict["param_groups"]:
@@ -72,7 +73,7 @@ class AdamW(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Move what has a gradient by one step; `closure` forms it anew and returns the loss."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
@@ -81,12 +82,12 @@ class AdamW(torch.optim.Optimizer):
             self._step_group(group)
         return loss
 
-    def _step_group(self, group: dict) -> None:
+    def _step_group(self, group: dict[str, Any]) -> None:
         for parameter in group["params"]:
             if parameter.grad is not None:
                 _update(parameter, parameter.grad, self.state[parameter], group)
 
-    def _check_options(self, options: dict) -> None:
+    def _check_options(self, options: dict[str, Any]) -> None:
         for name in ("lr", "eps", "weight_decay"):
             if not 0 <= options[name] < math.inf:
                 raise ValueError(f"{name} is {options[name]}; it must be finite and at least 0")
@@ -96,7 +97,9 @@ class AdamW(torch.optim.Optimizer):
             raise ValueError(f"form is {options['form']!r}; choose 'efficient' or 'textbook'")
 
 
-def _update(parameter: Tensor, gradient: Tensor, state: dict, options: dict) -> None:
+def _update(
+    parameter: Tensor, gradient: Tensor, state: dict[str, Any], options: dict[str, Any]
+) -> None:
     """One AdamW step of one parameter, in place; `state` is its own step count, m and v."""
     if not state:
         _start(state, parameter)
@@ -117,11 +120,11 @@ def _update(parameter: Tensor, gradient: Tensor, state: dict, options: dict) -> 
         parameter.addcdiv_(m, denominator, value=-lr * math.sqrt(correction2) / correction1)
 
 
-def _start(state: dict, p: Tensor) -> None:
+def _start(state: dict[str, Any], p: Tensor) -> None:
     state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
 
 
-def _check_parameters(groups: list[dict], gradients: bool = True) -> None:
+def _check_parameters(groups: list[dict[str, Any]], gradients: bool = True) -> None:
     for p in (p for group in groups for p in group["params"]):
         name = f"a parameter of shape {tuple(p.shape)}"
         if p.requires_grad and p.dtype not in (torch.float32, torch.float64):
@@ -130,7 +133,7 @@ def _check_parameters(groups: list[dict], gradients: bool = True) -> None:
             raise ValueError(f"{name} has a sparse gradient; use nn.Embedding(sparse=False)")
 
 
-def _translate(group: dict) -> None:
+def _translate(group: dict[str, Any]) -> None:
     """Make options of `torch.optim.AdamW`, or of its Adam without decay, ours, in place."""
     unknown = [name for name in ("amsgrad", "maximize") if group.get(name)]
     if group.get("weight_decay") and not group.get("decoupled_weight_decay", True):

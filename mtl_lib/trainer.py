@@ -182,7 +182,12 @@ class Trainer:
         if engine not in ENGINES:
             raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
         train = {name: splits["train"] for name, splits in self.data.items()}
-        self.steps_per_epoch = steps_per_epoch or min(map(len, train.values())) // batch_size
+        if steps_per_epoch is None:
+            steps_per_epoch = min(map(len, train.values())) // batch_size
+        _check_count("steps_per_epoch", steps_per_epoch)
+        if clip is not None and not clip > 0:
+            raise ConfigError(f"clip = {clip!r}: it must be above 0, or None")
+        self.steps_per_epoch = steps_per_epoch
         self.model = model
         model.tokenizer = getattr(data, "tokenizer", model.tokenizer)
         self.device = next(model.parameters()).device
@@ -269,8 +274,8 @@ class Trainer:
         Returns the weights of the tasks, `[T]`.
         """
         weights = torch.ones(len(gram), dtype=torch.float64)
-        if self.model.shared_parameters():
-            weights = torch.as_tensor(self.weighting(gram, self.generator))
+        if any(p.requires_grad for p in self.model.shared_parameters()):
+            weights = torch.as_tensor(self.weighting(gram, self.generator)).detach()
             if weights.shape != (len(gram),):
                 raise ConfigError(
                     f"the weighting gives {tuple(weights.shape)}; one weight for each of the "
@@ -316,7 +321,10 @@ class Trainer:
             train_sample: training examples, per task, on which training metrics are measured; all
                 if None.
         """
-        total = min(epochs * self.steps_per_epoch, max_steps or sys.maxsize)
+        max_steps = sys.maxsize if max_steps is None else max_steps
+        _check_count("epochs", epochs)
+        _check_count("max_steps", max_steps)
+        total = min(epochs * self.steps_per_epoch, max_steps)
         # disable=None: a bar where a person watches a terminal, none in a notebook or a log
         with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
             while self.steps < total or self.epoch:
@@ -393,8 +401,7 @@ def _check(
     model: MultitaskModel, data: dict[str, Mapping[str, TokenizedSplit]], batch_size: int
 ) -> None:
     """Refuse before training what would fail during it."""
-    if type(batch_size) is not int or batch_size < 1:
-        raise ConfigError(f"batch_size = {batch_size!r}: it must be a whole number above 0")
+    _check_count("batch_size", batch_size)
     if not data:
         raise ConfigError("no task to train: `data` is empty")
     positions = sys.maxsize
@@ -423,6 +430,11 @@ def _check(
                 f"{name}: {size} training examples are less than one batch of {batch_size}; lower "
                 "the batch size"
             )
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{name} = {value!r}: it must be a whole number above 0")
 
 
 def _engine_maker(model: MultitaskModel, engine: str) -> Callable[[], Engine]:

@@ -22,14 +22,13 @@ from typing import Any
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"  # before torch: threads decide the last bits
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # which cannot be used again after a fork
 os.environ["MTL_CHECKPOINT_SECONDS"] = "0.1"
 
 import torch  # noqa: E402
 
 from mtl_lib.data import Corpus  # noqa: E402
-from mtl_lib.pretrained import load_encoder  # noqa: E402
 from mtl_lib.study import run as run_module  # noqa: E402
-from mtl_lib.study.build import tokenized  # noqa: E402
 from mtl_lib.study.checkpoint import Checkpoint  # noqa: E402
 from mtl_lib.study.config import ExperimentConfig  # noqa: E402
 from mtl_lib.study.corpora import load_corpus  # noqa: E402
@@ -64,7 +63,10 @@ class Noting(Checkpoint):
 
 
 def small_study(rows: tuple[str, ...]) -> tuple[Corpus, list[ExperimentConfig]]:
-    """Some rows of the quick profile with few examples and few steps, tokenised beforehand."""
+    """Some rows of the quick profile with few examples and few steps.
+
+    One step is trained here, so that a forked process has imported and tokenised everything.
+    """
     whole = load_corpus("handbook")
     splits = {
         task: {"train": splits["train"][:160], "dev": splits["dev"][:40]}
@@ -73,9 +75,8 @@ def small_study(rows: tuple[str, ...]) -> tuple[Corpus, list[ExperimentConfig]]:
     corpus = replace(whole, splits=splits)
     quick = replace(PROFILES["quick"], encoder="tiny", max_steps=30, train_sample=40)
     configs = [quick.apply(ROWS[row], "quick") for row in rows]
-    tokenizer = load_encoder("tiny")[1]
-    for split in ("train", "dev"):
-        tokenized(corpus, split, configs[0], tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        run_experiment(replace(configs[0], max_steps=1), corpus, RunStore(folder))
     return corpus, configs
 
 
@@ -149,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args(arguments)
     random.seed(options.seed)
-    if "fork" in multiprocessing.get_all_start_methods():  # a copy has its tokenised corpus at once
+    if sys.platform == "linux":  # elsewhere a fork is not safe, or there is none
         multiprocessing.set_start_method("fork")
     corpus, configs = small_study(tuple(options.rows.split(",")))
     root = Path(tempfile.mkdtemp(prefix="mtl-faults-"))

@@ -36,6 +36,7 @@ TRANSFORMERS_4 = dict.fromkeys(
         "test_shards_without_their_index_are_refused_with_its_name",
         "test_a_pair_encoded_together_has_its_segments",
         "test_settings_beside_a_bare_vocabulary_are_followed",
+        "test_settings_that_contradict_tokenizer_json_are_refused",
         "test_added_tokens_beside_a_bare_vocabulary_are_added",
         "test_the_flags_of_added_tokens_are_followed",
         "test_what_is_not_followed_is_refused_by_name_and_the_remedy_works",

@@ -159,7 +159,7 @@ def test_a_task_of_ones_own_trains_is_evaluated_saved_and_loaded(tmp_path):
     loaded = MultitaskModel.load(tmp_path)
     assert loaded.tasks == {"multi-nli": NLI, "sentiment": SENTIMENT}
     assert loaded.tokenizer.to_str() == small_tokenizer().to_str()
-    for name, splits in data.items():
+    for splits in data.values():
         assert np.array_equal(predict(loaded, splits["dev"]), predict(model, splits["dev"]))
         assert evaluate(loaded, splits["dev"]) == evaluate(model, splits["dev"])
 
@@ -444,8 +444,8 @@ def test_the_gradients_of_a_foreign_encoder_are_those_of_plain_backward_passes()
 def test_the_fast_engine_says_that_a_foreign_encoder_is_trained_by_the_plain_one():
     weights = []
     for engine in ("plain", "fast"):
-        model = model_of(NLI, encoder=BagOfEmbeddings())
         torch.manual_seed(0)
+        model = model_of(NLI, encoder=BagOfEmbeddings())
         if engine == "fast":
             with pytest.warns(UserWarning, match="BagOfEmbeddings is trained by the plain one"):
                 trainer = trainer_of(model, data_of(NLI), engine=engine)
@@ -515,6 +515,22 @@ def test_an_encoder_and_a_tokenizer_of_transformers_train_and_are_saved(name, tm
     np.testing.assert_allclose(predict(loaded, again), predict(model, dev), atol=1e-6)
 
 
+def test_a_saved_model_keeps_where_its_sentences_were_cut(tmp_path):
+    corpus, model = corpus_of(NLI), model_of(NLI)
+    data = corpus.tokenized(small_tokenizer(), max_length=3)
+    assert data["multi-nli"]["train"].lengths.max() == 3
+    trainer_of(model, data).fit(epochs=1)
+    model.save(tmp_path)
+    again = corpus.tokenized(MultitaskModel.load(tmp_path).tokenizer)
+    assert again["multi-nli"]["train"].lengths.max() == 3
+
+
+def test_a_tokenizer_of_transformers_may_be_given_when_a_model_is_saved(tmp_path):
+    model_of(NLI).save(tmp_path, transformers_tokenizer())
+    words = transformers_tokenizer().backend_tokenizer.to_str()
+    assert MultitaskModel.load(tmp_path).tokenizer.to_str() == words
+
+
 def test_what_cannot_encode_is_refused():
     with pytest.raises(ConfigError, match="Linear is no encoder: it needs encode"):
         MultitaskModel(nn.Linear(2, 2), {NLI: HeadConfig()})
@@ -531,7 +547,15 @@ def test_what_cannot_encode_is_refused():
 
 
 @pytest.mark.parametrize(
-    "weights", [[1.0, 3.0], (1, 3), np.array([1.0, 3.0]), torch.tensor([1, 3])], ids=repr
+    "weights",
+    [
+        [1.0, 3.0],
+        (1, 3),
+        np.array([1.0, 3.0]),
+        torch.tensor([1, 3]),
+        nn.Parameter(torch.tensor([1.0, 3.0])),
+    ],
+    ids=lambda weights: type(weights).__name__,
 )
 @pytest.mark.parametrize("engine", ["plain", "fast"])
 def test_a_weighting_of_ones_own_may_give_any_two_numbers(weights, engine):
@@ -633,6 +657,21 @@ def test_the_default_optimizer_trains_what_is_not_frozen():
 def test_an_impossible_batch_size_is_refused(size):
     with pytest.raises(ConfigError, match="batch_size = .*whole number above 0"):
         Trainer(small_model(), small_data(), batch_size=size)
+
+
+@pytest.mark.parametrize("value", [2.5, 0, -1, True], ids=repr)
+@pytest.mark.parametrize("name", ["epochs", "max_steps", "steps_per_epoch"])
+def test_a_length_of_training_that_is_no_count_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} = .*whole number above 0"):
+        if name == "steps_per_epoch":
+            Trainer(small_model(), small_data(), steps_per_epoch=value)
+        Trainer(small_model(), small_data()).fit(**({"epochs": 1} | {name: value}))
+
+
+@pytest.mark.parametrize("clip", [0, 0.0, -1.0, float("nan")], ids=repr)
+def test_a_norm_that_cuts_nothing_or_all_is_refused(clip):
+    with pytest.raises(ConfigError, match="clip = .*above 0"):
+        Trainer(small_model(), small_data(), clip=clip)
 
 
 def test_an_unknown_engine_is_refused():

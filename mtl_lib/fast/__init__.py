@@ -13,4 +13,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether products in bfloat16 are faster than in float32: recent GPUs and server CPUs."""
     if device.type != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # torch has no public name for these; without them, float32.
+    asks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asks)

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,12 +21,12 @@ class FusedAdamW(AdamW):
         ValueError: if `correct_bias` is False: the fused kernel always corrects.
     """
 
-    def _check_options(self, options: dict) -> None:
+    def _check_options(self, options: dict[str, Any]) -> None:
         super()._check_options(options)
         if not options["correct_bias"]:
             raise ValueError("correct_bias is False; FusedAdamW always corrects, use AdamW")
 
-    def _step_group(self, group: dict) -> None:
+    def _step_group(self, group: dict[str, Any]) -> None:
         by_step = defaultdict(list)  # a parameter without gradient keeps its own step count
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -40,7 +41,7 @@ class FusedAdamW(AdamW):
         for taken, parameters in by_step.items():
             self._fused_step(parameters, taken, group)
 
-    def _fused_step(self, parameters: list[Tensor], taken: int, options: dict) -> None:
+    def _fused_step(self, parameters: list[Tensor], taken: int, options: dict[str, Any]) -> None:
         """One step of parameters that have `taken` steps behind them."""
         states = [self.state[parameter] for parameter in parameters]
         beta1, beta2 = options["betas"]
@@ -50,7 +51,7 @@ class FusedAdamW(AdamW):
         device = parameters[0].device
         adamw(
             parameters,
-            [parameter.grad for parameter in parameters],
+            [p.grad for p in parameters if p.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             max_exp_avg_sqs=[],

@@ -13,6 +13,7 @@ word embeddings, and U distinct words in the step.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -195,13 +196,14 @@ class JointGradients(Layers):
 
     def embed(self, embeddings: BertEmbeddings, pack: Pack) -> Tensor:
         """As `Layers.embed`, `[N, H]`."""
-        tables = embeddings.position_embeddings.weight, embeddings.token_type_embeddings.weight
+        position, segment = embeddings.position_embeddings, embeddings.token_type_embeddings
+        tables: list[Any] = [position.weight, segment.weight]
         into = [self._into(table) for table in tables]
         return _Embed.apply(self._table.weight, *tables, pack, self, into)
 
     def linears(self, modules: Sequence[nn.Linear], x: Tensor, rows: list[int]) -> Sequence[Tensor]:
         """`[R, in]` -> for each module `[R, out]`; `rows`: how many of the R are of each task."""
-        parameters = [p for module in modules for p in (module.weight, module.bias)]
+        parameters: list[Any] = [p for m in modules for p in (m.weight, m.bias)]
         return _Linears.apply(x, rows, [self._into(p) for p in parameters], *parameters)
 
     def norm(self, module: nn.LayerNorm, x: Tensor, rows: list[int]) -> Tensor:
@@ -246,11 +248,12 @@ class _ByTask:
 
 def _unshared(into: list[_ByTask | None]) -> list[Tensor | None]:
     """What goes into `.grad`: for parameters that are not shared the sum over the tasks."""
-    totals = []
+    totals: list[Tensor | None] = []
     for of_tasks in into:
-        loose = of_tasks is not None and not of_tasks.shared
-        totals.append(sum(of_tasks.gradients) if loose else None)
-        if loose:
+        if of_tasks is None or of_tasks.shared:
+            totals.append(None)
+        else:
+            totals.append(torch.stack(of_tasks.gradients).sum(dim=0))
             of_tasks.clear()  # the graph may be kept for another pass
     return totals
 
@@ -259,12 +262,14 @@ class _Embed(Function):
     """Word, position and first segment embedding of every token."""
 
     @staticmethod
-    def forward(ctx, words, positions, segments, pack, gradients, into):
+    def forward(
+        ctx: Any, words: Any, positions: Any, segments: Any, pack: Any, gradients: Any, into: Any
+    ) -> Any:
         ctx.pack, ctx.gradients, ctx.into = pack, gradients, into
         return words[pack.words][pack.spelled] + positions[pack.positions] + segments[0]
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: Any) -> Any:
         pack, gradients, (positions, segments) = ctx.pack, ctx.gradients, ctx.into
         words = dy.new_zeros(len(pack.tokens), len(pack.words), dy.shape[1])  # [T, U, H]
         pieces = (rows.split(pack.tokens) for rows in (dy, pack.spelled, pack.positions))
@@ -291,17 +296,17 @@ class _Linears(Function):
     """`F.linear` by several weights, the gradients of weights and biases written task by task."""
 
     @staticmethod
-    def forward(ctx, x, rows, into, *parameters):
+    def forward(ctx: Any, x: Any, rows: Any, into: Any, *parameters: Any) -> Any:
         ctx.rows, ctx.into, ctx.dtype, kind = rows, into, x.dtype, x.device.type
         if torch.is_autocast_enabled(kind):  # cast once, for both passes
             low = torch.get_autocast_dtype(kind)
-            x, parameters = x.to(low), [parameter.to(low) for parameter in parameters]
+            x, parameters = x.to(low), tuple(parameter.to(low) for parameter in parameters)
         weights, biases = parameters[::2], parameters[1::2]
         ctx.save_for_backward(x, *weights)
         return tuple(F.linear(x, *of_layer) for of_layer in zip(weights, biases, strict=True))
 
     @staticmethod
-    def backward(ctx, *dys):
+    def backward(ctx: Any, *dys: Any) -> Any:
         (x, *weights), dx = ctx.saved_tensors, None
         # Under autocast all of these are bfloat16, the gradients that they give are float32.
         for dy, weight, of_weight, of_bias in zip(
@@ -323,14 +328,14 @@ class _LayerNorm(Function):
     """`F.layer_norm`, the gradients of weight and bias written task by task."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, eps, rows, into):
+    def forward(ctx: Any, x: Any, weight: Any, bias: Any, eps: Any, rows: Any, into: Any) -> Any:
         y, mean, rstd = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
         ctx.save_for_backward(x, mean, rstd, weight, bias)
         ctx.rows, ctx.into = rows, into
         return y
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: Any) -> Any:
         *of_rows, weight, bias = ctx.saved_tensors
         needed, dx = list(ctx.needs_input_grad[:3]), []
         pieces = zip(*(rows.split(ctx.rows) for rows in (dy, *of_rows)), strict=True)

@@ -13,6 +13,7 @@ them together, in G groups of like length.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +97,7 @@ class Pack:
             widths=width.repeat_interleave(lengths),
         )
 
-        def moved(value):
+        def moved(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value.to(device, non_blocking=True)
             return [moved(v) for v in value] if isinstance(value, list) else value
@@ -252,7 +253,8 @@ def encode_packed(
     if kind not in SENTENCE_VECTORS:
         raise ValueError(f"sentence vector {kind!r}: choose from {SENTENCE_VECTORS}")
     layers = layers or Layers()
-    *lower, last = model.encoder.layer
+    stack: list[Any] = list(model.encoder.layer)
+    *lower, last = stack
     heads = last.attention.self.heads
     grids = pack.grids(heads)
     for layer in lower:
@@ -313,7 +315,16 @@ class _Attention(Function):
     """
 
     @staticmethod
-    def forward(ctx, query, key, value, masks, of_queries, of_keys, dropout):
+    def forward(
+        ctx: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        masks: Any,
+        of_queries: Any,
+        of_keys: Any,
+        dropout: Any,
+    ) -> Any:
         q, k, v = of_queries.spread(query), of_keys.spread(key), of_keys.spread(value)  # [C, D]
         context, saved = torch.empty_like(q), []
         of_groups = zip(
@@ -341,7 +352,7 @@ class _Attention(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy):
+    def backward(ctx: Any, dy: Any) -> Any:
         (of_queries, of_keys), saved = ctx.grids, ctx.saved_tensors
         d = of_queries.spread(dy.contiguous())  # [C, D]
         dq, dk = torch.empty_like(d), d.new_empty(sum(of_keys.sizes), d.shape[1])

@@ -113,8 +113,8 @@ def encoder_hash(name_or_path: str | Path) -> str:
     if not (folder / "tokenizer.json").is_file():
         names += ["added_tokens.json"]  # is read beside vocab.txt only
     names += [path.name for path in weights]
-    parts = [f"{name} {sha256(folder / name)}" for name in names if (folder / name).is_file()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    listing = [f"{name} {sha256(folder / name)}" for name in names if (folder / name).is_file()]
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
 def _weights_of(folder: Path) -> list[Path]:

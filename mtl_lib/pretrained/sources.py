@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 
@@ -147,7 +148,7 @@ def _from_hub(source: EncoderSource, temporary: Path) -> Path:
             raise _Unreachable(f"{address} is not https")
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
-        options = {"local_dir": temporary / "files", "etag_timeout": HUB_TIMEOUT}
+        options: Any = {"local_dir": temporary / "files", "etag_timeout": HUB_TIMEOUT}
         for name in source.files:
             hf_hub_download(source.repository, name, revision=source.revision, **options)
     except Exception as error:  # the client raises those of its transport as well

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from tokenizers.normalizers import BertNormalizer
@@ -20,7 +21,7 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no such file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
@@ -115,7 +116,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     return _add_special_tokens(tokenizer)
 
 
-def _from_vocabulary(path: Path, settings: dict, options: dict[str, bool]) -> Tokenizer:
+def _from_vocabulary(path: Path, settings: dict[str, Any], options: dict[str, bool]) -> Tokenizer:
     """From vocab.txt and what transformers reads beside it; what is not followed is refused."""
     tokens = settings.get("added_tokens_decoder", {})
     added = {int(number): AddedToken(**token) for number, token in tokens.items()}
@@ -124,7 +125,7 @@ def _from_vocabulary(path: Path, settings: dict, options: dict[str, bool]) -> To
         words = read_json(path.with_name("added_tokens.json"))
         added = {number: AddedToken(word) for word, number in words.items()}
     special = {*SPECIAL_TOKENS, *(token.content for token in added.values() if token.special)}
-    fine = {f"{token[1:-1].lower()}_token": (token,) for token in SPECIAL_TOKENS}
+    fine: dict[str, Any] = {f"{token[1:-1].lower()}_token": (token,) for token in SPECIAL_TOKENS}
     fine |= {"additional_special_tokens": special, "extra_special_tokens": special}
     fine |= {"do_basic_tokenize": (True,), "never_split": ()}
     fine |= {"tokenizer_class": ("BertTokenizer", "BertTokenizerFast")}

@@ -87,7 +87,7 @@ class Checkpoint:
 
     def load(self) -> dict[str, Any] | None:
         """The last state, or None; a damaged one is set aside with a message."""
-        for left in self.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
+        for left in self.folder.glob(".*"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)
         if not self.path.exists():
             return None
