@@ -82,7 +82,7 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     """
     trainer.step()  # makes the buffers
     engine, streams = trainer.engine, trainer.streams
-    gradients = engine._gradients
+    gradients = trainer.gradients
     rows, flop = gradients._rows, []
     large = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
     others = {
@@ -102,7 +102,8 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
             trainer.streams = {batch.task.name: iter([batch]) for batch in batches}
             trainer.step()
             with FlopCounterMode(display=False) as counter, Products() as products:
-                FastEngine.backward(engine, batches, trainer.loss, trainer.terms_of)  # not the watched one
+                # not the watched one
+                FastEngine.backward(engine, batches, trainer.loss, trainer.terms_of)
             flop.append(counter.get_total_flops())
             apart["products alone"].append(timed(products.again))
             for name, call in others.items():  # in turn: the machine's speed is never the same

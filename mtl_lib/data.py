@@ -5,7 +5,6 @@ L tokens of the longest sentence in the batch.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,15 +112,7 @@ class Corpus:
         memory, with any example."""
         listing = "".join(f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
         if not self.files:
-            tasks = [task.as_dict() for task in self.tasks.values()]
-            rows = {
-                name: {
-                    split: [(e.id, e.sentences, _plain(e.label), e.tags) for e in of_split]
-                    for split, of_split in sorted(of_task.items())
-                }
-                for name, of_task in self.splits.items()
-            }
-            listing = json.dumps([tasks, rows])
+            listing = repr(([task.as_dict() for task in self.tasks.values()], self.splits))
         return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
     def tokenized(self, tokenizer: Tokenizer, max_length: int | None = None) -> "TokenizedCorpus":
@@ -139,11 +130,6 @@ class Corpus:
         )
 
 
-def _plain(label: Any) -> Any:
-    """A label as JSON can hold it."""
-    return label.tolist() if hasattr(label, "tolist") else label
-
-
 def _examples(task: Task, split: str, rows: Any) -> list[Example]:
     """The examples of one split of a corpus made in memory, each row checked."""
     if hasattr(rows, "to_dict"):  # a DataFrame
@@ -158,7 +144,8 @@ def _examples(task: Task, split: str, rows: Any) -> list[Example]:
         if not isinstance(row, Mapping):
             row = zip((*range(len(row) - 1), "label"), row, strict=True)
         row = dict(row)
-        key, label = str(row.pop("id", f"{split}-{number}")), _plain(row.pop("label", None))
+        key, label = str(row.pop("id", f"{split}-{number}")), row.pop("label", None)
+        label = label.tolist() if hasattr(label, "tolist") else label  # of NumPy or torch
         tags, texts = tuple(row.pop("tags", ())), list(row.values())
         if len(texts) != task.sentences or not all(isinstance(text, str) for text in texts):
             raise CorpusError(

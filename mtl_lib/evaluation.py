@@ -49,11 +49,6 @@ def predicted_labels(task: Task, logits: np.ndarray) -> np.ndarray:
     return task.predict(torch.from_numpy(logits)).numpy()
 
 
-def is_constant(task: Task, logits: np.ndarray) -> bool:
-    """Whether every example gets the same prediction: a task that has collapsed, or not begun."""
-    return len(np.unique(predicted_labels(task, logits), axis=0)) == 1
-
-
 def metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The task's metrics (paper, section 5.2), the one that it is judged by first.
 

@@ -81,16 +81,9 @@ class Engine(Protocol):
 
     def backward(
         self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Of each task its loss, and its loss with its terms; the heads' gradients in `.grad`."""
-        ...
-
-    def gram(self) -> Tensor:
-        """Inner products of the tasks' shared gradients, `[T, T]`, float64."""
-        ...
-
-    def combine(self, weights: Tensor) -> None:
-        """Write the sum of the shared gradients, weighted by `[T]`, into `.grad`."""
+    ) -> tuple[list[tuple[Tensor, Tensor]], Any]:
+        """Of each task its loss, and its loss with its terms; and the shared gradients, to be asked
+        for their `gram()` and to `combine(weights)`. The heads' gradients stand in `.grad`."""
         ...
 
 
@@ -99,26 +92,18 @@ class PlainEngine:
 
     def __init__(self, model: MultitaskModel) -> None:
         self._model = model
-        self._gradients = TaskGradients([])
 
     def backward(
         self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
-    ) -> list[tuple[Tensor, Tensor]]:
-        self._gradients = TaskGradients(self._model.shared_parameters())
-        losses = []
+    ) -> tuple[list[tuple[Tensor, Tensor]], TaskGradients]:
+        losses, gradients = [], TaskGradients(self._model.shared_parameters())
         for batch in batches:
             plain = loss(batch, self._model.vectors(batch))
             whole = sum(terms(batch), start=plain)
             whole.backward()
-            self._gradients.collect()
+            gradients.collect()
             losses.append((plain.detach(), whole.detach()))
-        return losses
-
-    def gram(self) -> Tensor:
-        return self._gradients.gram()
-
-    def combine(self, weights: Tensor) -> None:
-        self._gradients.combine(weights)
+        return losses, gradients
 
 
 class Trainer:
@@ -213,6 +198,7 @@ class Trainer:
         self._term_values: dict[str, float] = {}  # of the last step, by task
         self.make_engine = _engine_maker(model, engine)
         self.engine: Engine = self.make_engine()
+        self.gradients: Any = None  # of the step under way
 
     def step(self) -> tuple[dict[str, float], Tensor]:
         """One optimizer step on one batch of each task.
@@ -228,8 +214,8 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         batches = [next(stream) for stream in self.streams.values()]
-        losses = self.engine.backward(batches, self.loss, self.terms_of)
-        gram = self.engine.gram()
+        losses, self.gradients = self.engine.backward(batches, self.loss, self.terms_of)
+        gram = self.gradients.gram()
         weights = self._combine(gram)
         rows = [torch.stack(of_tasks) for of_tasks in zip(*losses, strict=True)]
         rows += [self._gradient_sizes(gram), weights]
@@ -281,7 +267,7 @@ class Trainer:
                     f"the weighting gives {tuple(weights.shape)}; one weight for each of the "
                     f"{len(gram)} tasks is needed"
                 )
-        self.engine.combine(weights)
+        self.gradients.combine(weights)
         return weights
 
     def _gradient_sizes(self, gram: Tensor) -> Tensor:

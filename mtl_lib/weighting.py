@@ -109,20 +109,6 @@ def cosines(gram: Tensor) -> Tensor:
     return inverse[:, None] * gram * inverse[None, :]
 
 
-def conflict_rate(gram: Tensor) -> float:
-    """Share of the unordered pairs of tasks whose gradients conflict; 0 for a single task.
-
-    Not a number where an inner product is not finite.
-
-    Raises:
-        ValueError: if `gram` is not square.
-    """
-    tasks = number_of_tasks(gram)
-    rows, columns = torch.triu_indices(tasks, tasks, offset=1)
-    pairs = gram[rows, columns]  # [T (T - 1) / 2]
-    return float(((pairs < 0) + 0 * pairs).mean()) if len(pairs) else 0.0
-
-
 def number_of_tasks(gram: Tensor) -> int:
     """T of a Gram matrix `[T, T]`; another shape is a ValueError."""
     if gram.dim() != 2 or gram.shape[0] != gram.shape[1]:

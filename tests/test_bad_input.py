@@ -481,7 +481,7 @@ def model_folder(folder: Path) -> None:
 
 
 def run_folder(folder: Path) -> None:
-    from test_results import make_run
+    from test_store import make_run
 
     RunStore(folder).put(make_run(key="k"))
 

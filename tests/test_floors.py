@@ -106,7 +106,8 @@ def test_the_study_does_not_know_the_handbook():
 
 
 def test_the_library_is_an_evenings_reading():
-    lines = {path.stem: code_lines(path) for path in HOUSE.glob("*.py") if path.stem != "cli"}
+    lines = {path.stem: code_lines(path) for path in HOUSE.glob("*.py")}
+    del lines["cli"], lines["__main__"]  # the top of the house
     print(*(f"{count:5} {name}" for name, count in lines.items()), sep="\n")
     print(f"{sum(lines.values()):5} in all")
     assert sum(lines.values()) <= 2600

@@ -17,7 +17,7 @@ from mtl_lib import evaluation, optim, regularizers, weighting
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.checks.framework import judge
-from mtl_lib.study import by_label, paper, terms
+from mtl_lib.study import by_label, conflicts, paper, terms
 from mtl_lib.tasks import SIMILARITY
 
 SEEDS = range(20)
@@ -35,7 +35,7 @@ def normal(*shape, seed):
 @pytest.mark.parametrize(
     ("name", "function"),
     [
-        ("conflict_rate", weighting.conflict_rate),
+        ("conflict_rate", conflicts.conflict_rate),
         ("lp_penalty", regularizers.lp_penalty),
         ("clip_to_ball", regularizers.clip_to_ball),
         ("symmetric_kl", regularizers.symmetric_kl),

@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 import torch
 
+from mtl_lib.study.conflicts import conflict_rate
 from mtl_lib.study.weightings import WEIGHTINGS, fixed_order_weights
 from mtl_lib.weighting import (
-    conflict_rate,
     cosines,
     float64,
     pcgrad_weights,

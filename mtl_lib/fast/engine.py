@@ -26,7 +26,7 @@ class FastEngine:
 
     def backward(
         self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
-    ) -> list[tuple[Tensor, Tensor]]:
+    ) -> tuple[list[tuple[Tensor, Tensor]], JointGradients]:
         model = self._model
         if self._gradients is None:
             shared = model.shared_parameters()
@@ -49,10 +49,4 @@ class FastEngine:
                 gradients.add(task)
                 whole = whole + term.detach()
             losses.append((value.detach(), whole))
-        return losses
-
-    def gram(self) -> Tensor:
-        return self._gradients.gram()
-
-    def combine(self, weights: Tensor) -> None:
-        self._gradients.combine(weights)
+        return losses, gradients

@@ -7,7 +7,6 @@ say nothing; last the words that make the frames mean what the label says. The d
 """
 
 import hashlib
-import os
 import random
 import re
 import zlib
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mtl_lib.errors import CorpusError
+from mtl_lib.files import write_text
 
 SEED = 1
 CONFLICT = 0.25
@@ -519,11 +519,8 @@ def make_corpus(
 def write_corpus(directory: str | Path, **options) -> list[Path]:
     """Write `make_corpus(**options)` as tab-separated files and return their paths."""
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, rows in (files := make_corpus(**options)).items():
         lines = ["\t".join(["", *rows[0]])]
         lines += ["\t".join(map(str, (i, *row.values()))) for i, row in enumerate(rows)]
-        temporary = folder / f"{name}.part"
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-        os.replace(temporary, folder / name)
+        write_text(folder / name, "\n".join(lines) + "\n")
     return [folder / name for name in files]

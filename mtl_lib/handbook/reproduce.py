@@ -292,7 +292,7 @@ class _Record:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self.entries = json.loads(path.read_text())
+            self.entries = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             self.entries = {}
 

@@ -13,6 +13,11 @@ from mtl_lib.evaluation import predicted_labels
 from mtl_lib.tasks import SIMILARITY, Task
 
 
+def is_constant(task: Task, logits: np.ndarray) -> bool:
+    """Whether every example gets the same prediction: a task that has collapsed, or not begun."""
+    return len(np.unique(predicted_labels(task, logits), axis=0)) == 1
+
+
 def constant_loss(task: Task, labels: np.ndarray, class_weights: Tensor | None = None) -> float:
     """The mean loss of the best constant answer: what a model reaches that sees no input.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl_lib.errors import ConfigError
 from mtl_lib.trainer import Callback, Trainer
-from mtl_lib.weighting import cosines
+from mtl_lib.weighting import cosines, number_of_tasks
 
 
 def pair_name(a: str, b: str) -> str:
@@ -17,6 +17,20 @@ def pair_name(a: str, b: str) -> str:
     With a dash, as in all stored runs, where that is unambiguous.
     """
     return f"{a} / {b}" if "-" in a + b else f"{a}-{b}"
+
+
+def conflict_rate(gram: Tensor) -> float:
+    """Share of the unordered pairs of tasks whose gradients conflict; 0 for a single task.
+
+    Not a number where an inner product is not finite.
+
+    Raises:
+        ValueError: if `gram` is not square.
+    """
+    tasks = number_of_tasks(gram)
+    rows, columns = torch.triu_indices(tasks, tasks, offset=1)
+    pairs = gram[rows, columns]  # [T (T - 1) / 2]
+    return float(((pairs < 0) + 0 * pairs).mean()) if len(pairs) else 0.0
 
 
 class ConflictLog(Callback):
@@ -90,6 +104,6 @@ def same_task_cosines(trainer: Trainer) -> dict[str, float]:
             size = stream.batch_size
             examples = torch.randperm(len(stream.split), generator=draw)[: 2 * size]
             pair = [stream.split.batch(half) for half in examples.split(size)]
-            engine.backward(pair, trainer.loss, lambda batch: ())
-            cosine[name] = cosines(engine.gram())[0, 1].item()
+            _, gradients = engine.backward(pair, trainer.loss, lambda batch: ())
+            cosine[name] = cosines(gradients.gram())[0, 1].item()
     return cosine

@@ -39,7 +39,7 @@ class PortTrainer(Trainer):
         heads = [list(self.model.heads[name].parameters()) for name in self.streams]
         norms = [sum(p.grad.double().square().sum() for p in of_task) for of_task in heads]
         weights = port_weights(gram, torch.stack(norms).to(gram.device), self.generator)  # [T]
-        self.engine.combine(weights / len(weights))
+        self.gradients.combine(weights / len(weights))
         for of_task, weight in zip(heads, weights.tolist(), strict=True):
             for parameter in of_task:
                 parameter.grad.mul_(weight)

@@ -123,8 +123,8 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
         for seeds, rows in by_seeds.items()
     ]
     return [
-        f"Planned and not trained yet: {'; '.join(parts)}. `make study DATA=FOLDER` goes on with "
-        "them."
+        f"Planned and not trained yet: {'; '.join(parts)}. `mtl study run --data FOLDER` goes on "
+        "with them."
     ]
 
 

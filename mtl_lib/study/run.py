@@ -15,9 +15,10 @@ from torch import Tensor
 
 from mtl_lib.data import Corpus
 from mtl_lib.errors import NumericalError, RunError
-from mtl_lib.evaluation import headline, is_constant
+from mtl_lib.evaluation import headline
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.build import build, constant_losses
+from mtl_lib.study.by_label import is_constant
 from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
 from mtl_lib.study.gates import gate

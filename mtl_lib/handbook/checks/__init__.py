@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_lib.errors import ConfigError
+from mtl_lib.files import write_text
 from mtl_lib.handbook.checks.framework import Exercise, Verdict, judge
 
 _CHAPTERS = [import_module(f"mtl_lib.handbook.checks.chapter_{number:02d}") for number in range(11)]
@@ -71,10 +72,7 @@ def _write_report(path: Path) -> None:
     try:
         report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         report |= {name: asdict(verdict) for name, verdict in RESULTS.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"MTL_REPORT={path}: cannot be written ({error}); name a new file in a folder of yours"

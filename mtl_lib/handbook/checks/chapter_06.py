@@ -10,6 +10,7 @@ from mtl_lib import weighting
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call, draw, tensor
 from mtl_lib.handbook.checks.precise import precisely, question
+from mtl_lib.study import conflicts
 
 Order = list[list[int]]
 
@@ -833,7 +834,7 @@ has no pairs: return 0.
 """,
     hint="How many pairs are there among T tasks? The matrix shows each of them twice, and each "
     "task with itself once.",
-    reference=weighting.conflict_rate,
+    reference=conflicts.conflict_rate,
     cases=(
         question("four tasks", _SIGNS),
         question("three tasks", _SIGNS[:3, :3]),
@@ -885,11 +886,11 @@ has no pairs: return 0.
             "It gives the number of conflicts; asked is their share of the pairs.",
         ),
         Mistake(
-            lambda gram: 1 - weighting.conflict_rate(gram) if len(gram) > 1 else 0.0,
+            lambda gram: 1 - conflicts.conflict_rate(gram) if len(gram) > 1 else 0.0,
             "It counts the pairs that do not conflict.",
         ),
         Mistake(
-            lambda gram: weighting.conflict_rate(-gram),
+            lambda gram: conflicts.conflict_rate(-gram),
             "It counts the pairs that agree, with a positive inner product.",
         ),
     ),
