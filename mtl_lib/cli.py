@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import mtl_lib
-from mtl_lib.errors import HandbookError, explain
-from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
+from mtl_lib.errors import ConfigError, HandbookError, explain
+from mtl_lib.paths import BUILD, CHECKOUT, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.study.checkpoint import handling
 from mtl_lib.study.profiles import PROFILES
@@ -39,6 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with handling(signal.default_int_handler, signal.SIGTERM):  # ends like Ctrl-C
             return options.run(options) or 0
+    except ModuleNotFoundError as error:
+        if (error.name or "mtl_lib").startswith("mtl_lib"):
+            raise
+        print(
+            f'mtl: {error.name} is missing: pip install "mtl-handbook[handbook]"', file=sys.stderr
+        )
+        return 1
     except HandbookError as error:
         print("mtl:", *str(error).splitlines(), file=sys.stderr)
         return 1
@@ -65,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="fetch or check corpora").add_subparsers(required=True)
     fetch = data.add_parser("fetch", help="download the original corpora, each file verified")
-    fetch.add_argument("directory", nargs="?", default=str(DATA / "cs224n"))
+    fetch.add_argument("directory", nargs="?", default=str(FETCHED))
     fetch.set_defaults(run=_fetch_corpus)
     check = data.add_parser("check", help="say what a corpus folder holds")
     check.add_argument("directory")
@@ -196,6 +203,7 @@ def _study(options: argparse.Namespace) -> int:
 
     results = Path(options.results).resolve()
     if options.what == "collect":
+        _in_a_clone()
         copied = queue.collect(results=results)
         print(*copied, f"{len(copied)} new runs in {results}", sep="\n")
         return 0
@@ -257,7 +265,14 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _notebooks(options: argparse.Namespace) -> None:
     from mtl_lib.handbook import reproduce
 
+    _in_a_clone()
     reproduce.refresh(options.names)
+
+
+def _in_a_clone() -> None:
+    """Refuse to change the files of an installed package."""
+    if not CHECKOUT:
+        raise ConfigError("this changes the handbook's own files: run it in a clone of it")
 
 
 if __name__ == "__main__":

@@ -293,7 +293,6 @@ def _cutting(tokenizer: Tokenizer, max_length: int | None) -> Tokenizer:
     if max_length is None and plain.truncation:
         max_length = plain.truncation["max_length"]
     plain.no_padding()
-    plain.no_truncation()
     if max_length is not None:
         if max_length < 3:
             raise ValueError(f"max_length {max_length}: a sentence needs 3 tokens or more")

@@ -223,11 +223,16 @@ class MultitaskModel(nn.Module):
         """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
 
         Raises:
-            ConfigError: if the model has no head for the task.
+            ConfigError: if the model has no head for the task, or its outputs do not fit.
         """
         if task.name not in self.heads:
             raise ConfigError(f"no head for task {task.name!r}: this model has {list(self.heads)}")
-        return self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
+        logits: Tensor = self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
+        if logits.shape != (len(vectors) // task.sentences, task.outputs):
+            raise ConfigError(
+                f"{task.name}: head gives {[*logits.shape]}, not [B, {task.outputs}]"
+            )
+        return logits
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """What the tasks share, and so what gradient surgery acts on, where it is not frozen: the

@@ -167,12 +167,11 @@ class Trainer:
         if engine not in ENGINES:
             raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
         train = {name: splits["train"] for name, splits in self.data.items()}
-        if steps_per_epoch is None:
-            steps_per_epoch = min(map(len, train.values())) // batch_size
-        _check_count("steps_per_epoch", steps_per_epoch)
+        shortest = min(map(len, train.values())) // batch_size
+        self.steps_per_epoch = shortest if steps_per_epoch is None else steps_per_epoch
+        _check_count("steps_per_epoch", self.steps_per_epoch)
         if clip is not None and not clip > 0:
             raise ConfigError(f"clip = {clip!r}: it must be above 0, or None")
-        self.steps_per_epoch = steps_per_epoch
         self.model = model
         model.tokenizer = getattr(data, "tokenizer", model.tokenizer)
         self.device = next(model.parameters()).device

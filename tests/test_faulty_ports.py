@@ -60,7 +60,7 @@ def test_the_ports_surgery_halves_the_shared_gradient_and_scales_the_heads():
         model=SimpleNamespace(heads=heads),
         streams=dict.fromkeys("ab"),
         generator=torch.Generator().manual_seed(0),
-        engine=SimpleNamespace(combine=lambda weights: combined.append(weights @ SHARED)),
+        gradients=SimpleNamespace(combine=lambda weights: combined.append(weights @ SHARED)),
     )
     PortTrainer._combine(trainer, SHARED @ SHARED.T)
     # g1 = (1, 0, 3, 0) and g2 = (-1, .5, 0, 4): <g1, g2> = -1, |g1|^2 = 10, |g2|^2 = 17.25

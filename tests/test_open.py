@@ -367,6 +367,16 @@ def test_a_head_parameter_without_gradient_is_left_as_it_is(engine, weighting):
     assert "heads.multi-nli.scale.weight" in moved(model, before)
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_head_of_another_width_is_refused_and_not_broadcast(width):
+    model, data = model_of(NLI, **{"multi-nli": Distance(width)}), data_of(NLI)
+    message = rf"multi-nli: its head gives \[\d+, {width}\], not \[B, 3\]"
+    with pytest.raises(ConfigError, match=message):
+        predict(model, data["multi-nli"]["dev"])
+    with pytest.raises(ConfigError, match=message):
+        trainer_of(model, data).step()
+
+
 def test_a_frozen_head_stays_as_it_is():
     model = model_of(NLI, SENTIMENT)
     model.heads["sentiment"].requires_grad_(False)

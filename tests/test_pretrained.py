@@ -18,7 +18,6 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from mtl_lib import pretrained
 from mtl_lib.bert import BertConfig, BertModel
@@ -36,6 +35,11 @@ from mtl_lib.pretrained import (
     wordpiece_tokenizer,
 )
 from mtl_lib.study.corpora import load_corpus, training_sentences
+
+try:
+    from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+except ImportError:  # before transformers 5
+    from transformers import BertTokenizer as BertTokenizerLegacy
 
 WORDS = ["the dogs run", "a cat sat on the mat", "why not run", "cafe society", "the cat ran"]
 CONFIG = BertConfig(

@@ -600,7 +600,8 @@ def test_the_heads_have_a_rate_of_their_own_and_no_used_parameter_is_left_out(ki
         for group in build._optimizer(config, model).param_groups
         for p in group["params"]
     }
-    expected = dict.fromkeys(model.shared_parameters(), (1e-5, 0.05))
+    shared = [] if frozen else model.shared_parameters()
+    expected = dict.fromkeys(shared, (1e-5, 0.05))
     assert rates == expected | dict.fromkeys(model.heads.parameters(), (1e-3, 0.05))
 
 

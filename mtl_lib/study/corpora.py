@@ -98,6 +98,8 @@ def load_corpus(directory: str | Path = "handbook", *, labels: bool = True) -> C
 def _read_folder(directory: str | Path, labels: bool = True) -> Corpus:
     folder = DATA / "handbook" if str(directory) == "handbook" else Path(directory).expanduser()
     instead = 'or take the embedded corpora: load_corpus("handbook"), `--data handbook`'
+    if not folder.is_dir() and str(directory) == "handbook":
+        raise CorpusError(f"{folder}: the embedded corpora are missing; install mtl-handbook again")
     if not folder.is_dir():
         raise CorpusError(
             f"{folder}: no such folder; run `mtl data fetch {directory}` to download the original "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_lib.errors import ConfigError
-from mtl_lib.paths import DATA
+from mtl_lib.paths import FETCHED
 from mtl_lib.pretrained import ENCODERS, at_hand
 from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.rows import ALL_ROWS, ALONE, FORENSIC, ROWS, ROWS_OF_QUICK, SINGLE_TASK, WITHOUT
@@ -146,8 +146,7 @@ def parse_seeds(seeds: str) -> list[int]:
 
 def default_corpus(name: str) -> str:
     """The profile's corpus: the real one in data/cs224n where present, else the embedded one."""
-    real = DATA / "cs224n"
-    return str(real) if name == "cs224n" and real.is_dir() else "handbook"
+    return str(FETCHED) if name == "cs224n" and FETCHED.is_dir() else "handbook"
 
 
 def jobs_at_a_time(jobs: int, threads: int = 1) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mtl_lib.errors import ConfigError
-from mtl_lib.paths import BUILD, DATA, RESULTS, ROOT
+from mtl_lib.paths import BUILD, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.checkpoint import handling
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
@@ -207,7 +207,7 @@ def corpus_for(entries: list[tuple[str, str, int]], data: str = "") -> str:
         )
     if "handbook" in (data, *corpora) and data in ("", "handbook"):
         return "handbook"
-    folder = Path(data).expanduser() if data else DATA / "cs224n"
+    folder = Path(data).expanduser() if data else FETCHED
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: no such folder; the study stands on the real corpora: get them with "
