@@ -104,6 +104,8 @@ class Corpus:
             task.name: {split: _examples(task, split, rows) for split, rows in of_task.items()}
             for task, of_task in examples.items()
         }
+        if len(splits) < len(examples):
+            raise CorpusError(f"two tasks have one name: {[task.name for task in examples]}")
         return cls(name, splits, tasks={task.name: task for task in examples})
 
     @property

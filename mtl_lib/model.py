@@ -229,9 +229,7 @@ class MultitaskModel(nn.Module):
             raise ConfigError(f"no head for task {task.name!r}: this model has {list(self.heads)}")
         logits: Tensor = self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
         if logits.shape != (len(vectors) // task.sentences, task.outputs):
-            raise ConfigError(
-                f"{task.name}: head gives {[*logits.shape]}, not [B, {task.outputs}]"
-            )
+            raise ConfigError(f"{task.name}: head gives {[*logits.shape]}, not [B, {task.outputs}]")
         return logits
 
     def shared_parameters(self) -> list[nn.Parameter]:

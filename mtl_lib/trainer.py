@@ -397,7 +397,7 @@ def _check(
             raise ConfigError(f"no head for task {name!r}: this model has {list(model.heads)}")
         if "train" not in splits:
             raise ConfigError(f'{name}: no split "train" among {list(splits)}')
-        for part in {"train", "dev"} & splits.keys():
+        for part in [name for name in ("train", "dev") if name in splits]:
             split, outputs = splits[part], model.tasks[name].outputs
             if split.labels is None:
                 raise ConfigError(f"{name}: the {part} split has no labels")
@@ -425,11 +425,8 @@ def _check_count(name: str, value: object) -> None:
 def _engine_maker(model: MultitaskModel, engine: str) -> Callable[[], Engine]:
     model.fast = engine == "fast" and type(model.encoder) is BertModel
     if engine == "fast" and not model.fast:
-        kind = type(model.encoder).__name__
-        warnings.warn(
-            f"the fast engine knows BertModel only; {kind} is trained by the plain one",
-            stacklevel=3,
-        )
+        said = f"{type(model.encoder).__name__} is trained by the plain one"
+        warnings.warn(f"the fast engine knows BertModel only; {said}", stacklevel=3)
     if not model.fast or model.frozen:
         return lambda: PlainEngine(model)
     from mtl_lib.fast.engine import FastEngine  # only where it is asked for

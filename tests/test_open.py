@@ -370,7 +370,7 @@ def test_a_head_parameter_without_gradient_is_left_as_it_is(engine, weighting):
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_a_head_of_another_width_is_refused_and_not_broadcast(width):
     model, data = model_of(NLI, **{"multi-nli": Distance(width)}), data_of(NLI)
-    message = rf"multi-nli: its head gives \[\d+, {width}\], not \[B, 3\]"
+    message = rf"multi-nli: head gives \[\d+, {width}\], not \[B, 3\]"
     with pytest.raises(ConfigError, match=message):
         predict(model, data["multi-nli"]["dev"])
     with pytest.raises(ConfigError, match=message):

@@ -36,8 +36,12 @@ class PortTrainer(Trainer):
     """
 
     def _combine(self, gram: Tensor) -> Tensor:
-        heads = [list(self.model.heads[name].parameters()) for name in self.streams]
-        norms = [sum(p.grad.double().square().sum() for p in of_task) for of_task in heads]
+        heads = [
+            [p for p in self.model.heads[name].parameters() if p.grad is not None]
+            for name in self.streams
+        ]
+        none = gram.new_zeros(())
+        norms = [sum((p.grad.double().square().sum() for p in of), start=none) for of in heads]
         weights = port_weights(gram, torch.stack(norms).to(gram.device), self.generator)  # [T]
         self.gradients.combine(weights / len(weights))
         for of_task, weight in zip(heads, weights.tolist(), strict=True):

@@ -13,7 +13,10 @@ from mtl_lib.trainer import LossTerm
 
 
 def penalty_term(task_name: str, p: float, strength: float) -> LossTerm:
-    """`strength * ||w||_p` of the task's head matrices, added to its loss (paper, section 4)."""
+    """`strength * ||w||_p` of the task's head matrices, added to its loss (paper, section 4).
+
+    A head of one's own gives its matrices by a method `matrices`, as `model.Head` does.
+    """
     return lambda model, batch: strength * lp_penalty(model.heads[task_name].matrices(), p)
 
 
