@@ -166,6 +166,50 @@ def test_a_wheel_trains_predicts_and_reproduces_in_an_empty_folder(installed, tm
 # What it needs
 
 
+HOUSE = """
+import pandas as pd
+from mtl_lib import Corpus, HeadConfig, MultitaskModel, Task, Trainer, load_encoder, pcgrad_weights
+frame = pd.DataFrame({
+    "sentence1": ["A dog runs.", "A man sleeps.", "Two girls sing.", "It rains."] * 14,
+    "sentence2": ["An animal moves.", "A man dances.", "They like jazz.", "It is dry."] * 14,
+    "label": [0, 2, 1, 2] * 14,
+})
+nli = Task("multi-nli", sentences=2, outputs=3, loss="cross_entropy", metric="accuracy")
+corpus = Corpus.from_examples({nli: {"train": frame, "dev": frame}})     # lists or DataFrames
+encoder, tokenizer = load_encoder("minilm-l6")                          # or any nn.Module
+model = MultitaskModel(encoder, {nli: HeadConfig()})
+trainer = Trainer(model, corpus.tokenized(tokenizer), weighting=pcgrad_weights)
+trainer.fit(epochs=3)
+model.save("build/models/nli")
+from mtl_lib import predict
+print(trainer.steps, predict(model, corpus.tokenized(tokenizer)["multi-nli"]["dev"]).tolist())
+"""
+
+AGAIN = """
+from mtl_lib import Corpus, MultitaskModel, PairExample, predict
+model = MultitaskModel.load("build/models/nli")
+task = model.tasks["multi-nli"]
+pairs = [("A dog runs.", "An animal moves."), ("A man sleeps.", "A man dances."),
+         ("Two girls sing.", "They like jazz."), ("It rains.", "It is dry.")]
+corpus = Corpus.from_examples({task: {"dev": [(a, b, None) for a, b in pairs]}})
+print(task.outputs, predict(model, corpus.tokenized(model.tokenizer)["multi-nli"]["dev"]).tolist())
+"""
+
+
+def test_a_researchers_task_trains_saves_and_loads_in_a_new_process(installed, tmp_path):
+    """By the installed package in an empty folder, with the small encoder that it carries."""
+    first = python(installed, tmp_path, "-c", HOUSE.replace("minilm-l6", "tiny-pretrained"))
+    assert first.returncode == 0, first.stderr
+    steps, before = first.stdout.split(" ", 1)
+    second = python(installed, tmp_path, "-c", AGAIN)
+    assert second.returncode == 0, second.stderr
+    outputs, after = second.stdout.split(" ", 1)
+    assert (int(steps), int(outputs)) == (21, 3)
+    for new, old in zip(json.loads(after), json.loads(before), strict=False):
+        assert new == pytest.approx(old, abs=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
 def test_importing_the_library_imports_no_package_of_the_study(tmp_path):
     code = "import json, sys, mtl_lib; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
