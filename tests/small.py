@@ -1,6 +1,7 @@
 """A model, a tokenizer and splits small enough to train in a blink, for the tests."""
 
 import random
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -21,18 +22,19 @@ def small_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+SMALL = BertConfig(
+    vocab_size=16,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=32,
+)
+
+
 def small_encoder(seed: int = 0, dropout: float = 0.1, dtype=torch.float32) -> BertModel:
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=16,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
+    config = replace(SMALL, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     return BertModel(config).to(dtype)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+import small
 import torch
 import torch.nn.functional as F
 import transformers
@@ -22,13 +23,8 @@ from mtl_lib.bert import (
 )
 from mtl_lib.errors import EncoderError
 
-SMALL = BertConfig(
-    vocab_size=60,
-    hidden_size=24,
-    num_hidden_layers=2,
-    num_attention_heads=3,
-    intermediate_size=40,
-    max_position_embeddings=16,
+SMALL = dataclasses.replace(
+    small.SMALL, vocab_size=60, hidden_size=24, num_attention_heads=3, max_position_embeddings=16
 )
 SIZES = {
     "small": SMALL,

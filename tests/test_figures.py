@@ -12,9 +12,9 @@ import pytest
 import torch
 from fake_runs import fake_run, fake_study
 from scipy import stats
+from small import small_encoder
 
 from mtl_lib import cli
-from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import RunError
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.study import drawing, figures, pool
@@ -232,14 +232,7 @@ def test_figure_2_reads_the_heads_from_the_configuration():
 
 def model(heads):
     torch.manual_seed(0)
-    settings = BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-    )
-    return MultitaskModel(BertModel(settings), heads)
+    return MultitaskModel(small_encoder(), heads)
 
 
 def test_figure_2_reads_the_heads_from_a_models_own_modules():
@@ -254,7 +247,7 @@ def test_figure_2_reads_the_heads_from_a_models_own_modules():
         "dropout 0.2",
         "linear H → 1",
     ]
-    assert any("1 layers, H = 8" in words for words in texts(figure.picture))
+    assert any("2 layers, H = 16" in words for words in texts(figure.picture))
 
 
 def test_figure_2_draws_the_final_model_of_stored_runs(study):

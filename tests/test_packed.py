@@ -1,21 +1,21 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from small import SMALL
 
-from mtl_lib.bert import SENTENCE_VECTORS, BertConfig, BertModel
+from mtl_lib.bert import SENTENCE_VECTORS, BertModel
 from mtl_lib.fast import packed
 from mtl_lib.fast.packed import Pack, sentence_vectors
 
 
 def encoder(dtype=torch.float64, dropout=0.0) -> BertModel:
     torch.manual_seed(0)
-    config = BertConfig(
+    config = replace(
+        SMALL,
         vocab_size=50,
-        hidden_size=32,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=24,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         initializer_range=0.2,

@@ -17,6 +17,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from small import SMALL
 from tokenizers import Tokenizer
 
 from mtl_lib import pretrained
@@ -42,14 +43,7 @@ except ImportError:  # before transformers 5
     from transformers import BertTokenizer as BertTokenizerLegacy
 
 WORDS = ["the dogs run", "a cat sat on the mat", "why not run", "cafe society", "the cat ran"]
-CONFIG = BertConfig(
-    vocab_size=80,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=24,
-)
+CONFIG = replace(SMALL, vocab_size=80, max_position_embeddings=24)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Norm penalties and SMART: the ball, the adversary, the divergences and the gradients."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from small import SMALL
 from torch import nn
 
-from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.bert import BertModel
 from mtl_lib.regularizers import (
     SmoothnessRegularizer,
     clip_to_ball,
@@ -197,7 +199,7 @@ def test_without_a_perturbation_the_divergence_is_zero(kind):
 
 
 def test_the_default_penalty_is_tiny_so_it_does_not_measure_dropout():
-    config = BertConfig(50, H, 2, 2, 16, max_position_embeddings=L, initializer_range=0.3)
+    config = replace(SMALL, vocab_size=50, hidden_size=H, initializer_range=0.3)
     torch.manual_seed(0)
     model, head = BertModel(config), nn.Linear(H, 5)
     ids, mask = torch.randint(1, 50, (B, L)), torch.ones(B, L)
