@@ -12,10 +12,8 @@ Parameters keep the names of the public checkpoints, for instance
 `encoder.layer.0.attention.self.query.weight`, so that those load without a translation.
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,21 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_lib.errors import EncoderError
-from mtl_lib.files import write_text
 
-_SIZES = (
+SIZES = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
     "intermediate_size",
 )
-# What a public config.json says of the architecture; without a word it is this file's.
-_BUILT = {
-    "model_type": "bert", "position_embedding_type": "absolute",
-    "is_decoder": False, "add_cross_attention": False,
-}  # fmt: skip
-_WRAP = "is built here; wrap any other as an encoder of your own (see MultitaskModel)"
+ONLY = "is built here; wrap any other as an encoder of your own (see MultitaskModel)"
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class BertConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        for name in (*_SIZES, "max_position_embeddings", "type_vocab_size"):
+        for name in (*SIZES, "max_position_embeddings", "type_vocab_size"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise EncoderError(f"{name} is {value!r}; it must be a whole number above 0")
@@ -81,33 +73,9 @@ class BertConfig:
                 f"num_attention_heads {self.num_attention_heads}; choose a multiple"
             )
         if self.hidden_act != "gelu":
-            raise EncoderError(f"hidden_act is {self.hidden_act!r}; only 'gelu' {_WRAP}")
+            raise EncoderError(f"hidden_act is {self.hidden_act!r}; only 'gelu' {ONLY}")
         if self.pad_token_id not in range(self.vocab_size):
             raise EncoderError(f"pad_token_id {self.pad_token_id} is no row of the vocabulary")
-
-    @classmethod
-    def from_json(cls, path: str | Path) -> "BertConfig":
-        """Read a public `config.json`; keys that do not shape the encoder are ignored.
-
-        Raises:
-            EncoderError: if the file is missing, is not a JSON object, or lacks one of the sizes
-                (which would otherwise silently become bert-base's).
-        """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            for name, built in _BUILT.items():
-                if values.get(name, built) not in (built, None):
-                    raise EncoderError(f"{name} is {values[name]!r}; only {built!r} {_WRAP}")
-            if missing := [name for name in _SIZES if name not in values]:
-                raise EncoderError(f"{', '.join(missing)} missing")
-            known = {field.name for field in fields(cls)}
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError, EncoderError) as e:
-            raise EncoderError(f"{path}: not the config.json of a BERT encoder: {e}") from e
-
-    def to_json(self, path: str | Path) -> None:
-        """Write the `config.json` that `from_json` reads back."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
 
 # What can stand for a whole sentence: the pooler's output (the paper's), the mean of its tokens'

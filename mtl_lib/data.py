@@ -114,7 +114,10 @@ class Corpus:
         memory, with any example."""
         listing = "".join(f"{name} {digest}\n" for name, digest in sorted(self.files.items()))
         if not self.files:
-            listing = repr(([task.as_dict() for task in self.tasks.values()], self.splits))
+            own = [(t.loss.function, t.metric, t.prediction) for t in self.tasks.values()]
+            names = [[getattr(f, "__qualname__", None) for f in of_task] for of_task in own]
+            tasks = [task.as_dict() for task in self.tasks.values()]
+            listing = repr((tasks, names, self.splits))
         return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
     def tokenized(self, tokenizer: Tokenizer, max_length: int | None = None) -> "TokenizedCorpus":
@@ -143,12 +146,16 @@ def _examples(task: Task, split: str, rows: Any) -> list[Example]:
         if isinstance(row, SentenceExample | PairExample):
             named = {"id": row.id, "label": row.label, "tags": row.tags}
             row = named | dict(enumerate(row.sentences))
+        if not isinstance(row, Mapping | tuple | list):
+            raise CorpusError(f"{place}: {row!r} is no row; give a tuple or a dictionary")
         if not isinstance(row, Mapping):
             row = zip((*range(len(row) - 1), "label"), row, strict=True)
         row = dict(row)
-        key, label = str(row.pop("id", f"{split}-{number}")), row.pop("label", None)
+        key, label = row.pop("id", None), row.pop("label", None)
+        key = f"{split}-{number}" if key is None else str(key)
         label = label.tolist() if hasattr(label, "tolist") else label  # of NumPy or torch
-        tags, texts = tuple(row.pop("tags", ())), list(row.values())
+        tags, texts = row.pop("tags", ()), list(row.values())
+        tags = (tags,) if isinstance(tags, str) else tuple(tags)
         if len(texts) != task.sentences or not all(isinstance(text, str) for text in texts):
             raise CorpusError(
                 f"{place}: {task.sentences} text{'s' * (task.sentences - 1)} expected beside "

@@ -182,7 +182,7 @@ class MultitaskModel(nn.Module):
     @property
     def _like(self) -> Tensor:
         """A parameter that stands for device and type of all."""
-        return next(self.encoder.parameters())
+        return next(self.parameters())
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits `[B, C]` of the batch's task."""
@@ -272,8 +272,11 @@ class MultitaskModel(nn.Module):
         with replacing(weights) as written:  # last: a folder with weights is whole
             save_weights(self, str(written))
             weights.unlink(missing_ok=True)  # of another model
+            for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+                (directory / name).unlink(missing_ok=True)
             if isinstance(self.encoder, BertModel):
-                self.encoder.config.to_json(directory / "config.json")
+                config = json.dumps(asdict(self.encoder.config), indent=2)
+                write_text(directory / "config.json", config + "\n")
             write_text(directory / "heads.json", json.dumps(words, indent=2) + "\n")
             if tokenizer:  # transformers' fast ones wrap one
                 plain = getattr(tokenizer, "backend_tokenizer", tokenizer)
@@ -303,12 +306,15 @@ class MultitaskModel(nn.Module):
         for name in ("heads.json", "model.safetensors"):
             if not (directory / name).is_file():
                 raise EncoderError(f"{directory}: no {name}; give a folder written by `save`")
-        if encoder is None:
-            if not (directory / "config.json").is_file():
-                raise EncoderError(
-                    f"{directory}: no config.json: its encoder was none of ours; give `encoder`"
-                )
-            encoder = BertModel(BertConfig.from_json(directory / "config.json"))
+        config = directory / "config.json"
+        if encoder is None and not config.is_file():
+            raise EncoderError(f"{config}: not there: the encoder was none of ours; give `encoder`")
+        try:
+            if encoder is None:
+                sizes = json.loads(config.read_text(encoding="utf-8"))
+                encoder = BertModel(BertConfig(**sizes))
+        except (ValueError, TypeError, EncoderError) as error:
+            raise EncoderError(f"{config}: not a model's encoder: {error}") from error
         try:
             words = json.loads((directory / "heads.json").read_text(encoding="utf-8"))
             if "heads" not in words:  # the first format

@@ -114,7 +114,7 @@ class Task:
 
         if not (isinstance(self.name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", self.name)):
             refuse("a name holds letters, digits, _ and - only")
-        if hasattr(nn.ModuleDict, self.name) or self.name == "file":
+        if hasattr(nn.ModuleDict(), self.name) or self.name == "file":
             refuse("the name is taken by torch or numpy; choose another")
         if type(self.sentences) is not int or self.sentences not in (1, 2):
             refuse(f"sentences is {self.sentences!r}; an example has 1 or 2")
@@ -124,6 +124,8 @@ class Task:
             refuse(f"loss {self.loss!r}: choose from {list(LOSSES)}, or give a function")
         if not callable(self.metric) and self.metric not in METRICS:
             refuse(f"metric {self.metric!r}: choose from {list(METRICS)}, or give a function")
+        if self.max_label is not None and (type(self.max_label) is not int or self.max_label < 1):
+            refuse(f"max_label is {self.max_label!r}; labels run from 0 to a whole number")
         if self.kind == "classes" and self.outputs < 2:
             refuse(f"{self.outputs} output has a cross-entropy of 0; classes need 2 or more")
         if self.kind in ("binary", "score") and self.outputs != 1:

@@ -32,6 +32,7 @@ Schedule = Callable[[int], float]
 # From the Gram matrix of the task gradients [T, T] to one weight per task [T].
 Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
 ENGINES = ("plain", "fast")
+_SHAPE = ("kind", "sentences", "outputs")  # in which data and model have to agree
 
 
 @dataclass
@@ -97,6 +98,8 @@ class PlainEngine:
         self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
     ) -> tuple[list[tuple[Tensor, Tensor]], TaskGradients]:
         losses, gradients = [], TaskGradients(self._model.shared_parameters())
+        for parameter in self._model.shared_parameters():
+            parameter.grad = None  # what is left of something else is no task's
         for batch in batches:
             plain = loss(batch, self._model.vectors(batch))
             whole = sum(terms(batch), start=plain)
@@ -164,6 +167,11 @@ class Trainer:
             for name, splits in data.items()
         }
         _check(model, self.data, batch_size)
+        for name, weights in (class_weights or {}).items():
+            if name not in data or weights.shape != (model.tasks[name].outputs,):
+                raise ConfigError(f"class_weights of {name!r}: one weight for each of its outputs")
+        if unknown := set(terms or {}) - set(data):
+            raise ConfigError(f"terms of {sorted(unknown)}: no such task in {list(data)}")
         if engine not in ENGINES:
             raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
         train = {name: splits["train"] for name, splits in self.data.items()}
@@ -178,7 +186,7 @@ class Trainer:
         self.optimizer = optimizer or AdamW(self.trainable().values(), lr=2e-5)
         self.weighting = weighting
         self.terms = terms or {}
-        self.class_weights = class_weights or {}
+        self.class_weights = {n: w.to(self.device) for n, w in (class_weights or {}).items()}
         self.streams = {
             name: BatchStream(split, batch_size, seed=seed * 1000 + number)
             for number, (name, split) in enumerate(train.items())
@@ -211,14 +219,14 @@ class Trainer:
                 examples; the parameters are then those of the step before.
         """
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)  # also what the optimizer does not step
         batches = [next(stream) for stream in self.streams.values()]
         losses, self.gradients = self.engine.backward(batches, self.loss, self.terms_of)
         gram = self.gradients.gram()
         weights = self._combine(gram)
         rows = [torch.stack(of_tasks) for of_tasks in zip(*losses, strict=True)]
         rows += [self._gradient_sizes(gram), weights]
-        # The one time in a step that the host waits for a GPU.
+        # In the fast engine the one time in a step that the host waits for a GPU.
         numbers = torch.stack([row.to(gram.device).double() for row in rows]).tolist()
         plain, whole, sizes, weights = numbers
         self._refuse_non_finite(batches, whole, sizes, weights)
@@ -230,8 +238,11 @@ class Trainer:
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         if self.schedule:
+            factor = self.schedule(self.steps)
+            if not 0 <= factor < np.inf:
+                raise ConfigError(f"step {self.steps + 1}: the schedule gives the factor {factor}")
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * self.schedule(self.steps)
+                group["lr"] = rate * factor
         self.optimizer.step()
         self.steps += 1
         return dict(zip(self.streams, whole, strict=True)), gram.cpu()
@@ -306,10 +317,11 @@ class Trainer:
             train_sample: training examples, per task, on which training metrics are measured; all
                 if None.
         """
-        max_steps = sys.maxsize if max_steps is None else max_steps
         _check_count("epochs", epochs)
-        _check_count("max_steps", max_steps)
-        total = min(epochs * self.steps_per_epoch, max_steps)
+        for name, value in {"max_steps": max_steps, "train_sample": train_sample}.items():
+            if value is not None:
+                _check_count(name, value)
+        total = min(epochs * self.steps_per_epoch, max_steps or sys.maxsize)
         # disable=None: a bar where a person watches a terminal, none in a notebook or a log
         with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
             while self.steps < total or self.epoch:
@@ -398,13 +410,11 @@ def _check(
         if "train" not in splits:
             raise ConfigError(f'{name}: no split "train" among {list(splits)}')
         for part in [name for name in ("train", "dev") if name in splits]:
-            split, outputs = splits[part], model.tasks[name].outputs
+            split, task = splits[part], model.tasks[name]
             if split.labels is None:
                 raise ConfigError(f"{name}: the {part} split has no labels")
-            if split.task.outputs != outputs:
-                raise ConfigError(
-                    f"{name}: {split.task.outputs} outputs, but the head has {outputs}"
-                )
+            if unlike := [n for n in _SHAPE if getattr(split.task, n) != getattr(task, n)]:
+                raise ConfigError(f"{name}: the {part} split's task has other {unlike[0]}: {task}")
             if (longest := int(split.lengths.max())) > positions:
                 raise ConfigError(
                     f"{name}: a {part} sentence has {longest} tokens, but the encoder knows "

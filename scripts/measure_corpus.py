@@ -168,7 +168,7 @@ def ceiling(task: str, rows: int = 200_000) -> float:
         mean = [ratings[np.equal(meanings, s)].mean() for s in range(len(SHARES[task]))]
         return float(pearsonr(np.take(mean, meanings), ratings)[0])
     top = len(SHARES[task]) - 1
-    pairs = Counter()  # label drawn first, as in corpus.py; then the meaning of the text
+    pairs = Counter()  # label drawn first, as in grammar.py; then the meaning of the text
     for label in meanings:
         meaning = label
         if rng.random() < FLIPS[task]:

@@ -11,7 +11,6 @@ import transformers
 
 from mtl_lib.bert import (
     AddNorm,
-    BertConfig,
     BertEmbeddings,
     BertLayer,
     BertModel,
@@ -22,6 +21,7 @@ from mtl_lib.bert import (
     split_heads,
 )
 from mtl_lib.errors import EncoderError
+from mtl_lib.pretrained.config import read_config, write_config
 
 SMALL = dataclasses.replace(
     small.SMALL, vocab_size=60, hidden_size=24, num_attention_heads=3, max_position_embeddings=16
@@ -354,15 +354,15 @@ def test_an_impossible_configuration_is_refused_by_name(change):
 
 
 def test_a_config_survives_the_file(tmp_path):
-    SMALL.to_json(tmp_path / "config.json")
-    assert BertConfig.from_json(tmp_path / "config.json") == SMALL
+    write_config(SMALL, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == SMALL
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_public_config_is_read_and_unrelated_keys_are_ignored(tmp_path):
     transformers.BertConfig(**dataclasses.asdict(SMALL)).save_pretrained(tmp_path)
     assert "model_type" in json.loads((tmp_path / "config.json").read_text())
-    assert BertConfig.from_json(tmp_path / "config.json") == SMALL
+    assert read_config(tmp_path / "config.json") == SMALL
 
 
 @pytest.mark.parametrize(
@@ -373,14 +373,14 @@ def test_a_file_that_is_no_bert_config_is_refused_by_path(tmp_path, text):
     if text is not None:
         path.write_text(text, encoding="latin-1")
     with pytest.raises(EncoderError, match="config.json"):
-        BertConfig.from_json(path)
+        read_config(path)
 
 
 def test_an_impossible_value_in_a_file_is_refused_by_path_and_name(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**dataclasses.asdict(SMALL), "hidden_dropout_prob": "a lot"}))
     with pytest.raises(EncoderError, match="config.json"):
-        BertConfig.from_json(path)
+        read_config(path)
 
 
 @pytest.mark.parametrize(
@@ -400,17 +400,17 @@ def test_another_architecture_is_refused_by_name_with_a_remedy(tmp_path, name, v
     config = transformers.BertConfig(**dataclasses.asdict(SMALL)).to_dict() | {name: value}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(EncoderError, match=f"{name} is {value!r}; .* an encoder of your own"):
-        BertConfig.from_json(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
 
 
 def test_another_architecture_is_named_before_the_sizes_that_it_lacks(tmp_path):
     transformers.DistilBertConfig().save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match="model_type is 'distilbert'"):
-        BertConfig.from_json(tmp_path / "config.json")
+        read_config(tmp_path / "config.json")
 
 
 @pytest.mark.parametrize("change", [{"use_cache": False}, {"position_embedding_type": "absolute"}])
 def test_settings_that_do_not_shape_the_encoder_are_ignored(tmp_path, change):
     values = dataclasses.asdict(SMALL) | {"is_decoder": False, "model_type": None} | change
     (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8-sig")
-    assert BertConfig.from_json(tmp_path / "config.json") == SMALL
+    assert read_config(tmp_path / "config.json") == SMALL

@@ -855,3 +855,48 @@ def test_the_labels_of_numpy_are_labels():
             {NLI: {"train": [("good film", "bad film", 2), ("good", "bad", 1)]}}
         ).fingerprint
     )
+
+
+def test_data_of_another_kind_of_task_than_the_models_is_refused():
+    model = model_of(Task("x", sentences=2, loss="binary_cross_entropy"))
+    score = Task("x", sentences=2, loss="mean_squared_error", metric="pearson")
+    with pytest.raises(ConfigError, match="x: the train split's task has other kind"):
+        trainer_of(model, data_of(score))
+
+
+@pytest.mark.parametrize("name", ["training", "_modules", "keys", "file"])
+def test_names_that_torch_or_numpy_take_are_refused(name):
+    with pytest.raises(ConfigError, match="taken by torch or numpy"):
+        Task(name, outputs=2)
+
+
+def test_a_model_saved_over_another_keeps_nothing_of_it(tmp_path):
+    first = model_of(SIMILARITY)
+    first.save(tmp_path, small_tokenizer())
+    model_of(SIMILARITY, encoder=BagOfEmbeddings()).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.json", "model.safetensors"]
+    with pytest.raises(EncoderError, match="give `encoder`"):
+        MultitaskModel.load(tmp_path)
+
+
+def test_rows_that_are_none_are_named_and_an_id_of_none_is_no_id():
+    task = Task("x", outputs=2)
+    with pytest.raises(CorpusError, match="x, train, row 1: 5 is no row"):
+        Corpus.from_examples({task: {"train": [("a", 0), 5]}})
+    rows = [{"text": "a", "label": 0, "id": None}, {"text": "b", "label": 1, "id": None}]
+    corpus = Corpus.from_examples({task: {"train": rows}})
+    assert [example.id for example in corpus.splits["x"]["train"]] == ["train-0", "train-1"]
+
+
+def test_corpora_whose_tasks_have_other_functions_have_other_fingerprints():
+    def near(predicted, labels):
+        return 1.0
+
+    def far(predicted, labels):
+        return 0.0
+
+    prints = {
+        Corpus.from_examples({Task("x", outputs=2, metric=m): {"train": [("a", 0)]}}).fingerprint
+        for m in (near, far)
+    }
+    assert len(prints) == 2

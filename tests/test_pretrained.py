@@ -35,6 +35,7 @@ from mtl_lib.pretrained import (
     sources,
     wordpiece_tokenizer,
 )
+from mtl_lib.pretrained.config import write_config
 from mtl_lib.study.corpora import load_corpus, training_sentences
 
 try:
@@ -567,7 +568,9 @@ def test_a_pair_encoded_together_has_its_segments(vocabulary, vocabulary_file):
 
 def bare(folder: Path, vocabulary: list[str], **beside: dict) -> Path:
     """A folder with vocab.txt, and JSON files by their names without the ending."""
-    BertConfig(vocab_size=600, hidden_size=8, num_attention_heads=1).to_json(folder / "config.json")
+    write_config(
+        BertConfig(vocab_size=600, hidden_size=8, num_attention_heads=1), folder / "config.json"
+    )
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     for name, content in beside.items():
         (folder / f"{name}.json").write_text(json.dumps(content))

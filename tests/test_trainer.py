@@ -480,3 +480,47 @@ def test_an_evaluation_that_fails_leaves_no_trace(monkeypatch):
     with pytest.raises(RuntimeError, match="no memory"):
         trainer.fit(epochs=1)
     assert not trainer.evaluating
+
+
+def test_what_is_left_in_grad_by_something_else_is_no_tasks_gradient(engine):
+    splits, model = small_splits(), small_model(dropout=0.0, dtype=torch.float64)
+    trainer = make_trainer(model, splits, optimizer=NoStep(model), engine=engine)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    _, gram = trainer.step()
+    rows = literal_gradients(small_model(dropout=0.0, dtype=torch.float64), same_batches(splits))
+    torch.testing.assert_close(gram, rows @ rows.T, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_outside_the_optimizer_do_not_pile_up(engine):
+    model = small_model(dropout=0.0, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.heads["sentiment"].parameters(), lr=0.0)
+    trainer = make_trainer(model, optimizer=optimizer, engine=engine)
+    _, first = trainer.step()
+    trainer.streams = make_trainer(model).streams  # the same batches once more
+    _, second = trainer.step()
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -1.0])
+def test_a_schedule_that_gives_no_rate_is_refused_before_the_step(factor):
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ConfigError, match="step 1: the schedule gives the factor"):
+        make_trainer(model, schedule=lambda step: factor).step()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_terms_and_class_weights_of_no_task_are_refused():
+    with pytest.raises(ConfigError, match=r"terms of \['similarty'\]"):
+        make_trainer(small_model(), terms={"similarty": []})
+    with pytest.raises(ConfigError, match="class_weights of 'sentimant'"):
+        make_trainer(small_model(), class_weights={"sentimant": torch.ones(5)})
+    with pytest.raises(ConfigError, match="class_weights of 'sentiment'"):
+        make_trainer(small_model(), class_weights={"sentiment": torch.ones(3)})
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5])
+def test_a_training_sample_is_a_number_of_examples(size):
+    with pytest.raises(ConfigError, match="train_sample"):
+        make_trainer(small_model()).fit(1, train_sample=size)

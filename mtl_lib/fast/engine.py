@@ -45,8 +45,9 @@ class FastEngine:
         for task, (batch, value) in enumerate(zip(batches, plain, strict=True)):
             whole = value.detach()
             for term in terms(batch):
-                term.backward()  # a graph of its own, so that it reaches this task's gradient only
-                gradients.add(task)
+                if term.requires_grad:  # a graph of its own: it reaches this task's gradient only
+                    term.backward()
+                    gradients.add(task)
                 whole = whole + term.detach()
             losses.append((value.detach(), whole))
         return losses, gradients

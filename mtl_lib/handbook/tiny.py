@@ -9,6 +9,7 @@ from tokenizers import normalizers, pre_tokenizers
 from mtl_lib.bert import BertConfig
 from mtl_lib.errors import EncoderError
 from mtl_lib.pretrained import SPECIAL_TOKENS, TINY, wordpiece_tokenizer, write_tokenizer
+from mtl_lib.pretrained.config import write_config
 
 
 def build_vocabulary(sentences: Iterable[str], size: int) -> list[str]:
@@ -51,5 +52,5 @@ def build_tiny(sentences: Iterable[str], directory: str | Path = TINY, size: int
         # Large enough, at this width, for [CLS] to see the other tokens from the first step on.
         initializer_range=0.05,
     )
-    config.to_json(folder / "config.json")
+    write_config(config, folder / "config.json")
     write_tokenizer(tokenizer, folder / "tokenizer.json")

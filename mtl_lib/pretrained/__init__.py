@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.bert import BertModel
 from mtl_lib.errors import EncoderError, explain
 from mtl_lib.files import replacing
+from mtl_lib.pretrained.config import read_config, write_config
 from mtl_lib.pretrained.sources import ENCODERS, TINY, at_hand, fetch_encoder, folder_of, sha256
 from mtl_lib.pretrained.wordpiece import (
     SPECIAL_TOKENS,
@@ -50,7 +51,7 @@ def load_encoder(name_or_path: str | Path) -> tuple[BertModel, Tokenizer]:
     """
     folder = folder_of(name_or_path)
     path = folder / "config.json"
-    config = BertConfig.from_json(path)
+    config = read_config(path)
     try:
         model = BertModel(config)
     except (MemoryError, RuntimeError, TypeError, OverflowError) as error:
@@ -187,5 +188,5 @@ def save_encoder(directory: str | Path, model: BertModel, tokenizer: Tokenizer) 
     with replacing(weights) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
         weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
-        model.config.to_json(folder / "config.json")
+        write_config(model.config, folder / "config.json")
         write_tokenizer(tokenizer, folder / "tokenizer.json")

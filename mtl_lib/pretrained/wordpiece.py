@@ -9,9 +9,9 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from tokenizers.normalizers import BertNormalizer
 
-from mtl_lib.bert import BertConfig
 from mtl_lib.errors import EncoderError
 from mtl_lib.files import replacing
+from mtl_lib.pretrained.config import read_config
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Settings of tokenizer_config.json as BertNormalizer calls them.
@@ -85,7 +85,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         EncoderError: if a file is missing, damaged, or asks for what is not BERT's tokenizer.
     """
     folder = Path(folder)
-    positions = BertConfig.from_json(folder / "config.json").max_position_embeddings
+    positions = read_config(folder / "config.json").max_position_embeddings
     path = folder / "tokenizer.json"
     if not path.is_file() and not (path := folder / "vocab.txt").is_file():
         raise EncoderError(f"{folder}: neither tokenizer.json nor vocab.txt is here; add one")

@@ -122,6 +122,8 @@ def _model(config: ExperimentConfig, encoder, train: dict[str, TokenizedSplit]) 
         for name, split in train.items():
             start_at_mean(model.heads[name], split.labels)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.backends.mps.is_available():  # it has no float64, in which inner products are summed
+        print("Apple's GPU is not used: the study runs on the CPU", flush=True)
     model.to(device)
     model.low_precision = config.bfloat16 and has_fast_bfloat16(device)
     # Every number of tokens makes new bfloat16 kernels: a step needs some hundred, a thousand kept

@@ -144,7 +144,7 @@ class ExperimentConfig:
         fault: reproduce a fault of published code (`faulty_ports.FAULTS`); "": the method.
         joint_epochs: an epoch is as long as with all three tasks, for a row that trains one.
         same_task_every: after every so many steps, compare the gradients of two batches of one
-            task (`Trainer`); 0: never.
+            task (`conflicts.ConflictLog`); 0: never.
         epochs, max_steps, max_length, train_sample, dev_sample: the protocol, set by the profile:
             passes, cap on the steps, tokens per sentence; training and development examples
             evaluated per task each epoch, None for all of them.

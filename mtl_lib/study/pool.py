@@ -15,7 +15,7 @@ from mtl_lib.study.groups import STUDIES, choose_study
 from mtl_lib.study.profiles import choose_rows, jobs_at_a_time
 from mtl_lib.study.settings import Settings
 from mtl_lib.study.store import Run, RunStore, run_key
-from mtl_lib.study.worker import Task, Worker
+from mtl_lib.study.worker import Job, Worker
 
 
 def study(
@@ -139,7 +139,7 @@ def _train(
     those under way the last state."""
     done = 0
     faults: list[str] = []
-    waiting: deque[Task] = deque((config, False) for config in configs)
+    waiting: deque[Job] = deque((config, False) for config in configs)
     workers = [Worker(data, store, threads) for _ in range(min(jobs, len(configs)))]
     idle, busy = list(workers), list[Worker]()
     try:

@@ -11,7 +11,7 @@ from mtl_lib.trainer import Fit, Trainer
 def state_of(trainer: Trainer) -> dict[str, Any]:
     """All that decides the rest of the run, as dicts, tensors and what JSON can hold.
 
-    It is whole after a step and during an evaluation.
+    It is whole after a step and during an evaluation; live, so to be written before the next step.
     """
     result, optimizer, trainable = trainer.result, trainer.optimizer, trainer.trainable()
     return {
@@ -36,6 +36,7 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     logits = {name: rows.numpy() for name, rows in state["logits"].items()}
     trainer.result = Fit(state["history"], state["best"], state["last"], logits)
     put_parameters(trainer, state["parameters"])
+    trainer.optimizer.state.clear()
     for name, parameter in trainer.trainable().items():
         if saved := state["optimizer"].get(name):
             trainer.optimizer.state[parameter] = {

@@ -16,6 +16,7 @@ from torch import Tensor
 from mtl_lib.data import Corpus
 from mtl_lib.errors import NumericalError, RunError
 from mtl_lib.evaluation import headline
+from mtl_lib.files import replacing
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.build import build, constant_losses
 from mtl_lib.study.by_label import is_constant
@@ -257,13 +258,14 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _move_model(source: Path, target: Path) -> None:
     """Put a finished model in its place, its weights last: a folder with weights is whole."""
-    target.mkdir(parents=True, exist_ok=True)
-    paths = sorted(source.iterdir(), key=lambda path: path.suffix == ".safetensors")
-    for path in paths:
-        shutil.copyfile(path, target / f"{path.name}.tmp")  # not a rename: the disk may be another
-    (target / paths[-1].name).unlink(missing_ok=True)  # the weights of another model
-    for path in paths:
-        os.replace(target / f"{path.name}.tmp", target / path.name)
+    weights = "model.safetensors"
+    with replacing(target / weights) as unfinished:  # copied: the disk may be another
+        shutil.copyfile(source / weights, unfinished)
+        (target / weights).unlink(missing_ok=True)  # the weights of another model
+        for path in sorted(source.iterdir()):
+            if path.name != weights:
+                with replacing(target / path.name) as other:
+                    shutil.copyfile(path, other)
 
 
 def peak_memory() -> int | None:

@@ -24,7 +24,7 @@ from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.run import run_experiment, summary
 from mtl_lib.study.store import RunStore
 
-Task = tuple[ExperimentConfig, bool]  # and whether to wait for another process that trains it
+Job = tuple[ExperimentConfig, bool]  # and whether to wait for another process that trains it
 
 
 class Worker:
@@ -47,7 +47,7 @@ class Worker:
             self.process.start()
         end.close()
 
-    def start(self, task: Task) -> None:
+    def start(self, task: Job) -> None:
         """Begin with a run."""
         self.config = task[0]
         with suppress(OSError):  # killed meanwhile: `outcome` says so
@@ -80,7 +80,7 @@ def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    tasks: SimpleQueue[Job | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
     try:
         while task := tasks.get():
@@ -92,7 +92,7 @@ def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
             print(stopped, file=sys.stderr, flush=True)
 
 
-def _receive(pipe: Connection, tasks: SimpleQueue[Task | None]) -> None:
+def _receive(pipe: Connection, tasks: SimpleQueue[Job | None]) -> None:
     """Hand on what comes through the pipe; once it is closed, end this process as by SIGTERM."""
     with suppress(EOFError, OSError):
         while True:
