@@ -23,12 +23,8 @@ from torch import Tensor, nn
 from mtl_lib.errors import EncoderError
 
 SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-)
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+)  # fmt: skip
 ONLY = "is built here; wrap any other as an encoder of your own (see MultitaskModel)"
 
 

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mtl_lib.errors import CorpusError
 from mtl_lib.tasks import BY_NAME, Task
 
+_NAMED = ("id", "label", "tags")  # columns of a corpus made in memory that are no sentences
 TOKENIZE_CHUNK = 4096  # sentences in the tokenizer at once, to bound its memory
 
 
@@ -137,30 +138,33 @@ class Corpus:
 
 def _examples(task: Task, split: str, rows: Any) -> list[Example]:
     """The examples of one split of a corpus made in memory, each row checked."""
-    if hasattr(rows, "to_dict"):  # a DataFrame
+    if hasattr(rows, "iterrows"):  # a DataFrame
         rows = rows.to_dict("records")
     kind: Any = SentenceExample if task.sentences == 1 else PairExample
     found: dict[str, Example] = {}
+    columns: list[Any] = []  # of the first dictionary: the order of the sentences
     for number, row in enumerate(rows):
         place = f"{task.name}, {split}, row {number}"
         if isinstance(row, SentenceExample | PairExample):
             named = {"id": row.id, "label": row.label, "tags": row.tags}
-            row = named | dict(enumerate(row.sentences))
-        if not isinstance(row, Mapping | tuple | list):
+            row, order = named | dict(enumerate(row.sentences)), list(range(task.sentences))
+        elif isinstance(row, tuple | list) and row:
+            order = list(range(len(row) - 1))
+            row = dict(zip((*order, "label"), row, strict=True))
+        elif isinstance(row, Mapping):
+            order = columns = columns or [key for key in row if key not in _NAMED]
+            row = dict(row)
+        else:
             raise CorpusError(f"{place}: {row!r} is no row; give a tuple or a dictionary")
-        if not isinstance(row, Mapping):
-            row = zip((*range(len(row) - 1), "label"), row, strict=True)
-        row = dict(row)
         key, label = row.pop("id", None), row.pop("label", None)
         key = f"{split}-{number}" if key is None else str(key)
         label = label.tolist() if hasattr(label, "tolist") else label  # of NumPy or torch
-        tags, texts = row.pop("tags", ()), list(row.values())
+        tags, texts = row.pop("tags", ()), [row[column] for column in order if column in row]
         tags = (tags,) if isinstance(tags, str) else tuple(tags)
-        if len(texts) != task.sentences or not all(isinstance(text, str) for text in texts):
-            raise CorpusError(
-                f"{place}: {task.sentences} text{'s' * (task.sentences - 1)} expected beside "
-                f"`label` and `id`, found {row}"
-            )
+        whole = len(texts) == len(row) == task.sentences
+        if not whole or not all(isinstance(text, str) for text in texts):
+            wanted = f"{task.sentences} text{'s' * (task.sentences - 1)}"
+            raise CorpusError(f"{place}: {wanted} expected beside `label` and `id`, found {row}")
         if label is not None:
             label = _checked_label(task, label, place)
         if key in found:
@@ -168,6 +172,8 @@ def _examples(task: Task, split: str, rows: Any) -> list[Example]:
         found[key] = kind(key, *texts, label, tags)
     if not found:
         raise CorpusError(f"{task.name}, {split}: no rows; leave the split out")
+    if len({example.label is None for example in found.values()}) > 1:
+        raise CorpusError(f"{task.name}, {split}: some rows have labels and some have none")
     return list(found.values())
 
 
@@ -175,12 +181,11 @@ def _checked_label(task: Task, label: Any, place: str) -> Any:
     """A label that the task's loss can take; one of an own loss is as it is."""
     if task.kind == "own":
         return label
-    last = math.inf if task.max_label is None else task.max_label
-    number = isinstance(label, int | float) and math.isfinite(label)
-    lowest = -math.inf if task.max_label is None else 0
-    if not number or not lowest <= label <= last or (task.kind != "score" and label != int(label)):
-        wanted = "a number" if last == math.inf else f"0 to {last}"
-        raise CorpusError(f"{place}: label {label!r}; {task.name} takes {wanted}: correct it")
+    low, high = (-math.inf, math.inf) if task.max_label is None else (0, task.max_label)
+    fine = isinstance(label, int | float) and math.isfinite(label) and low <= label <= high
+    if not fine or (task.kind != "score" and label != int(label)):
+        takes = f"{task.name} takes {low} to {high}, or no `label` at all"
+        raise CorpusError(f"{place}: label {label!r}; {takes}")
     return float(label) if task.kind == "score" else int(label)
 
 

@@ -94,11 +94,12 @@ def _metric(name: str, predicted: np.ndarray, labels: np.ndarray) -> float:
 def headline(scores: Mapping[str, Mapping[str, float]]) -> float:
     """Mean of the tasks' first metrics, by which the best epoch is chosen (our reading).
 
-    An undefined correlation counts as 0: a model that predicts a constant has learned nothing.
+    An undefined correlation counts as 0: a model that predicts a constant has learned nothing. An
+    undefined metric of one's own counts as less than any other.
 
     Args:
         scores: by task what `metrics` returned.
     """
-    return float(
-        np.mean([np.nan_to_num(next(iter(of_task.values()))) for of_task in scores.values()])
-    )
+    first = [next(iter(of_task.items())) for of_task in scores.values()]
+    undefined = {name: 0.0 for name in METRICS}
+    return float(np.mean([undefined.get(n, -np.inf) if np.isnan(v) else v for n, v in first]))

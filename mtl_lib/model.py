@@ -45,7 +45,8 @@ class HeadConfig:
     features: str = "concat"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dropout", tuple(self.dropout))  # JSON gives a list back
+        rates = self.dropout if isinstance(self.dropout, tuple | list) else ()
+        object.__setattr__(self, "dropout", tuple(rates))  # JSON gives a list back
         if not self.dropout or not all(0 <= rate < 1 for rate in self.dropout):
             raise ConfigError(f"head dropout {self.dropout}: give one rate in [0, 1) per layer")
         if self.activation not in ACTIVATIONS:

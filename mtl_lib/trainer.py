@@ -172,6 +172,8 @@ class Trainer:
                 raise ConfigError(f"class_weights of {name!r}: one weight for each of its outputs")
         if unknown := set(terms or {}) - set(data):
             raise ConfigError(f"terms of {sorted(unknown)}: no such task in {list(data)}")
+        if not callable(weighting):
+            raise ConfigError(f"weighting {weighting!r}: give a function, such as pcgrad_weights")
         if engine not in ENGINES:
             raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
         train = {name: splits["train"] for name, splits in self.data.items()}
@@ -195,7 +197,8 @@ class Trainer:
         self.generators = {"surgery": self.generator} | (generators or {})
         self.schedule = schedule
         self.clip = clip
-        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self._rates = [group.setdefault("initial_lr", group["lr"]) for group in groups]
         self.callbacks = callbacks
         self.seed = seed
         self.steps = 0
@@ -203,7 +206,8 @@ class Trainer:
         self.evaluating = False  # parameters and streams then stand still
         self.epoch: dict[str, Any] = {}  # the sums of the one under way
         self._term_values: dict[str, float] = {}  # of the last step, by task
-        self.make_engine = _engine_maker(model, engine)
+        self._fast, self.make_engine = _engine_maker(model, engine)
+        model.fast = self._fast
         self.engine: Engine = self.make_engine()
         self.gradients: Any = None  # of the step under way
 
@@ -219,6 +223,7 @@ class Trainer:
                 examples; the parameters are then those of the step before.
         """
         self.model.train()
+        self.model.fast = self._fast  # another trainer may have the model as well
         self.model.zero_grad(set_to_none=True)  # also what the optimizer does not step
         batches = [next(stream) for stream in self.streams.values()]
         losses, self.gradients = self.engine.backward(batches, self.loss, self.terms_of)
@@ -312,7 +317,7 @@ class Trainer:
         """Train for some epochs, evaluating after each; go on where it stands.
 
         Args:
-            epochs: passes over the shortest training set.
+            epochs: passes over the shortest training set in all, those already made among them.
             max_steps: stop after this many steps, wherever that is.
             train_sample: training examples, per task, on which training metrics are measured; all
                 if None.
@@ -382,7 +387,7 @@ class Trainer:
         self, splits: Mapping[str, TokenizedSplit]
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, float]]]:
         """Logits `[N, C]` and `metrics` of some labelled splits, by task."""
-        self.evaluating = True
+        self.evaluating, self.model.fast = True, self._fast
         try:
             logits = {name: predict(self.model, split) for name, split in splits.items()}
         finally:
@@ -432,13 +437,13 @@ def _check_count(name: str, value: object) -> None:
         raise ConfigError(f"{name} = {value!r}: it must be a whole number above 0")
 
 
-def _engine_maker(model: MultitaskModel, engine: str) -> Callable[[], Engine]:
-    model.fast = engine == "fast" and type(model.encoder) is BertModel
-    if engine == "fast" and not model.fast:
-        said = f"{type(model.encoder).__name__} is trained by the plain one"
-        warnings.warn(f"the fast engine knows BertModel only; {said}", stacklevel=3)
-    if not model.fast or model.frozen:
-        return lambda: PlainEngine(model)
-    from mtl_lib.fast.engine import FastEngine  # only where it is asked for
+def _engine_maker(model: MultitaskModel, engine: str) -> tuple[bool, Callable[[], Engine]]:
+    if engine == "plain":
+        return False, lambda: PlainEngine(model)
+    from mtl_lib.fast import knows  # only where it is asked for
+    from mtl_lib.fast.engine import FastEngine
 
-    return lambda: FastEngine(model)
+    if not (fast := knows(model.encoder)):
+        said = f"{type(model.encoder).__name__} is trained by the plain one"
+        warnings.warn(f"the fast engine knows BertModel as it is built only; {said}", stacklevel=3)
+    return fast, lambda: FastEngine(model) if fast and not model.frozen else PlainEngine(model)

@@ -312,7 +312,7 @@ def test_the_runs_that_a_study_still_lacks_are_named_with_the_command(profile):
     assert seeds_to_go(runs) == []
     (text,) = seeds_to_go(runs[1:])
     row, seed = planned[0]
-    assert f"seed {seed} of {row}." in text and "`make study DATA=FOLDER`" in text
+    assert f"seed {seed} of {row}." in text and "`mtl study run --data FOLDER`" in text
 
 
 def test_a_study_of_a_former_profile_has_no_plan():

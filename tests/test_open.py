@@ -30,6 +30,7 @@ from mtl_lib import (
     pcgrad_weights,
     predict,
 )
+from mtl_lib.bert import BertModel
 from mtl_lib.errors import ConfigError, CorpusError, EncoderError, NumericalError
 from mtl_lib.optim import AdamW
 from mtl_lib.study.by_label import confusion, per_class_report
@@ -900,3 +901,86 @@ def test_corpora_whose_tasks_have_other_functions_have_other_fingerprints():
         for m in (near, far)
     }
     assert len(prints) == 2
+
+
+def test_an_undefined_metric_of_ones_own_is_worse_than_any_number():
+    values = iter([-3.0, 0.0, float("nan"), 0.0, float("nan"), 0.0])  # development, training, ..
+
+    def minus_error(predicted, labels):
+        return next(values)
+
+    task = Task("rated", outputs=2, metric=minus_error)
+    fit = trainer_of(model_of(task), data_of(task)).fit(epochs=3)
+    assert fit.best["dev"]["rated"]["minus_error"] == -3.0
+
+
+def hooked(encoder):
+    encoder.pooler.register_forward_hook(lambda module, inputs, output: output * 0)
+
+
+def exchanged(encoder):
+    attention = encoder.encoder.layer[0].attention.self
+    attention.query = nn.Sequential(attention.query, nn.Identity())
+
+
+def parametrized(encoder):
+    query = encoder.encoder.layer[0].attention.self.query
+    nn.utils.parametrizations.weight_norm(query)
+
+
+@pytest.mark.parametrize("change", [hooked, exchanged, parametrized])
+def test_a_bert_with_changed_parts_is_trained_by_the_plain_engine_with_a_word(change):
+    steps = []
+    for engine in ("plain", "fast"):
+        model = model_of(SIMILARITY, encoder=small_encoder(dropout=0.0))
+        change(model.encoder)
+        if engine == "fast":
+            with pytest.warns(UserWarning, match="as it is built only"):
+                trainer = trainer_of(model.eval(), data_of(SIMILARITY), engine=engine)
+        else:
+            trainer = trainer_of(model.eval(), data_of(SIMILARITY), engine=engine)
+        torch.manual_seed(1)
+        steps.append(trainer.step()[0]["similarity"])
+    assert steps[0] == steps[1]
+
+
+def test_a_plain_trainer_stays_plain_beside_a_fast_one_of_the_same_model(monkeypatch):
+    model = model_of(SIMILARITY)
+    plain = trainer_of(model, data_of(SIMILARITY))
+    trainer_of(model, data_of(SIMILARITY), engine="fast")
+    seen, forward = [], BertModel.forward
+    monkeypatch.setattr(BertModel, "forward", lambda *a, **o: seen.append(1) or forward(*a, **o))
+    plain.step()
+    assert seen
+
+
+def test_the_first_row_gives_the_order_of_the_sentences():
+    task = Task("nli", sentences=2, outputs=3)
+    rows = [
+        {"premise": "a", "hypothesis": "b", "label": 0},
+        {"hypothesis": "d", "label": 1, "premise": "c"},
+    ]
+    corpus = Corpus.from_examples({task: {"train": rows}})
+    assert [e.sentences for e in corpus.splits["nli"]["train"]] == [("a", "b"), ("c", "d")]
+    with pytest.raises(CorpusError, match="nli, train, row 1: 2 texts expected"):
+        Corpus.from_examples({task: {"train": [rows[0], {"s1": "c", "s2": "d", "label": 1}]}})
+
+
+def test_labels_are_all_there_or_none():
+    task = Task("x", outputs=2)
+    with pytest.raises(CorpusError, match="x, train: some rows have labels and some have none"):
+        Corpus.from_examples({task: {"train": [("a", 0), ("b", None)]}})
+
+
+def test_a_schedule_goes_on_from_the_rate_that_its_optimizer_began_with():
+    model = model_of(SIMILARITY)
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    for _ in range(2):
+        options = {"optimizer": optimizer, "schedule": lambda step: 0.5}
+        trainer_of(model, data_of(SIMILARITY), **options).step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_a_weighting_that_is_no_function_is_refused():
+    with pytest.raises(ConfigError, match="weighting 'pcgrad': give a function"):
+        trainer_of(model_of(SIMILARITY), data_of(SIMILARITY), weighting="pcgrad")

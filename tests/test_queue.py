@@ -241,7 +241,7 @@ def test_the_named_corpus_is_the_queues_as_an_absolute_path(tmp_path, monkeypatc
 
 
 def test_without_a_name_the_corpus_is_the_profiles(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(module, "FETCHED", tmp_path / "cs224n")
     (tmp_path / "cs224n").mkdir()
     assert corpus_for(entries("quick", ["3.1"], 0)) == "handbook"
     assert corpus_for(list(QUEUE)) == str(tmp_path / "cs224n")
@@ -250,7 +250,7 @@ def test_without_a_name_the_corpus_is_the_profiles(tmp_path, monkeypatch):
 
 
 def test_without_the_real_corpora_the_study_says_how_to_get_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(module, "FETCHED", tmp_path / "cs224n")
     with pytest.raises(ConfigError, match="mtl data fetch.*by `--data`"):
         corpus_for(list(QUEUE))
     with pytest.raises(ConfigError, match="nowhere: no such folder"):

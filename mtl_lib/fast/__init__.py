@@ -7,6 +7,22 @@ fused.py    AdamW in one fused kernel
 """
 
 import torch
+from torch import nn
+
+from mtl_lib import bert
+
+# What the fast engine reads the parameters of, without calling it.
+_KNOWN = {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, bert.BertModel}
+_KNOWN |= {bert.BertEmbeddings, bert.BertSelfAttention, bert.AddNorm, bert.BertAttention}
+_KNOWN |= {bert.BertIntermediate, bert.BertLayer, bert.BertEncoder, bert.BertPooler}
+
+
+def knows(encoder: nn.Module) -> bool:
+    """Whether an encoder is a `BertModel` as it was built: no part of it exchanged, no hooks."""
+    return isinstance(encoder, bert.BertModel) and all(
+        type(module) in _KNOWN and not (module._forward_hooks or module._forward_pre_hooks)
+        for module in encoder.modules()
+    )
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

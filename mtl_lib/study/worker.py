@@ -81,8 +81,8 @@ def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     tasks: SimpleQueue[Job | None] = SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
     try:
+        threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
         while task := tasks.get():
             outcome = _outcome(data, store, *task)
             with suppress(OSError):  # nobody waits for it any more
