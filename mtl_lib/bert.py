@@ -7,7 +7,7 @@ Letters used for shapes here and everywhere else in the library:
     H  hidden size                   I  intermediate size of the feed-forward layer
     V  vocabulary size
 
-Order of reading: configuration, embeddings, attention, add and norm, layer, encoder, pooler, model.
+This is the code that the trainer's default engine runs: an edit here changes the training.
 Parameters keep the names of the public checkpoints, for instance
 `encoder.layer.0.attention.self.query.weight`, so that those load without a translation.
 """

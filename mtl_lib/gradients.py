@@ -7,8 +7,8 @@
     gradients.combine(pcgrad_weights(gradients.gram()))
     optimizer.step()
 
-Each task has its own batch and so its own graph: three separate backward passes, and no graph has
-to be kept. The heads' gradients stay where backward put them: only shared parameters can conflict.
+So the trainer's default engine does it. Each task has its own batch and graph: as many backward
+passes, and no graph has to be kept. The heads' gradients stay: only shared parameters can conflict.
 """
 
 from collections.abc import Iterable

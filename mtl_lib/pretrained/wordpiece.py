@@ -142,7 +142,7 @@ def _from_vocabulary(path: Path, settings: dict[str, Any], options: dict[str, bo
     # Not splitlines(): entries hold characters that Unicode counts as line ends.
     lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     capitals = [line for line in lines if line != line.lower() and line[0] != "["]
-    if "lowercase" not in options and len(capitals) > len(lines) / 100:
+    if "lowercase" not in options and capitals:  # an uncased vocabulary has none
         raise EncoderError(
             f"{len(capitals)} entries have capitals, as {capitals[0]!r} has: if texts keep theirs, "
             'write {"do_lower_case": false} into tokenizer_config.json beside it, else true'
