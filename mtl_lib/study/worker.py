@@ -77,11 +77,11 @@ class Worker:
 
 def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
     """Train what comes through the pipe until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    torch.set_num_threads(threads)
     tasks: SimpleQueue[Job | None] = SimpleQueue()
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        torch.set_num_threads(threads)
         threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
         while task := tasks.get():
             outcome = _outcome(data, store, *task)
