@@ -125,7 +125,8 @@ def test_the_time_needs_no_alarm_of_the_system(ticket, tmp_path, monkeypatch):
     for name in ("SIGALRM", "setitimer", "alarm"):
         monkeypatch.delattr(ticket.signal, name, raising=False)
     before = ticket.signal.getsignal(ticket.signal.SIGTERM)
-    ticket.train_in_time([tiny_config()], "handbook", RunStore(tmp_path), jobs=1, seconds=0.1)
+    long = replace(tiny_config(), max_steps=None, epochs=1000)
+    ticket.train_in_time([long], "handbook", RunStore(tmp_path), jobs=1, seconds=0.1)
     assert RunStore(tmp_path).runs() == []
     assert ticket.signal.getsignal(ticket.signal.SIGTERM) is before
 
