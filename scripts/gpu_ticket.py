@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -43,10 +42,9 @@ from mtl_lib.paths import BUILD, ROOT  # noqa: E402
 from mtl_lib.pretrained import ENCODERS, fetch_encoder  # noqa: E402
 from mtl_lib.study import pool  # noqa: E402
 from mtl_lib.study import run as run_module  # noqa: E402
-from mtl_lib.study.checkpoint import handling  # noqa: E402
 from mtl_lib.study.config import ExperimentConfig  # noqa: E402
 from mtl_lib.study.corpora import load_corpus  # noqa: E402
-from mtl_lib.study.pool import run_all  # noqa: E402
+from mtl_lib.study.pool import TimeUp, run_all  # noqa: E402
 from mtl_lib.study.profiles import jobs_at_a_time  # noqa: E402
 from mtl_lib.study.queue import FOLDER, Study, queue  # noqa: E402
 from mtl_lib.study.settings import add_flags  # noqa: E402
@@ -60,10 +58,6 @@ RESERVE = 40.0  # seconds before the time is over at which the runs are stopped
 PACK_SECONDS = 30.0  # between two archives, so that a machine taken away leaves one
 STEP_SECONDS = 20.0  # of measuring, once the models stand
 JOBS = 6  # runs at a time on a GPU: one alone leaves most of it idle
-
-
-class TimeUp(KeyboardInterrupt):
-    """The machine's time is nearly over; heeded where Ctrl-C is."""
 
 
 def prepare(data: str, folder: Path, encoder: str, limit: float) -> list[Path]:
@@ -203,18 +197,9 @@ def train_in_time(
     their state, as by Ctrl-C.
     """
 
-    def over(*_: object) -> None:
-        raise TimeUp
-
-    # A clock in a thread of its own, not an alarm: not every system has alarms.
-    clock = threading.Timer(max(0.1, seconds), signal.raise_signal, [signal.SIGTERM])
     try:
-        with handling(over, signal.SIGTERM):
-            clock.start()
-            try:
-                run_all(configs, data, store, jobs=jobs, threads=1)
-            finally:
-                clock.cancel()
+        until = time.monotonic() + max(0.1, seconds)
+        run_all(configs, data, store, jobs=jobs, threads=1, until=until)
     except TimeUp:
         print("The time is over.", flush=True)
 

@@ -121,14 +121,11 @@ def test_runs_stop_in_time(ticket, tmp_path):
     assert store.runs() == []
 
 
-def test_the_time_needs_no_alarm_of_the_system(ticket, tmp_path, monkeypatch):
-    for name in ("SIGALRM", "setitimer", "alarm"):
-        monkeypatch.delattr(ticket.signal, name, raising=False)
-    before = ticket.signal.getsignal(ticket.signal.SIGTERM)
+def test_a_run_is_stopped_when_its_time_is_over(ticket, tmp_path, capsys):
     long = replace(tiny_config(), max_steps=None, epochs=1000)
     ticket.train_in_time([long], "handbook", RunStore(tmp_path), jobs=1, seconds=0.1)
     assert RunStore(tmp_path).runs() == []
-    assert ticket.signal.getsignal(ticket.signal.SIGTERM) is before
+    assert "The time is over." in capsys.readouterr().out
 
 
 def test_a_time_that_is_over_before_the_start_ends_at_once(ticket, tmp_path):

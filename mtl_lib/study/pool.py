@@ -1,5 +1,6 @@
 """Many runs: those that are stored, and several at a time for those that are not."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -101,6 +102,7 @@ def run_all(
     jobs: int = 1,
     threads: int = 1,
     each: float = 0.0,
+    until: float = math.inf,
 ) -> list[str]:
     """Train what is not stored yet, several runs at a time, and return the keys of all.
 
@@ -110,6 +112,10 @@ def run_all(
     Args:
         threads: CPU threads of each run.
         each: expected seconds of a run, for the estimate.
+        until: the `time.monotonic()` at which the runs are stopped, as by Ctrl-C.
+
+    Raises:
+        TimeUp: if that time came before the end.
     """
     corpus = load_corpus(data)
     missing = [c for c in configs if any(name not in corpus.splits for name in c.heads)]
@@ -128,12 +134,21 @@ def run_all(
             f"{len(pending)} to train, {jobs} at a time{estimate}",
             flush=True,
         )
-        _train(pending, data, store, jobs, threads)
+        _train(pending, data, store, jobs, threads, until)
     return keys
 
 
+class TimeUp(KeyboardInterrupt):
+    """The time that was given is over; heeded where Ctrl-C is."""
+
+
 def _train(
-    configs: list[ExperimentConfig], data: str, store: RunStore, jobs: int, threads: int
+    configs: list[ExperimentConfig],
+    data: str,
+    store: RunStore,
+    jobs: int,
+    threads: int,
+    until: float,
 ) -> None:
     """Train in worker processes. After Ctrl-C or a fault the finished runs are stored, and of
     those under way the last state."""
@@ -149,6 +164,8 @@ def _train(
                 busy[-1].start(waiting.popleft())
             # Not without end: a signal that comes meanwhile is heeded on every system.
             ready = connection.wait([worker.pipe for worker in busy], timeout=1.0)
+            if time.monotonic() >= until:
+                raise TimeUp
             for worker in [worker for worker in busy if worker.pipe in ready]:
                 busy.remove(worker)
                 idle.append(worker)
