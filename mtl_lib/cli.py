@@ -259,7 +259,7 @@ def _student(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     from mtl_lib.handbook import reproduce
 
-    reproduce.reproduce(**asdict(chosen(options)), parameters=dict(options.parameters))
+    reproduce.reproduce(chosen(options), parameters=dict(options.parameters))
 
 
 def _notebooks(options: argparse.Namespace) -> None:

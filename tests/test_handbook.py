@@ -15,6 +15,7 @@ from mtl_lib import cli
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.handbook import reproduce as handbook
 from mtl_lib.study import rows as rows_module
+from mtl_lib.study.settings import Settings
 
 PARAMETERS = (
     'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nEPOCHS = 0\nCOLOUR = ""'
@@ -35,7 +36,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(handbook, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(handbook, "BUILD", tmp_path / "build")
     monkeypatch.setattr(handbook, "_inputs", lambda wanted: [])
-    monkeypatch.setattr(handbook, "study", lambda rows, **settings: [])  # nothing is trained
+    monkeypatch.setattr(handbook, "trained_runs", lambda rows, settings: [])  # nothing is trained
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "notebooks"
     folder.mkdir()
@@ -62,7 +63,13 @@ def executions(monkeypatch, tmp_path):
 
 
 def reproduce(folder, profile="quick", **arguments):
-    handbook.reproduce(profile, notebooks=folder, out=folder.parent / "out", **arguments)
+    parameters = arguments.pop("parameters", None)
+    handbook.reproduce(
+        Settings(profile, **arguments),
+        parameters=parameters,
+        notebooks=folder,
+        out=folder.parent / "out",
+    )
 
 
 def names(executions):
@@ -78,18 +85,16 @@ def test_notebooks_run_in_order_with_the_parameters_they_declare(notebooks, exec
 def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, monkeypatch):
     asked = []
 
-    def study(rows, **settings):
+    def trained_runs(rows, settings):
         assert not executions
         asked.append((list(rows), settings))
 
-    monkeypatch.setattr(handbook, "study", study)
+    monkeypatch.setattr(handbook, "trained_runs", trained_runs)
     reproduce(notebooks, rows="3.1,3.2", max_steps=5, epochs=1)
     (rows, settings), *others = asked
     assert not others
     assert rows == [*rows_module.ROWS, *rows_module.SINGLE_TASK]
-    assert {k: v for k, v in settings.items() if v} == {
-        "only": "3.1,3.2", "profile": "quick", "max_steps": 5, "epochs": 1,
-    }  # fmt: skip
+    assert settings == Settings("quick", rows="3.1,3.2", max_steps=5, epochs=1)
 
 
 def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):
@@ -215,7 +220,7 @@ def test_an_impossible_parameter_is_refused_before_anything_runs(
 
 def test_a_folder_without_notebooks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no notebook"):
-        handbook.reproduce(notebooks=tmp_path, out=tmp_path)
+        handbook.reproduce(Settings(), notebooks=tmp_path, out=tmp_path)
 
 
 def test_a_failure_names_notebook_cell_and_error_and_the_next_call_goes_on(notebooks, tmp_path):
@@ -294,12 +299,12 @@ def test_nothing_but_lines_where_nobody_watches(capsys):
 
 
 def test_the_command_hands_its_options_on(monkeypatch):
-    given = {}
-    monkeypatch.setattr(handbook, "reproduce", lambda **arguments: given.update(arguments))
+    given = []
+    monkeypatch.setattr(
+        handbook, "reproduce", lambda settings, parameters: given.append((settings, parameters))
+    )
     assert cli.main(["reproduce", "--profile", "paper", "--epochs", "1", "-p", "K=a=b"]) == 0
-    named = {"profile": "paper", "epochs": 1, "parameters": {"K": "a=b"}}
-    left = {"data": "", "encoder": "", "seeds": "", "rows": "", "max_steps": 0, "jobs": 0}
-    assert given == left | named
+    assert given == [(Settings("paper", epochs=1), {"K": "a=b"})]
 
 
 def test_the_command_refuses_a_parameter_without_value(capsys):

@@ -153,8 +153,12 @@ def test_a_wheel_trains_predicts_and_reproduces_in_an_empty_folder(installed, tm
     ):
         done = python(installed, empty, "-m", "mtl_lib", *arguments)
         assert done.returncode == 0, done.stderr
-    one = "from mtl_lib.handbook.reproduce import reproduce\n"
-    one += f"reproduce('quick', rows='3.1', max_steps=2, jobs=1, notebooks={str(notebooks)!r})"
+    one = (
+        "from mtl_lib.handbook.reproduce import reproduce\n"
+        "from mtl_lib.study.settings import Settings\n"
+        "settings = Settings('quick', rows='3.1', max_steps=2, jobs=1)\n"
+        f"reproduce(settings, notebooks={str(notebooks)!r})"
+    )
     done = python(installed, empty, "-c", one)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in empty.iterdir()} <= {"build", "figures"}

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import nbformat
@@ -25,7 +26,7 @@ from mtl_lib.handbook.parameters import in_type, refuse_unknown
 from mtl_lib.paths import BUILD, DATA, FIGURES, NOTEBOOKS
 from mtl_lib.pretrained import ENCODERS
 from mtl_lib.study.corpora import load_corpus
-from mtl_lib.study.pool import study
+from mtl_lib.study.pool import trained_runs
 from mtl_lib.study.profiles import (
     PROFILES,
     choose_rows,
@@ -34,6 +35,7 @@ from mtl_lib.study.profiles import (
     parse_seeds,
 )
 from mtl_lib.study.rows import ALL_ROWS, ROWS, SINGLE_TASK
+from mtl_lib.study.settings import Settings
 
 Parameters = Mapping[str, str | int]
 
@@ -42,15 +44,8 @@ TRAINED = (*ROWS, *SINGLE_TASK)
 
 
 def reproduce(
-    profile: str = "quick",
+    settings: Settings,
     *,
-    data: str = "",
-    encoder: str = "",
-    seeds: str = "",
-    rows: str = "",
-    max_steps: int = 0,
-    epochs: int = 0,
-    jobs: int = 0,
     parameters: Parameters | None = None,
     notebooks: str | Path = NOTEBOOKS,
     out: str | Path = BUILD / "notebooks",
@@ -62,9 +57,8 @@ def reproduce(
     same call goes on where it stopped.
 
     Args:
-        profile: one of `PROFILES`.
-        data, encoder, seeds, rows, max_steps, epochs, jobs: as in `pool.study`; empty or 0
-            is the profile's own. Relative folders are seen from the working directory.
+        settings: the profile and what differs from it. Relative folders are seen from the working
+            directory.
         parameters: other parameters that a notebook declares, by name.
         notebooks: folder of the notebooks, `NN_name.ipynb`.
         out: folder of the executed copies.
@@ -75,10 +69,8 @@ def reproduce(
         RunError: if a notebook fails. The message names it, the cell and the error; the copy,
             executed as far as it got, is kept as `NN_name.failed.ipynb`.
     """
-    wanted = {"DATA": data, "ENCODER": encoder, "SEEDS": seeds, "ROWS": rows}
-    wanted |= {"MAX_STEPS": max_steps, "EPOCHS": epochs, "JOBS": jobs}
-    wanted = {name: value for name, value in wanted.items() if value}
-    wanted = _checked({"PROFILE": profile, **wanted, **(parameters or {})})
+    given = {name.upper(): value for name, value in asdict(settings).items() if value}
+    wanted = _checked({**given, **(parameters or {})})
     plan = _plan(wanted, _sources(notebooks))
     runs = len(_trainable(wanted)) * len(parse_seeds(wanted.get("SEEDS", "")))
     out, figures = Path(out).resolve() / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
@@ -88,17 +80,7 @@ def reproduce(
 
     print(_announcement(wanted, len(plan), runs, record.seconds(plan)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
-    study(
-        TRAINED,
-        only=wanted.get("ROWS", ""),
-        profile=wanted["PROFILE"],
-        data=wanted.get("DATA", ""),
-        encoder=wanted.get("ENCODER", ""),
-        seeds=wanted.get("SEEDS", ""),
-        max_steps=int(wanted.get("MAX_STEPS", 0)),
-        epochs=int(wanted.get("EPOCHS", 0)),
-        jobs=int(wanted.get("JOBS", 0)),
-    )
+    trained_runs(TRAINED, _settings(wanted))
     executed = 0
     with _Watch(len(plan)) as watch:
         for source, given in plan.items():
@@ -184,6 +166,12 @@ def _checked(wanted: Parameters) -> Parameters:
 
 def _listed(rows: str) -> list[str]:
     return [row.strip() for row in rows.split(",") if row.strip()]
+
+
+def _settings(wanted: Parameters) -> Settings:
+    """The parameters that are settings of a study, each in the type of its field."""
+    known = {one.name: type(one.default) for one in fields(Settings)}
+    return Settings(**{n: of(wanted[n.upper()]) for n, of in known.items() if n.upper() in wanted})
 
 
 def _trainable(wanted: Parameters) -> list[str]:
