@@ -103,7 +103,8 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
             trainer.step()
             with FlopCounterMode(display=False) as counter, Products() as products:
                 # not the watched one
-                FastEngine.backward(engine, batches, trainer.loss, trainer.terms_of)
+                single = [[batch] for batch in batches]
+                FastEngine.backward(engine, single, trainer.loss, trainer.terms_of)
             flop.append(counter.get_total_flops())
             apart["products alone"].append(timed(products.again))
             for name, call in others.items():  # in turn: the machine's speed is never the same

@@ -75,8 +75,9 @@ class BertConfig:
 
 
 # What can stand for a whole sentence: the pooler's output (the paper's), the mean of its tokens'
-# vectors, [CLS] and [SEP] included (Reimers and Gurevych, 2019), or the vector of [CLS] as it is.
-SENTENCE_VECTORS = ("pooler", "mean", "cls")
+# vectors, [CLS] and [SEP] included (Reimers and Gurevych, 2019), the vector of [CLS] as it is, or
+# both of these side by side, twice as wide.
+SENTENCE_VECTORS = ("pooler", "mean", "cls", "cls+mean")
 
 
 class BertOutput(NamedTuple):
@@ -86,7 +87,7 @@ class BertOutput(NamedTuple):
     pooler_output: Tensor  # [B, H]
 
     def sentence_vector(self, kind: str, attention_mask: Tensor) -> Tensor:
-        """One of `SENTENCE_VECTORS`, padding left out: a mask `[B, L]` -> `[B, H]`.
+        """One of `SENTENCE_VECTORS`, padding left out: a mask `[B, L]` -> `[B, H]`, or `[B, 2H]`.
 
         Raises:
             ValueError: if there is no such kind.
@@ -95,10 +96,11 @@ class BertOutput(NamedTuple):
             return self.pooler_output
         if kind == "cls":
             return self.last_hidden_state[:, 0]
-        if kind != "mean":
+        if kind not in SENTENCE_VECTORS:
             raise ValueError(f"sentence vector {kind!r}: choose from {SENTENCE_VECTORS}")
         tokens = attention_mask[:, :, None].to(self.last_hidden_state.dtype)  # [B, L, 1]
-        return (self.last_hidden_state * tokens).sum(dim=1) / tokens.sum(dim=1)
+        mean = (self.last_hidden_state * tokens).sum(dim=1) / tokens.sum(dim=1)
+        return mean if kind == "mean" else torch.cat([self.last_hidden_state[:, 0], mean], dim=1)
 
 
 class BertEmbeddings(nn.Module):

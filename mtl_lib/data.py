@@ -7,7 +7,7 @@ L tokens of the longest sentence in the batch.
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -208,6 +208,7 @@ class Batch:
         input_ids: token ids, 0 where padded, int64 `[n*B, L]`.
         attention_mask: 1 on tokens, 0 on padding, int64 `[n*B, L]`.
         labels: `[B]`, or None for a split without labels.
+        token_type_ids: segment of each token, 0 or 1, int64 `[n*B, L]`; None: all 0.
     """
 
     task: Task
@@ -215,15 +216,31 @@ class Batch:
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor | None
+    token_type_ids: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved = (self.input_ids.to(device), self.attention_mask.to(device))
-        labels = None if self.labels is None else self.labels.to(device)
-        return Batch(self.task, self.ids, *moved, labels)
+        moved: Any = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def together(self, apart: bool = False) -> "Batch":
+        """Each pair as one sequence, `[CLS] first [SEP] second [SEP]`, told apart by its segments
+        (Devlin et al., 2019, section 3.1): rows `[B, L]`; with `apart`, the first and the second
+        sentences stand below as well, `[3B, L]`."""
+        lengths = self.attention_mask.sum(dim=1).tolist()
+        rows = [row[:length] for row, length in zip(self.input_ids, lengths, strict=True)]
+        first, second = rows[: len(self)], [row[1:] for row in rows[len(self) :]]  # one [CLS]
+        pairs = [torch.cat(pair) for pair in zip(first, second, strict=True)]
+        segments = [torch.zeros_like(pair) for pair in pairs]
+        for segment, row in zip(segments, first, strict=True):
+            segment[len(row) :] = 1
+        below = rows if apart else []
+        input_ids, mask = _padded(pairs + below)
+        types = pad_sequence(segments + [torch.zeros_like(row) for row in below], True)
+        return replace(self, input_ids=input_ids, attention_mask=mask, token_type_ids=types)
 
 
 @dataclass
@@ -254,12 +271,8 @@ class TokenizedSplit:
         """The examples at `indices`, in that order, padded together."""
         indices = torch.as_tensor(indices).tolist()
         rows = [column[i] for column in self.sentences for i in indices]
-        input_ids = pad_sequence(rows, batch_first=True)
-        # From the lengths, not from input_ids != 0: a text may spell out "[PAD]".
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(input_ids.shape[1]) < lengths[:, None]
         labels = None if self.labels is None else self.labels[indices]
-        return Batch(self.task, [self.ids[i] for i in indices], input_ids, mask.long(), labels)
+        return Batch(self.task, [self.ids[i] for i in indices], *_padded(rows), labels)
 
     def take(self, indices: Sequence[int] | Tensor) -> "TokenizedSplit":
         """A smaller split with the examples at `indices`, in that order."""
@@ -274,6 +287,15 @@ class TokenizedSplit:
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
         return self.take(order[:size])
+
+
+def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, `[S, L]`, of S sentences."""
+    input_ids = pad_sequence(list(rows), batch_first=True)
+    # From the lengths, not from input_ids != 0: a text may spell out "[PAD]".
+    lengths = torch.tensor([len(row) for row in rows], device=input_ids.device)
+    mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
+    return input_ids, mask.long()
 
 
 def tokenize(

@@ -26,8 +26,16 @@ from mtl_lib.files import replacing, write_text
 from mtl_lib.tasks import BY_NAME, Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-# What a head sees of a pair's sentence vectors u and v.
-FEATURES = {"concat": "[u; v]", "compare": "[u; v; |u-v|; u*v]", "cosine": "cos(u, v)"}
+# What a head sees of a pair: sentence vectors u and v, or p, that of both read as one sequence.
+FEATURES = {
+    "concat": "[u; v]",
+    "compare": "[u; v; |u-v|; u*v]",
+    "cosine": "cos(u, v)",
+    "together": "p",
+    "all": "[p; u; v; |u-v|; u*v]",
+}
+# Heads that read a pair as one sequence, and how many vectors they are given: p; or p, u and v.
+TOGETHER = {"together": 1, "all": 3}
 FORMAT = 2  # of heads.json; the first had the heads alone, and built-in tasks
 
 
@@ -68,7 +76,8 @@ class Head(nn.Module):
 
     A pair is the concatenation [u; v] of its two sentence vectors. With a single linear layer
     the score is then additive, `w1.u + w2.v`: it cannot compare the two. Other `FEATURES` can:
-    [u; v; |u-v|; u*v], or the cosine, whose score starts as `max_label * cos(u, v)`.
+    [u; v; |u-v|; u*v], or the cosine, whose score starts as `max_label * cos(u, v)`. With
+    "together" every layer of the encoder can compare: it reads the pair as one sequence.
 
     Raises:
         ConfigError: if a task of single sentences is to compare, or a cosine is to give more than
@@ -88,8 +97,9 @@ class Head(nn.Module):
             or (features == "cosine" and task.kind != "score")
         ):
             raise ConfigError(f"{task.name}: no head of this task can use {FEATURES[features]}")
-        whole = task.sentences * hidden_size
-        inputs = {"concat": whole, "compare": 2 * whole, "cosine": 1}[features]
+        self.features = features
+        vectors = {"concat": task.sentences, "compare": 4, "together": 1, "all": 5}.get(features, 0)
+        inputs = vectors * hidden_size or 1  # a cosine is one number
         widths = [inputs] + [hidden_size] * (len(self.config.dropout) - 1) + [task.outputs]
         self.dropouts = nn.ModuleList(nn.Dropout(rate) for rate in self.config.dropout)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -99,7 +109,7 @@ class Head(nn.Module):
             nn.init.zeros_(self.linears[0].bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Sentence vectors `[B, n*H]` to logits `[B, C]`."""
+        """Sentence vectors `[B, n*H]` (`[B, H]` together, `[B, 3*H]` all) to logits `[B, C]`."""
         vectors = pair_features(vectors, self.config.features)
         for depth, (dropout, linear) in enumerate(zip(self.dropouts, self.linears, strict=True)):
             if depth > 0:
@@ -113,13 +123,13 @@ class Head(nn.Module):
 
 
 def pair_features(vectors: Tensor, features: str) -> Tensor:
-    """What a head sees of its sentence vectors `[B, n*H]`: `[B, n*H]`, `[B, 4*H]` or `[B, 1]`."""
-    if features == "concat":
+    """What a head sees, one of `FEATURES`, of u and v, `[B, 2*H]`, or of p, u and v, `[B, 3*H]`."""
+    if features in ("concat", "together"):
         return vectors
-    u, v = vectors.chunk(2, dim=1)  # [B, H] each
-    if features == "compare":
-        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
-    return F.cosine_similarity(u, v, dim=1)[:, None]
+    *pair, u, v = vectors.chunk(TOGETHER.get(features, 2), dim=1)  # [B, H] each
+    if features == "cosine":
+        return F.cosine_similarity(u, v, dim=1)[:, None]
+    return torch.cat([*pair, u, v, (u - v).abs(), u * v], dim=1)
 
 
 class MultitaskModel(nn.Module):
@@ -130,7 +140,8 @@ class MultitaskModel(nn.Module):
             both `[S, L]`, that returns sentence vectors `[S, H]`, and with `hidden_size`, H (or a
             `config` that has it, as transformers' models do).
         heads: for each task, or the name of a built-in one, its `HeadConfig`, or a module of one's
-            own from sentence vectors `[B, n*H]` (of a pair [u; v]) to outputs `[B, C]`.
+            own from sentence vectors `[B, n*H]` (of a pair [u; v]) to outputs `[B, C]`. With an
+            attribute `features`, "together" or "all", it is given the vectors that `Head` is.
         sentence_vector: what of a `BertModel` the heads see, one of `bert.SENTENCE_VECTORS`; the
             pooler's output in the paper (our reading).
 
@@ -172,6 +183,8 @@ class MultitaskModel(nn.Module):
         self.sentence_vector = sentence_vector
         self.encoder = encoder
         self.tasks = {task.name: task for task in map(_task_of, heads)}
+        if isinstance(encoder, BertModel) and sentence_vector == "cls+mean":
+            size *= 2
         built = (
             head if isinstance(head, nn.Module) else Head(_task_of(task), size, head)
             for task, head in heads.items()
@@ -190,22 +203,33 @@ class MultitaskModel(nn.Module):
         return self.classify(batch.task, self.vectors(batch))
 
     def vectors(self, batch: Batch) -> Tensor:
-        """Sentence vectors `[n*B, H]`, all first sentences before all second."""
-        return self.encode(batch.input_ids, batch.attention_mask)
+        """Sentence vectors `[n*B, H]`, all first sentences before all second; of a pair read
+        together p `[B, H]`, with "all" p, u and v, one below the other, `[3*B, H]`."""
+        batch = self.arranged(batch)
+        return self.encode(batch.input_ids, batch.attention_mask, batch.token_type_ids)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Sentence vectors `[S, H]` of padded sentences `[S, L]`."""
+    def arranged(self, batch: Batch) -> Batch:
+        """The batch as its head reads it: pairs apart, or together (`Batch.together`)."""
+        features = getattr(self._head(batch.task), "features", "concat")
+        return batch.together(features == "all") if features in TOGETHER else batch
+
+    def encode(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Sentence vectors `[S, H]` of padded sentences, and perhaps their segments, `[S, L]`."""
         like = self._like
         ids, mask = input_ids.to(like.device), attention_mask.to(like.device)
+        types = () if token_type_ids is None else (token_type_ids.to(like.device),)  # of pairs
         with torch.autocast(like.device.type, torch.bfloat16, enabled=self.low_precision):
             if not isinstance(self.encoder, BertModel):
-                vectors = self.encoder.encode(ids, mask)
+                vectors = self.encoder.encode(ids, mask, *types)
             elif self.fast:
-                from mtl_lib.fast.packed import sentence_vectors  # only where it is asked for
+                from mtl_lib.fast.packed import Pack, packed_vectors  # only where it is asked for
 
-                vectors = sentence_vectors(self.encoder, ids, mask, self.sentence_vector)
+                pack = Pack.of([(ids, mask, *types)], like.device)
+                vectors = packed_vectors(self.encoder, pack, kind=self.sentence_vector)
             else:
-                output = self.encoder(ids, mask)
+                output = self.encoder(ids, mask, *types)
                 vectors = output.sentence_vector(self.sentence_vector, mask)
         return vectors.to(like.dtype)
 
@@ -221,17 +245,23 @@ class MultitaskModel(nn.Module):
         return encode_packed(self.encoder, embeddings[tokens], pack, kind=self.sentence_vector)
 
     def classify(self, task: Task, vectors: Tensor) -> Tensor:
-        """Logits `[B, C]` from sentence vectors `[n*B, H]`, all first sentences before all second.
+        """Logits `[B, C]` from what `vectors` gives.
 
         Raises:
             ConfigError: if the model has no head for the task, or its outputs do not fit.
         """
-        if task.name not in self.heads:
-            raise ConfigError(f"no head for task {task.name!r}: this model has {list(self.heads)}")
-        logits: Tensor = self.heads[task.name](torch.cat(vectors.chunk(task.sentences), dim=1))
-        if logits.shape != (len(vectors) // task.sentences, task.outputs):
+        head = self._head(task)
+        each = TOGETHER.get(getattr(head, "features", "concat"), task.sentences)
+        logits: Tensor = head(torch.cat(vectors.chunk(each), dim=1))
+        if logits.shape != (len(vectors) // each, task.outputs):
             raise ConfigError(f"{task.name}: head gives {[*logits.shape]}, not [B, {task.outputs}]")
         return logits
+
+    def _head(self, task: Task) -> nn.Module:
+        if task.name not in self.heads:
+            raise ConfigError(f"no head for task {task.name!r}: this model has {list(self.heads)}")
+        head: nn.Module = self.heads[task.name]
+        return head
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """What the tasks share, and so what gradient surgery acts on, where it is not frozen: the

@@ -21,7 +21,7 @@ from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.evaluation import headline, metrics, predict
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.model import MultitaskModel
+from mtl_lib.model import TOGETHER, MultitaskModel
 from mtl_lib.optim import AdamW
 from mtl_lib.weighting import sum_weights
 
@@ -29,8 +29,11 @@ from mtl_lib.weighting import sum_weights
 LossTerm = Callable[[MultitaskModel, Batch], Tensor]
 # From the steps taken so far to the factor of all learning rates.
 Schedule = Callable[[int], float]
-# From the Gram matrix of the task gradients [T, T] to one weight per task [T].
+# From the Gram matrix of the task gradients [T, T] to one weight per task [T]. If it has a method
+# `see`, that is given the tasks' losses [T] before.
 Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
+# From the steps taken so far to the names of the tasks of the next one, each once.
+Sampler = Callable[[int], Sequence[str]]
 ENGINES = ("plain", "fast")
 _SHAPE = ("kind", "sentences", "outputs")  # in which data and model have to agree
 
@@ -81,31 +84,36 @@ class Engine(Protocol):
     """Fills in the gradients of a step, those of the shared parameters task by task."""
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
+        self, batches: Sequence[Sequence[Batch]], loss: BatchLoss, terms: Terms
     ) -> tuple[list[tuple[Tensor, Tensor]], Any]:
-        """Of each task its loss, and its loss with its terms; and the shared gradients, to be asked
-        for their `gram()` and to `combine(weights)`. The heads' gradients stand in `.grad`."""
+        """From each task's batches, as many of each, to its mean loss, and that with its terms; and
+        to the shared gradients, to be asked for their `gram()` and to `combine(weights)`. The
+        heads' gradients stand in `.grad`."""
         ...
 
 
 class PlainEngine:
-    """One forward and one backward pass a task, as `bert.py` and `gradients.py` have them."""
+    """One forward and one backward pass a batch, as `bert.py` and `gradients.py` have them."""
 
     def __init__(self, model: MultitaskModel) -> None:
         self._model = model
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
+        self, batches: Sequence[Sequence[Batch]], loss: BatchLoss, terms: Terms
     ) -> tuple[list[tuple[Tensor, Tensor]], TaskGradients]:
         losses, gradients = [], TaskGradients(self._model.shared_parameters())
         for parameter in self._model.shared_parameters():
             parameter.grad = None  # what is left of something else is no task's
-        for batch in batches:
-            plain = loss(batch, self._model.vectors(batch))
-            whole = sum(terms(batch), start=plain)
-            whole.backward()
+        for of_task in batches:
+            of_losses, of_wholes = [], []
+            for batch in of_task:  # their gradients add up in `.grad`
+                plain = loss(batch, self._model.vectors(batch)) / len(of_task)
+                whole = sum((term / len(of_task) for term in terms(batch)), start=plain)
+                whole.backward()
+                of_losses.append(plain.detach())
+                of_wholes.append(whole.detach())
             gradients.collect()
-            losses.append((plain.detach(), whole.detach()))
+            losses.append((torch.stack(of_losses).sum(), torch.stack(of_wholes).sum()))
         return losses, gradients
 
 
@@ -115,10 +123,10 @@ class Trainer:
         trainer = Trainer(model, corpus.tokenized(tokenizer), weighting=pcgrad_weights)
         trainer.fit(epochs=3)
 
-    A step takes one batch of each task, and an epoch is one pass over the shortest training set
-    (our reading: the paper does not say). The gradients of the shared parameters are formed task
-    by task; `weighting` says how they are summed. The heads belong to one task each and take
-    their own gradient as it is.
+    A step takes one batch of each task (or of those that `sampler` names), and an epoch is one pass
+    over the shortest training set (our reading: the paper does not say). The gradients of the
+    shared parameters are formed task by task; `weighting` says how they are summed. The heads
+    belong to one task each and take their own gradient as it is.
 
     Args:
         model: the model, with a head for each task of the data.
@@ -127,6 +135,10 @@ class Trainer:
         optimizer: steps all trainable parameters; by default `AdamW` at a rate of 2e-5.
         weighting: Gram matrix `[T, T]` to task weights `[T]`: the plain sum or gradient surgery.
         batch_size: examples per task and step.
+        accumulate: batches per task and step; the step takes the mean of their gradients, in the
+            memory of one.
+        sampler: the tasks of a step, from the steps taken so far; all of them if None
+            (`methods/sampling.py`).
         seed: decides the order of the examples and of the projections.
         engine: "plain", or "fast" where the encoder is a `BertModel`; another one is trained by
             the plain engine, with a warning. Attribute `make_engine` makes another one.
@@ -152,6 +164,8 @@ class Trainer:
         optimizer: torch.optim.Optimizer | None = None,
         weighting: Weighting = sum_weights,
         batch_size: int = 8,
+        accumulate: int = 1,
+        sampler: Sampler | None = None,
         seed: int = 0,
         engine: str = "plain",
         terms: dict[str, list[LossTerm]] | None = None,
@@ -167,6 +181,7 @@ class Trainer:
             for name, splits in data.items()
         }
         _check(model, self.data, batch_size)
+        _check_count("accumulate", accumulate)
         for name, weights in (class_weights or {}).items():
             if name not in data or weights.shape != (model.tasks[name].outputs,):
                 raise ConfigError(f"class_weights of {name!r}: one weight for each of its outputs")
@@ -193,6 +208,8 @@ class Trainer:
             name: BatchStream(split, batch_size, seed=seed * 1000 + number)
             for number, (name, split) in enumerate(train.items())
         }
+        self.accumulate = accumulate
+        self.sampler = sampler
         self.generator = torch.Generator().manual_seed(seed)
         self.generators = {"surgery": self.generator} | (generators or {})
         self.schedule = schedule
@@ -202,6 +219,7 @@ class Trainer:
         self.callbacks = callbacks
         self.seed = seed
         self.steps = 0
+        self.step_tasks: list[str] = []  # of the last step, in the order of its Gram matrix
         self.result = Fit()  # of the epochs so far
         self.evaluating = False  # parameters and streams then stand still
         self.epoch: dict[str, Any] = {}  # the sums of the one under way
@@ -212,7 +230,7 @@ class Trainer:
         self.gradients: Any = None  # of the step under way
 
     def step(self) -> tuple[dict[str, float], Tensor]:
-        """One optimizer step on one batch of each task.
+        """One optimizer step on a batch, or `accumulate` batches, of each of its tasks.
 
         Returns:
             The loss of each task, its terms included, and the Gram matrix `[T, T]` of the shared
@@ -225,20 +243,24 @@ class Trainer:
         self.model.train()
         self.model.fast = self._fast  # another trainer may have the model as well
         self.model.zero_grad(set_to_none=True)  # also what the optimizer does not step
-        batches = [next(stream) for stream in self.streams.values()]
+        names = self.step_tasks = self._tasks_of_step()
+        rounds = range(self.accumulate)
+        batches = [[next(self.streams[name]) for _ in rounds] for name in names]
         losses, self.gradients = self.engine.backward(batches, self.loss, self.terms_of)
         gram = self.gradients.gram()
-        weights = self._combine(gram)
         rows = [torch.stack(of_tasks) for of_tasks in zip(*losses, strict=True)]
+        if see := getattr(self.weighting, "see", None):
+            see(rows[0])
+        weights = self._combine(gram)
         rows += [self._gradient_sizes(gram), weights]
         # In the fast engine the one time in a step that the host waits for a GPU.
         numbers = torch.stack([row.to(gram.device).double() for row in rows]).tolist()
         plain, whole, sizes, weights = numbers
         self._refuse_non_finite(batches, whole, sizes, weights)
         self._term_values = {
-            batch.task.name: value - loss
-            for batch, value, loss in zip(batches, whole, plain, strict=True)
-            if batch.task.name in self.terms
+            name: value - loss
+            for name, value, loss in zip(names, whole, plain, strict=True)
+            if name in self.terms
         }
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -250,7 +272,14 @@ class Trainer:
                 group["lr"] = rate * factor
         self.optimizer.step()
         self.steps += 1
-        return dict(zip(self.streams, whole, strict=True)), gram.cpu()
+        return dict(zip(names, whole, strict=True)), gram.cpu()
+
+    def _tasks_of_step(self) -> list[str]:
+        """Names of the tasks that take part in the next step."""
+        names = list(self.streams if self.sampler is None else self.sampler(self.steps))
+        if not names or len(set(names)) < len(names) or set(names) - set(self.streams):
+            raise ConfigError(f"the sampler gives {names}: some of {list(self.streams)}, each once")
+        return names
 
     def loss(self, batch: Batch, vectors: Tensor) -> Tensor:
         """The loss of one task from its sentence vectors `[n*B, H]`, without its terms: a scalar.
@@ -288,27 +317,32 @@ class Trainer:
     def _gradient_sizes(self, gram: Tensor) -> Tensor:
         """Squared norm of each task's gradients, `[T]`, not finite where one of them is not."""
         sizes = gram.diagonal().clone()
-        for number, name in enumerate(self.streams):
+        for number, name in enumerate(self.step_tasks):
             for parameter in self.model.heads[name].parameters():
                 if parameter.grad is not None:
                     sizes[number] += parameter.grad.square().sum().to(sizes.device)
         return sizes
 
     def _refuse_non_finite(
-        self, batches: list[Batch], losses: list[float], sizes: list[float], weights: list[float]
+        self,
+        batches: list[list[Batch]],
+        losses: list[float],
+        sizes: list[float],
+        weights: list[float],
     ) -> None:
-        for batch, value, size in zip(batches, losses, sizes, strict=True):
+        for of_task, value, size in zip(batches, losses, sizes, strict=True):
             if not np.isfinite([value, size]).all():
                 fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"
-                found, ids = size if np.isfinite(value) else value, ", ".join(batch.ids)
+                found = size if np.isfinite(value) else value
+                ids = ", ".join(key for batch in of_task for key in batch.ids)
                 raise NumericalError(
-                    f"step {self.steps + 1}: the {batch.task.name} {fault} is {found} on examples "
-                    f"{ids}; lower the learning rate"
+                    f"step {self.steps + 1}: the {of_task[0].task.name} {fault} is {found} on "
+                    f"examples {ids}; lower the learning rate"
                 )
         if not np.isfinite(weights).all():
             raise NumericalError(
                 f"step {self.steps + 1}: the weighting gives {weights} for the tasks "
-                f"{', '.join(self.streams)}; every weight must be finite"
+                f"{', '.join(self.step_tasks)}; every weight must be finite"
             )
 
     def fit(
@@ -337,6 +371,7 @@ class Trainer:
                         "done": 0,
                         "loss": {},
                         "terms": {},
+                        "seen": {},  # in how many steps each task took part
                         "seconds": 0.0,
                     }
                 while self.epoch["done"] < self.epoch["steps"]:
@@ -350,9 +385,10 @@ class Trainer:
         started = time.perf_counter()
         epoch = self.epoch
         losses, gram = self.step()
-        for sums, values in ((epoch["loss"], losses), (epoch["terms"], self._term_values)):
+        of_step: dict[str, Mapping[str, float]] = {"loss": losses, "terms": self._term_values}
+        for what, values in (of_step | {"seen": dict.fromkeys(losses, 1)}).items():
             for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value / epoch["steps"]
+                epoch[what][name] = epoch[what].get(name, 0) + value
         epoch["done"] += 1
         epoch["seconds"] += time.perf_counter() - started
         for callback in self.callbacks:
@@ -365,9 +401,13 @@ class Trainer:
         logits, dev_metrics = self.evaluate(dev)
         _, train_metrics = self.evaluate(seen)
         result, sums = self.result, self.epoch
-        entry = {"step": self.steps, "loss": sums["loss"], "seconds": sums["seconds"]}
+        losses, terms = (
+            {name: value / sums["seen"][name] for name, value in sums[what].items()}
+            for what in ("loss", "terms")
+        )
+        entry = {"step": self.steps, "loss": losses, "seconds": sums["seconds"]}
         if self.terms:
-            entry["terms"] = sums["terms"]  # how much of `loss` they are
+            entry["terms"] = terms  # how much of `loss` they are
         entry |= {"epoch": len(result.history) + 1, "dev": dev_metrics, "train": train_metrics}
         self.epoch = {}
         result.history.append(entry)
@@ -420,9 +460,13 @@ def _check(
                 raise ConfigError(f"{name}: the {part} split has no labels")
             if unlike := [n for n in _SHAPE if getattr(split.task, n) != getattr(task, n)]:
                 raise ConfigError(f"{name}: the {part} split's task has other {unlike[0]}: {task}")
-            if (longest := int(split.lengths.max())) > positions:
+            what, longest = "sentence", int(split.lengths.max())
+            if getattr(model.heads[name], "features", "") in TOGETHER:
+                rows = zip(*split.sentences, strict=True)
+                what, longest = "pair", max(sum(map(len, row)) for row in rows) - 1
+            if longest > positions:
                 raise ConfigError(
-                    f"{name}: a {part} sentence has {longest} tokens, but the encoder knows "
+                    f"{name}: a {part} {what} has {longest} tokens, but the encoder knows "
                     f"{positions} positions; tokenise with max_length={positions} or less"
                 )
         if (size := len(splits["train"])) < batch_size:

@@ -198,7 +198,8 @@ def vectors_by_hand(encoder, batch, kind):
         length = int(mask.sum())
         output = encoder(ids[None, :length], mask[None, :length])
         tokens = output.last_hidden_state[0]
-        rows.append({"pooler": output.pooler_output[0], "cls": tokens[0], "mean": tokens.mean(0)})
+        row = {"pooler": output.pooler_output[0], "cls": tokens[0], "mean": tokens.mean(0)}
+        rows.append(row | {"cls+mean": torch.cat([row["cls"], row["mean"]])})
     return torch.stack([row[kind] for row in rows])
 
 

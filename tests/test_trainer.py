@@ -524,3 +524,121 @@ def test_terms_and_class_weights_of_no_task_are_refused():
 def test_a_training_sample_is_a_number_of_examples(size):
     with pytest.raises(ConfigError, match="train_sample"):
         make_trainer(small_model()).fit(1, train_sample=size)
+
+
+def two_engines_weights(**options) -> list[dict[str, torch.Tensor]]:
+    """The parameters after three steps by each engine, in float64 and without dropout."""
+    found = []
+    for engine in ENGINES:
+        model = small_model(dropout=0.0, dtype=torch.float64)
+        trainer = make_trainer(model, engine=engine, **options)
+        for _ in range(3):
+            trainer.step()
+        found.append(model.state_dict())
+    return found
+
+
+@pytest.mark.parametrize("weighting", ["sum", "pcgrad"])
+def test_accumulated_batches_take_the_step_of_one_large_batch(weighting):
+    several = two_engines_weights(weighting=weighting, batch_size=2, accumulate=3)
+    whole = two_engines_weights(weighting=weighting, batch_size=6)
+    for weights in [*several, whole[1]]:
+        for name, value in whole[0].items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-6, atol=1e-9)
+
+
+def test_accumulated_batches_give_each_tasks_mean_loss(engine):
+    model = small_model(dropout=0.0)
+    trainer = make_trainer(model, engine=engine, batch_size=2, accumulate=2)
+    streams = make_trainer(small_model(), batch_size=2).streams
+    expected = {
+        name: np.mean([float(trainer.loss(b, model.vectors(b))) for b in (next(s), next(s))])
+        for name, s in streams.items()
+    }
+    losses, _ = trainer.step()
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_terms_are_the_mean_over_the_accumulated_batches(engine):
+    def term(model, batch):
+        return len(batch) * model.heads["similarity"].linears[0].bias.sum()
+
+    model = small_model(dropout=0.0)
+    trainer = make_trainer(
+        model, engine=engine, optimizer=NoStep(model), batch_size=2, accumulate=4,
+        terms={"similarity": [term]},
+    )  # fmt: skip
+    without = small_model(dropout=0.0)
+    bare = make_trainer(
+        without, engine=engine, optimizer=NoStep(without), batch_size=2, accumulate=4
+    )
+    trainer.step()
+    bare.step()
+    ours, plain = (m.heads["similarity"].linears[0].bias.grad for m in (model, without))
+    torch.testing.assert_close(ours - plain, torch.tensor([2.0]))
+
+
+def test_a_step_trains_the_tasks_that_the_sampler_names(engine):
+    turns = [["similarity"], ["sentiment", "paraphrase"]]
+    model = small_model()
+    trainer = make_trainer(model, engine=engine, sampler=lambda step: turns[step % 2])
+    before = {name: copy.deepcopy(head.state_dict()) for name, head in model.heads.items()}
+    losses, gram = trainer.step()
+    assert list(losses) == ["similarity"]
+    assert gram.shape == (1, 1)
+    moved = {
+        name: any(not torch.equal(v, before[name][key]) for key, v in head.state_dict().items())
+        for name, head in model.heads.items()
+    }
+    assert moved == {"sentiment": False, "paraphrase": False, "similarity": True}
+    losses, gram = trainer.step()
+    assert list(losses) == ["sentiment", "paraphrase"]
+    assert gram.shape == (2, 2)
+
+
+def test_both_engines_take_the_same_steps_of_a_sampler():
+    turns = [["similarity"], ["sentiment", "paraphrase"], ["paraphrase"]]
+    plain, fast = two_engines_weights(sampler=turns.__getitem__, weighting="pcgrad")
+    for name, value in plain.items():
+        torch.testing.assert_close(fast[name], value, rtol=1e-6, atol=1e-9)
+
+
+def test_the_history_has_a_tasks_mean_loss_over_the_steps_it_took_part_in(engine):
+    turns = [["similarity"], ["sentiment"], ["sentiment"], ["paraphrase"]]
+    seen: dict[str, list[float]] = {}
+
+    class Watch(Callback):
+        def after_step(self, trainer, gram):
+            for name, value in trainer.epoch["loss"].items():
+                seen.setdefault(name, []).append(value)
+
+    trainer = make_trainer(
+        small_model(), engine=engine, sampler=lambda step: turns[step], callbacks=[Watch()],
+        steps_per_epoch=4,
+    )  # fmt: skip
+    history = trainer.fit(1).history
+    sums = {name: values[-1] for name, values in seen.items()}
+    expected = {name: total / (2 if name == "sentiment" else 1) for name, total in sums.items()}
+    assert history[0]["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("names", [[], ["sentiment", "sentiment"], ["sentimant"]])
+def test_a_sampler_that_names_no_task_or_one_twice_is_refused(names):
+    with pytest.raises(ConfigError, match="the sampler gives"):
+        make_trainer(small_model(), sampler=lambda step: names).step()
+
+
+def test_a_weighting_may_see_the_losses_of_the_step(engine):
+    class ByLoss:
+        def see(self, losses):
+            self.losses = losses
+
+        def __call__(self, gram, generator):
+            return self.losses / self.losses.sum()
+
+    weighting = ByLoss()
+    model = small_model(dropout=0.0)
+    trainer = Trainer(model, small_data(), weighting=weighting, batch_size=4, engine=engine)
+    losses, _ = trainer.step()
+    assert weighting.losses.tolist() == pytest.approx(list(losses.values()))
+    assert not weighting.losses.requires_grad

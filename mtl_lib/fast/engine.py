@@ -1,7 +1,6 @@
 """The fast engine: all tasks in one forward and one backward pass, without padding."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,32 +21,51 @@ class FastEngine:
 
     def __init__(self, model: MultitaskModel) -> None:
         self._model = model
-        self._gradients: Any = None  # made at the first step, when the number of tasks is known
+        self._gradients: dict[int, JointGradients] = {}  # by the number of tasks in a step
 
     def backward(
-        self, batches: Sequence[Batch], loss: BatchLoss, terms: Terms
+        self, batches: Sequence[Sequence[Batch]], loss: BatchLoss, terms: Terms
     ) -> tuple[list[tuple[Tensor, Tensor]], JointGradients]:
-        model = self._model
-        if self._gradients is None:
+        model, tasks = self._model, len(batches)
+        if tasks not in self._gradients:
             shared = model.shared_parameters()
-            self._gradients = JointGradients(model.encoder, len(batches), shared)
-        gradients = self._gradients
+            self._gradients[tasks] = JointGradients(model.encoder, tasks, shared)
+        gradients = self._gradients[tasks]
         gradients.clear()  # of a step that was not finished
+        rounds = list(zip(*batches, strict=True))  # a batch of each task; their gradients add up
+        parts = [self._round(gradients, part, loss, terms, len(rounds)) for part in rounds]
+        losses = [
+            torch.stack([torch.stack(pair) for pair in of]).sum(dim=0)
+            for of in zip(*parts, strict=True)
+        ]
+        return [(plain, whole) for plain, whole in losses], gradients
+
+    def _round(
+        self,
+        gradients: JointGradients,
+        batches: Sequence[Batch],
+        loss: BatchLoss,
+        terms: Terms,
+        rounds: int,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """One backward pass of one batch of each task; its losses are divided by `rounds`."""
+        model = self._model
         weight = model.encoder.pooler.dense.weight
-        padded = [(batch.input_ids, batch.attention_mask) for batch in batches]
+        read = [model.arranged(batch) for batch in batches]
+        padded = [(b.input_ids, b.attention_mask, b.token_type_ids) for b in read]
         pack = Pack.of(padded, weight.device)
         with torch.autocast(weight.device.type, torch.bfloat16, enabled=model.low_precision):
             vectors = gradients.vectors(pack, model.sentence_vector)  # [S, H]
         of_batches = vectors.to(weight.dtype).split(pack.sentences)  # T tensors [n*B, H]
-        plain = [loss(batch, v) for batch, v in zip(batches, of_batches, strict=True)]
+        plain = [loss(batch, v) / rounds for batch, v in zip(batches, of_batches, strict=True)]
         torch.stack(plain).sum().backward()
         losses = []
         for task, (batch, value) in enumerate(zip(batches, plain, strict=True)):
             whole = value.detach()
             for term in terms(batch):
                 if term.requires_grad:  # a graph of its own: it reaches this task's gradient only
-                    term.backward()
+                    (term / rounds).backward()
                     gradients.add(task)
-                whole = whole + term.detach()
+                whole = whole + term.detach() / rounds
             losses.append((value.detach(), whole))
-        return losses, gradients
+        return losses

@@ -88,7 +88,7 @@ class JointGradients(Layers):
         self._word_rows = self._total.new_zeros(self.tasks, 0, self._table.embedding_dim)
 
     def vectors(self, pack: Pack, kind: str = "pooler") -> Tensor:
-        """Sentence vectors `[S, H]` whose backward pass fills in the tasks' gradients.
+        """Sentence vectors, `[S, H]` or `[S, 2H]`, whose backward pass fills in the gradients.
 
         The batches of the pack are those of the T tasks, in the order of the Gram matrix; `kind` is
         one of `bert.SENTENCE_VECTORS`.
@@ -259,21 +259,22 @@ def _unshared(into: list[_ByTask | None]) -> list[Tensor | None]:
 
 
 class _Embed(Function):
-    """Word, position and first segment embedding of every token."""
+    """Word, position and segment embedding of every token."""
 
     @staticmethod
     def forward(
         ctx: Any, words: Any, positions: Any, segments: Any, pack: Any, gradients: Any, into: Any
     ) -> Any:
         ctx.pack, ctx.gradients, ctx.into = pack, gradients, into
-        return words[pack.words][pack.spelled] + positions[pack.positions] + segments[0]
+        return words[pack.words][pack.spelled] + positions[pack.positions] + segments[pack.segments]
 
     @staticmethod
     def backward(ctx: Any, dy: Any) -> Any:
         pack, gradients, (positions, segments) = ctx.pack, ctx.gradients, ctx.into
         words = dy.new_zeros(len(pack.tokens), len(pack.words), dy.shape[1])  # [T, U, H]
-        pieces = (rows.split(pack.tokens) for rows in (dy, pack.spelled, pack.positions))
-        for t, (dy_t, spelled, position) in enumerate(zip(*pieces, strict=True)):
+        of_tokens = dy, pack.spelled, pack.positions, pack.segments
+        pieces = (rows.split(pack.tokens) for rows in of_tokens)
+        for t, (dy_t, spelled, position, segment) in enumerate(zip(*pieces, strict=True)):
             if ctx.needs_input_grad[0]:
                 words[t].index_add_(0, spelled, dy_t)
             if positions:
@@ -281,7 +282,8 @@ class _Embed(Function):
                 positions.add(t, of_table.index_add_(0, position, dy_t))
             if segments:
                 of_table = torch.zeros_like(segments.gradients[t])
-                of_table[0] = dy_t.sum(dim=0)
+                for number in range(len(of_table)):
+                    of_table[number] = dy_t[segment == number].sum(dim=0)
                 segments.add(t, of_table)
         of_words = None
         if ctx.needs_input_grad[0]:

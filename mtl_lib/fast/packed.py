@@ -39,6 +39,7 @@ class Pack:
         words: distinct word ids, `[U]`.
         spelled: place in `words` of each token, `[N]`.
         positions: position of each token in its sentence, `[N]`.
+        segments: segment of each token, 0 or 1, `[N]`.
         first: place in the row of each sentence's [CLS], `[S]`.
         tokens: how many of the N tokens belong to each batch, T numbers.
         sentences: how many of the S sentences belong to each batch, T numbers.
@@ -51,6 +52,7 @@ class Pack:
     words: Tensor
     spelled: Tensor
     positions: Tensor
+    segments: Tensor
     first: Tensor
     tokens: list[int]
     sentences: list[int]
@@ -61,18 +63,24 @@ class Pack:
 
     @classmethod
     def of(
-        cls, padded: Iterable[tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
+        cls, padded: Iterable[tuple[Tensor | None, ...]], device: torch.device | str = "cpu"
     ) -> "Pack":
-        """Pack pairs of `input_ids` and `attention_mask`, each `[S_t, L_t]`, for a device.
+        """Pack `input_ids`, `attention_mask` and perhaps `token_type_ids`, each `[S_t, L_t]`, for a
+        device; without the last, or where it is None, all segments are 0.
 
         The padding stands at the end of each sentence, and every sentence has a token. The work is
         done on the host, which does not wait for the copies to the device.
         """
-        device, padded = torch.device(device), [(ids.cpu(), mask.cpu()) for ids, mask in padded]
-        lengths = torch.cat([mask.sum(dim=1) for _, mask in padded])  # [S]
-        words, spelled = torch.cat([ids[mask > 0] for ids, mask in padded]).unique(
-            return_inverse=True
-        )
+        device = torch.device(device)
+        given = [[x.cpu() for x in of_batch if x is not None] for of_batch in padded]
+        ids, masks_of = [of[0] for of in given], [of[1] for of in given]
+        types = [of[2] if len(of) > 2 else torch.zeros_like(of[0]) for of in given]
+        lengths = torch.cat([mask.sum(dim=1) for mask in masks_of])  # [S]
+        real, segments = (
+            torch.cat([x[mask > 0] for x, mask in zip(of, masks_of, strict=True)])
+            for of in (ids, types)
+        )  # [N] each
+        words, spelled = real.unique(return_inverse=True)
         first = lengths.cumsum(0) - lengths
         positions = torch.arange(len(spelled)) - first.repeat_interleave(lengths)
         masks, cells = [], 0
@@ -88,9 +96,10 @@ class Pack:
             words=words,
             spelled=spelled,
             positions=positions,
+            segments=segments,
             first=first,
-            tokens=[int(mask.sum()) for _, mask in padded],
-            sentences=[len(mask) for _, mask in padded],
+            tokens=[int(mask.sum()) for mask in masks_of],
+            sentences=[len(mask) for mask in masks_of],
             order=torch.cat(groups),
             masks=masks,
             cells=corner.repeat_interleave(lengths) + positions,
@@ -195,7 +204,7 @@ class Layers:
         """Sum of word, position and segment embeddings of the tokens, `[N, H]`."""
         words = embeddings.word_embeddings(pack.words[pack.spelled])  # [N, H]
         places = embeddings.position_embeddings(pack.positions)  # [N, H]
-        return words + places + embeddings.token_type_embeddings.weight[0]  # alone: segment 0
+        return words + places + embeddings.token_type_embeddings(pack.segments)
 
     def linears(self, modules: Sequence[nn.Linear], x: Tensor, rows: list[int]) -> Sequence[Tensor]:
         """Several layers read the same rows, `[R, in]` -> for each of them `[R, out]`."""
@@ -230,7 +239,8 @@ def sentence_vectors(
 def packed_vectors(
     model: BertModel, pack: Pack, layers: Layers | None = None, kind: str = "pooler"
 ) -> Tensor:
-    """The vectors `[S, H]` of all sentences of a pack; `layers` does the work with the weights."""
+    """The vectors `[S, H]`, or `[S, 2H]`, of all sentences of a pack; `layers` does the work with
+    the weights."""
     layers = layers or Layers()
     embeddings = model.embeddings
     hidden = layers.embed(embeddings, pack)  # [N, H]
@@ -259,8 +269,10 @@ def encode_packed(
     grids = pack.grids(heads)
     for layer in lower:
         hidden = _layer(layer, layers, hidden, pack, grids)  # [N, H]
-    if kind == "mean":
-        return _means(_layer(last, layers, hidden, pack, grids), pack)  # [S, H]
+    if "mean" in kind:
+        hidden = _layer(last, layers, hidden, pack, grids)  # [N, H]
+        means = _means(hidden, pack)  # [S, H]
+        return means if kind == "mean" else torch.cat([hidden[pack.first], means], dim=1)
     cls = _layer(last, layers, hidden, pack, grids, pack.cls_grids(heads))  # [S, H]
     if kind == "cls":
         return cls

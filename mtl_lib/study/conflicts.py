@@ -65,7 +65,7 @@ class ConflictLog(Callback):
         if trainer.model.frozen:
             return
         cos = cosines(gram)
-        for (i, a), (j, b) in combinations(enumerate(trainer.streams), 2):
+        for (i, a), (j, b) in combinations(enumerate(trainer.step_tasks), 2):
             self._note(pair_name(a, b), cos[i, j].item())
         self._steps += 1
         if self.same_task_every and self._steps % self.same_task_every == 0:
@@ -104,6 +104,8 @@ def same_task_cosines(trainer: Trainer) -> dict[str, float]:
             size = stream.batch_size
             examples = torch.randperm(len(stream.split), generator=draw)[: 2 * size]
             pair = [stream.split.batch(half) for half in examples.split(size)]
-            _, gradients = engine.backward(pair, trainer.loss, lambda batch: ())
+            _, gradients = engine.backward(
+                [[half] for half in pair], trainer.loss, lambda batch: ()
+            )
             cosine[name] = cosines(gradients.gram())[0, 1].item()
     return cosine

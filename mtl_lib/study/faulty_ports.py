@@ -38,7 +38,7 @@ class PortTrainer(Trainer):
     def _combine(self, gram: Tensor) -> Tensor:
         heads = [
             [p for p in self.model.heads[name].parameters() if p.grad is not None]
-            for name in self.streams
+            for name in self.step_tasks
         ]
         none = gram.new_zeros(())
         norms = [sum((p.grad.double().square().sum() for p in of), start=none) for of in heads]

@@ -28,12 +28,14 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
     regularizer = SmoothnessRegularizer()
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
+        batch = model.arranged(batch)
+
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
             vectors = model.encode_embedded(embeddings, batch.attention_mask)
             return model.classify(batch.task, vectors)
 
         model.eval()
-        embeddings = model.encoder.embed(batch.input_ids)
+        embeddings = model.encoder.embed(batch.input_ids, batch.token_type_ids)
         value = regularizer(forward, embeddings, loss=batch.task.kind, generator=generator)
         model.train()
         return strength * value
