@@ -38,7 +38,7 @@ def make_trainer(row: str, splits: dict, optimizer: type, engine: str) -> Traine
         model,
         splits,
         optimizer=optimizer(model.parameters(), lr=config.lr, weight_decay=config.weight_decay),
-        weighting=WEIGHTINGS[config.weighting],
+        weighting=WEIGHTINGS[config.weighting](len(config.heads)),
         batch_size=config.batch_size,
         engine=engine,
         terms=_loss_terms(config, torch.Generator()),

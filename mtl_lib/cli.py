@@ -12,8 +12,9 @@ import mtl_lib
 from mtl_lib.errors import ConfigError, HandbookError, explain
 from mtl_lib.paths import BUILD, CHECKOUT, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
+from mtl_lib.shipped.answers import add_questions, answer
 from mtl_lib.study.checkpoint import handling
-from mtl_lib.study.profiles import PROFILES
+from mtl_lib.study.profiles import ALL_PROFILES, PROFILES
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.settings import add_flags, chosen
 
@@ -107,15 +108,22 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     draw = commands.add_parser("figures", help="draw Figures 2-9 from stored runs")
-    add_flags(draw, "profile", profile="stored")
+    add_flags(draw, "profile", profiles=PROFILES, profile="stored")
     draw.set_defaults(run=_figures)
 
-    submit = commands.add_parser("predict", help="write predictions in the class's format")
-    submit.add_argument("model", help="folder written by `mtl train`")
+    submit = commands.add_parser(
+        "predict", help="predictions of a model in the class's format, or of a text or of pairs"
+    )
+    submit.add_argument(
+        "model",
+        nargs="?",
+        help="folder written by `mtl train` (of --text and --pairs: the shipped one by default)",
+    )
+    add_questions(submit)
     add_flags(submit, "data", data="handbook")
     submit.add_argument("--split", default="test", choices=["dev", "test"])
     submit.add_argument(
-        "--out", default=str(BUILD / "predictions"), help="folder (default: build/predictions)"
+        "--out", help="folder (default: build/predictions); of --pairs, a file (default: printed)"
     )
     submit.set_defaults(run=_predict)
 
@@ -128,7 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     student.set_defaults(run=_student)
 
     whole = commands.add_parser("reproduce", help="run all notebooks: the figures of a profile")
-    add_flags(whole, "profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
+    everything = ("profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
+    add_flags(whole, *everything, profiles=PROFILES)
     whole.add_argument(
         "-p",
         dest="parameters",
@@ -193,7 +202,7 @@ def _sweep(options: argparse.Namespace) -> None:
     from mtl_lib.study.run import summary
 
     settings = chosen(options)
-    rows = ALL_ROWS if settings.rows else PROFILES[settings.profile].rows
+    rows = ALL_ROWS if settings.rows else ALL_PROFILES[settings.profile].rows
     for run in trained_runs(rows, settings, options.store):
         print(summary(run))
 
@@ -243,9 +252,16 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    if options.text or options.pairs:
+        if (options.data, options.split) != ("handbook", "test"):
+            raise ConfigError("--data and --split name a corpus: leave out --text and --pairs")
+        return answer(options)
+    if not options.model:
+        raise ConfigError("give a folder written by `mtl train`, or --text TEXT, or --pairs FILE")
     from mtl_lib.study.submission import write_predictions
 
-    for path in write_predictions(options.model, options.data, options.split, options.out):
+    out = options.out or BUILD / "predictions"
+    for path in write_predictions(options.model, options.data, options.split, out):
         print(path)
 
 

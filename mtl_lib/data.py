@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class Corpus:
         skipped: one message for each malformed row, with file and line.
         notes: what a reader of any result must know, such as a file that is not the original.
         tasks: the task of each name; those of `tasks.BY_NAME` need not be given.
+        folder: where its files are, if it was read from files.
 
     Raises:
         CorpusError: if the task of a name is not known.
@@ -77,6 +79,7 @@ class Corpus:
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         known = BY_NAME | self.tasks

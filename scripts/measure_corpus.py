@@ -257,7 +257,7 @@ def train_row(
         model,
         {task: {"train": train[task], "dev": dev[task]} for task in train},
         optimizer=AdamW(model.parameters(), lr=ALL_ROWS[row].lr * factor),
-        weighting=WEIGHTINGS[config.weighting],
+        weighting=WEIGHTINGS[config.weighting](len(config.heads)),
         batch_size=config.batch_size,
         seed=config.seed,
         engine="fast",

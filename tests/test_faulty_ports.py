@@ -79,7 +79,7 @@ def port_trainer(model, splits, engine="plain"):
         model,
         splits,
         optimizer=NoStep(model),
-        weighting=WEIGHTINGS["sum"],
+        weighting=WEIGHTINGS["sum"](3),
         batch_size=4,
         seed=0,
         engine=engine,

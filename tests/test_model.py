@@ -259,7 +259,7 @@ def test_the_pooler_moves_only_where_its_output_is_used(kind, weighting):
         model,
         small_splits(),
         optimizer=FusedAdamW(model.parameters(), lr=1e-2, weight_decay=0.5),
-        weighting=WEIGHTINGS[weighting],
+        weighting=WEIGHTINGS[weighting](3),
         batch_size=4,
         seed=0,
     )

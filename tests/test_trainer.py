@@ -30,7 +30,7 @@ def make_trainer(model, data=None, weighting="sum", lr=1e-3, batch_size=4, **opt
         model,
         data or small_data(),
         optimizer=options.pop("optimizer", None) or AdamW(parameters, lr=lr),
-        weighting=WEIGHTINGS[weighting],
+        weighting=WEIGHTINGS[weighting](3),
         batch_size=batch_size,
         seed=0,
         **options,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtl_lib.study.conflicts import conflict_rate
-from mtl_lib.study.weightings import WEIGHTINGS, fixed_order_weights
+from mtl_lib.study.weightings import fixed_order_weights
 from mtl_lib.weighting import (
     cosines,
     float64,
@@ -15,6 +15,8 @@ from mtl_lib.weighting import (
     project_conflicting,
     sum_weights,
 )
+
+WEIGHTINGS = {"sum": sum_weights, "pcgrad": pcgrad_weights, "pcgrad-fixed": fixed_order_weights}
 
 
 def rows(*values):

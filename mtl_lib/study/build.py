@@ -13,12 +13,17 @@ from mtl_lib.data import Corpus, TokenizedCorpus, TokenizedSplit, tokenize
 from mtl_lib.errors import ConfigError
 from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.methods.averaging import WeightAverage
+from mtl_lib.methods.losses import r_drop_term
+from mtl_lib.methods.rates import OPTIMIZERS, parameter_groups
+from mtl_lib.methods.sampling import SAMPLERS
 from mtl_lib.model import Head, MultitaskModel
 from mtl_lib.optim import linear_warmup
 from mtl_lib.pretrained import load_encoder
 from mtl_lib.study.by_label import constant_loss
 from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.conflicts import ConflictLog
+from mtl_lib.study.corpora import phrases
 from mtl_lib.study.faulty_ports import CoupledAdam, PortTrainer, port_smoothness_term
 from mtl_lib.study.frozen import FrozenModel, Memory
 from mtl_lib.study.terms import class_weights, penalty_term, smoothness_term
@@ -41,10 +46,14 @@ def build(
     encoder, tokenizer = load_encoder(config.encoder)
     tokenizer.enable_truncation(cut_length(config, tokenizer))  # what a saved model will keep
     train = tokenized(corpus, "train", config, tokenizer)
+    if config.phrases:
+        train["sentiment"] = _with_phrases(train["sentiment"], corpus, config, tokenizer)
     dev = tokenized(corpus, "dev", config, tokenizer)
     model = _model(config, encoder, train)
     noise = torch.Generator().manual_seed(config.seed)
     log = ConflictLog(config.same_task_every)
+    memory = [Memory(model)] if config.frozen else []
+    average = [FinalAverage(config.average)] if config.average else []
     kind = PortTrainer if config.fault == "port-surgery" else Trainer
     trainer = kind(
         model,
@@ -53,20 +62,60 @@ def build(
             tokenizer,
         ),
         optimizer=_optimizer(config, model),
-        weighting=WEIGHTINGS[config.weighting],
+        weighting=WEIGHTINGS[config.weighting](len(config.heads)),
         batch_size=config.batch_size,
+        accumulate=config.accumulate,
         seed=config.seed,
         engine="fast",
         terms=_loss_terms(config, noise),
         class_weights=_class_weights(config, train, model),
         generators={"smoothness": noise},
-        steps_per_epoch=_joint_epoch(config, corpus),
+        steps_per_epoch=config.steps or _joint_epoch(config, corpus),
         clip=config.clip,
-        callbacks=[log, *([Memory(model)] if config.frozen else []), *callbacks],
+        callbacks=[log, *memory, *average, *callbacks],
     )
     log.check(trainer)
-    trainer.schedule = _schedule(config, trainer)
+    total = _total_steps(config, trainer)
+    trainer.schedule = _schedule(config, total)
+    for callback in average:
+        callback.until = total
+    if config.sampler != "all":
+        sizes = {name: len(split) for name, split in train.items()}
+        trainer.sampler = SAMPLERS[config.sampler](sizes, total, config.seed)
     return trainer, dev
+
+
+class FinalAverage(WeightAverage):
+    """A moving average of the weights that takes their place after step `until`, the last one: it
+    is what the last epoch's evaluation sees, and what is saved."""
+
+    until = sys.maxsize
+
+    def after_step(self, trainer: Trainer, gram: Tensor) -> None:
+        super().after_step(trainer, gram)
+        if trainer.steps == self.until:
+            self.apply_to(trainer.model)
+
+
+def _with_phrases(
+    sentences: TokenizedSplit, corpus: Corpus, config: ExperimentConfig, tokenizer: Tokenizer
+) -> TokenizedSplit:
+    """Three copies of the sentences, then the treebank's phrases of enough words."""
+    key = (corpus.fingerprint, tokenizer.to_str(), config.phrases)
+    if key not in _PHRASES:
+        examples = [e for e in phrases(corpus) if len(e.text.split()) >= config.phrases]
+        _PHRASES.clear()
+        _PHRASES[key] = tokenize(examples, sentences.task, tokenizer)
+    further = _PHRASES[key]
+    return TokenizedSplit(
+        sentences.task,
+        sentences.ids * 3 + further.ids,
+        torch.cat([*[sentences.labels] * 3, further.labels]),
+        [sentences.sentences[0] * 3 + further.sentences[0]],
+    )
+
+
+_PHRASES: dict[tuple[str, str, int], TokenizedSplit] = {}
 
 
 def cut_length(config: ExperimentConfig, tokenizer: Tokenizer) -> int:
@@ -142,11 +191,14 @@ def start_at_mean(head: Head, labels: Tensor) -> None:
         torch.nn.init.constant_(head.linears[-1].bias, labels.float().mean().item())
 
 
-def _schedule(config: ExperimentConfig, trainer: Trainer) -> Schedule | None:
+def _total_steps(config: ExperimentConfig, trainer: Trainer) -> int:
+    steps = config.epochs * config.epoch_factor * trainer.steps_per_epoch
+    return min(steps, config.max_steps or sys.maxsize)
+
+
+def _schedule(config: ExperimentConfig, total: int) -> Schedule | None:
     if config.schedule != "linear":
         return None
-    steps = config.epochs * config.epoch_factor * trainer.steps_per_epoch
-    total = min(steps, config.max_steps or sys.maxsize)
     return partial(linear_warmup, warmup_steps=int(config.warmup * total), total_steps=total)
 
 
@@ -159,8 +211,14 @@ def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
     return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
 
 
-def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> FusedAdamW:
-    """AdamW on all trainable parameters; the heads in a group of their own if they have a rate."""
+def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> torch.optim.Optimizer:
+    """AdamW on all trainable parameters, the heads in a group of their own if they have a rate; or
+    another optimizer, or rates by layer, and then no decay of what is no matrix."""
+    if config.optimizer != "adamw" or config.layer_decay < 1:
+        groups = parameter_groups(
+            model, config.lr, config.head_lr, config.layer_decay, config.weight_decay
+        )
+        return OPTIMIZERS[config.optimizer](groups)
     groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if config.head_lr:
         groups = [{"params": model.shared_parameters()}] if not config.frozen else []
@@ -176,6 +234,9 @@ def _loss_terms(config: ExperimentConfig, noise: torch.Generator) -> dict:
     if config.smoothness:
         term = port_smoothness_term if config.fault == "port-smart" else smoothness_term
         terms["sentiment"] = [term(config.smoothness, noise)]
+    if config.r_drop:
+        for name in config.heads:
+            terms.setdefault(name, []).append(r_drop_term(config.r_drop))
     return terms
 
 

@@ -12,9 +12,11 @@ from typing import NoReturn
 
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError
+from mtl_lib.methods.rates import OPTIMIZERS
+from mtl_lib.methods.sampling import SAMPLERS
 from mtl_lib.model import HeadConfig
 from mtl_lib.study.faulty_ports import FAULTS
-from mtl_lib.study.weightings import WEIGHTINGS
+from mtl_lib.study.weightings import STATIC, WEIGHTINGS
 from mtl_lib.tasks import BY_NAME, TASKS
 
 # Raised whenever the code changes what a run computes, so that no stale run is found again.
@@ -59,7 +61,8 @@ PARTS = ("sentence_vector", "head_lr", "label_mean_bias", "schedule", "clip")
 # Fields that younger versions added; a run that leaves them at their defaults keeps its key.
 _ADDED = (
     "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
-    "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample",
+    "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample", "steps", "sampler",
+    "accumulate", "layer_decay", "average", "r_drop", "optimizer", "phrases",
 )  # fmt: skip
 
 
@@ -105,6 +108,12 @@ _NUMBERS = {
     "smoothness": Number(),
     "penalty_strength": Number(),
     "warmup": Number(high=1),
+    "steps": replace(_COUNT, may_lack=True),
+    "accumulate": _COUNT,
+    "layer_decay": Number(high=math.nextafter(1, 2), above=True),
+    "average": Number(high=1),
+    "r_drop": Number(),
+    "phrases": Number(whole=True),
 }
 _CHOICES = {
     "weighting": tuple(WEIGHTINGS),
@@ -113,6 +122,8 @@ _CHOICES = {
     "fault": ("", *FAULTS),
     "without": ("", *PARTS),
     "penalty": (None, 1, 2, math.inf),
+    "sampler": tuple(SAMPLERS),
+    "optimizer": tuple(OPTIMIZERS),
 }
 
 
@@ -124,7 +135,8 @@ class ExperimentConfig:
         row: its id, "3.1" .. "4.10" or a name.
         name: the paper's words for the row.
         heads: head of each task; its keys are the tasks trained.
-        weighting: "sum", "pcgrad" (gradient surgery), or "pcgrad-fixed" (in a fixed order).
+        weighting: "sum", "pcgrad" (gradient surgery), "pcgrad-fixed" (in a fixed order), or another
+            of `weightings.WEIGHTINGS`.
         lr: learning rate, already multiplied by `lr_factor`.
         weight_decay: decoupled, AdamW's.
         batch_size: examples per task and step.
@@ -133,8 +145,7 @@ class ExperimentConfig:
         smoothness: strength of SMART on sentiment; 0 is off.
         class_weights: weight the sentiment classes.
         frozen: train the heads alone.
-        sentence_vector: what of the encoder a head sees: "pooler", "mean" or "cls"
-            (`bert.SENTENCE_VECTORS`).
+        sentence_vector: what of the encoder a head sees, one of `bert.SENTENCE_VECTORS`.
         head_lr: learning rate of the heads; None: as `lr`.
         label_mean_bias: similarity's bias starts at the mean training label, not near 0.
         schedule, warmup: "constant", or "linear": up over the first `warmup` of all steps, then
@@ -142,6 +153,16 @@ class ExperimentConfig:
         clip: the gradient of all parameters is cut to this norm; None: never.
         without: the part of its profile's instrument that this row leaves out (`Profile`).
         fault: reproduce a fault of published code (`faulty_ports.FAULTS`); "": the method.
+        steps: of an epoch, in place of a pass over the shortest training set; None: that pass.
+        sampler: which tasks a step takes a batch of (`methods.sampling.SAMPLERS`).
+        accumulate: batches per task and step, of `batch_size` each.
+        layer_decay: factor of the rate from a layer to the one below it.
+        average: decay of the moving average of the weights that stands in the model at the end of
+            training (`methods.averaging`); 0: none.
+        r_drop: strength of R-Drop on every task (`methods.losses`); 0 is off.
+        optimizer: one of `methods.rates.OPTIMIZERS`.
+        phrases: sentiment also learns from the treebank's phrases of at least so many words, beside
+            three copies of its sentences (`corpora.phrases`); 0: from the sentences alone.
         joint_epochs: an epoch is as long as with all three tasks, for a row that trains one.
         same_task_every: after every so many steps, compare the gradients of two batches of one
             task (`conflicts.ConflictLog`); 0: never.
@@ -173,6 +194,14 @@ class ExperimentConfig:
     without: str = ""
     fault: str = ""
     joint_epochs: bool = False
+    steps: int | None = None
+    sampler: str = "all"
+    accumulate: int = 1
+    layer_decay: float = 1.0
+    average: float = 0.0
+    r_drop: float = 0.0
+    optimizer: str = "adamw"
+    phrases: int = 0
     same_task_every: int = 0
     epoch_factor: int = 1
     seed: int = 0
@@ -205,19 +234,24 @@ class ExperimentConfig:
         if self.warmup and self.schedule == "constant":
             raise ConfigError(f"warmup = {self.warmup}: a constant schedule has none; use 'linear'")
         needed = {"similarity": self.penalty is not None}
-        needed["sentiment"] = self.smoothness > 0 or self.class_weights
+        needed["sentiment"] = self.smoothness > 0 or self.class_weights or self.phrases > 0
         lacking = [name for name, needs in needed.items() if needs and name not in self.heads]
         if lacking:
             raise ConfigError(
-                f"row {self.row}: its penalty, SMART or class weights need a head for {lacking[0]}"
+                f"row {self.row}: its penalty, SMART, class weights or phrases need a head for "
+                f"{lacking[0]}"
             )
         does_nothing = {
             "port-surgery": self.frozen or self.weighting != "pcgrad",
             "coupled-decay": not self.weight_decay,
             "port-smart": not self.smoothness,
         }
+        if self.fault == "coupled-decay" and (self.optimizer != "adamw" or self.layer_decay < 1):
+            raise ConfigError(f"row {self.row}: fault {self.fault!r} is AdamW's, with one rate")
         if does_nothing.get(self.fault):
             raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
+        if self.weighting in STATIC and len(self.heads) != 3:
+            raise ConfigError(f"row {self.row}: {self.weighting} is for three tasks")
         if self.same_task_every and self.frozen:
             raise ConfigError(
                 f"same_task_every = {self.same_task_every}: it must be 0 for a frozen encoder, "

@@ -52,6 +52,9 @@ ORIGINALS = {
     "ids-cfimdb-dev.csv": "8a0f5dcf3d40189b96c801a12cd79bf8003e61de",
     "ids-cfimdb-test-student.csv": "1e789c709b3ca0511f027a309b6d8bd21cde41b2",
 }
+# Phrases of the Stanford Sentiment Treebank, with their sentiment.
+PHRASES = "sst-train-phrases.tsv"
+PHRASES_SHA256 = "1f91b3f6c21f88c99bdd858ae9fb837e6ec7aa4af7a03b5c0bcd8c772ef65ccf"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without an answer
 DOWNLOAD_LIMIT = 64 * 2**20  # bytes; the largest original file is well below
 
@@ -141,7 +144,34 @@ def _read_folder(directory: str | Path, labels: bool = True) -> Corpus:
         altered = []  # the embedded corpora only borrow the file names
     elif len(altered) == len(files):
         altered = ["no file of this folder is an original file of the CS224N project"]
-    return Corpus(name=name, splits=splits, files=files, skipped=skipped, notes=altered)
+    return Corpus(name, splits, files, skipped, notes=altered, folder=folder.resolve())
+
+
+def phrases(corpus: Corpus) -> list[SentenceExample]:
+    """The treebank's own labels of phrases in the training sentences, none of which is a sentence
+    of any split: more than the class gives, and so named wherever it is used.
+
+    Read from `PHRASES` in the corpus's folder, or in a folder `extra` beside it: a header, then
+    phrase, tab and label.
+
+    Raises:
+        CorpusError: if the file is missing or another one.
+    """
+    home = corpus.folder or Path()
+    found = [path for path in (home / PHRASES, home.parent / "extra" / PHRASES) if path.is_file()]
+    if not corpus.folder or not found:
+        raise CorpusError(
+            f"{corpus.folder or corpus.name}: no {PHRASES}, which this row learns from; put it "
+            "there, or into a folder `extra` beside it"
+        )
+    content = found[0].read_bytes()
+    if (digest := hashlib.sha256(content).hexdigest()) != PHRASES_SHA256:
+        raise CorpusError(f"{found[0]}: SHA-256 {digest}, expected {PHRASES_SHA256}")
+    _, *rows = (line.rsplit("\t", 1) for line in content.decode("utf-8").splitlines())
+    return [
+        SentenceExample(f"phrase-{number}", text, int(label))
+        for number, (text, label) in enumerate(rows)
+    ]
 
 
 def training_sentences(corpus: Corpus) -> list[str]:

@@ -10,7 +10,18 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.paths import FETCHED
 from mtl_lib.pretrained import ENCODERS, at_hand
 from mtl_lib.study.config import ExperimentConfig
-from mtl_lib.study.rows import ALL_ROWS, ALONE, FORENSIC, ROWS, ROWS_OF_QUICK, SINGLE_TASK, WITHOUT
+from mtl_lib.study.rows import (
+    ALL_ROWS,
+    ALONE,
+    BENCH,
+    FINAL,
+    FORENSIC,
+    LADDER,
+    ROWS,
+    ROWS_OF_QUICK,
+    SINGLE_TASK,
+    WITHOUT,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,12 @@ _REAL = Profile(
     "bert-base-uncased", "cs224n", epochs=10, train_sample=1000, dev_sample=4000, bfloat16=True,
     threads=1,
 )  # fmt: skip
+# Mean pooling, heads with a rate of their own, and what lets training come to an end.
+_INSTRUMENT = {
+    "sentence_vector": "mean", "head_lr": 1e-3, "label_mean_bias": True,
+    "schedule": "linear", "warmup": 0.1, "clip": 1.0,
+}  # fmt: skip
+_FINALE = {"sentence_vector": "cls+mean", "head_lr": 1e-3, "label_mean_bias": True, "clip": 1.0}
 PROFILES = {
     "quick": Profile(
         "tiny-pretrained", "handbook", epochs=2, lr_factor=30, max_length=64, train_sample=800,
@@ -79,17 +96,34 @@ PROFILES = {
     "paper": replace(_REAL, seconds=3600, rows=tuple(ROWS | SINGLE_TASK | FORENSIC)),
     # The same rows where training is not the bottleneck. The rate's mean over the schedule is 1e-5.
     "converged": replace(
-        _REAL, epochs=4, lr_factor=2, seconds=1500,
-        instrument={
-            "sentence_vector": "mean", "head_lr": 1e-3, "label_mean_bias": True,
-            "schedule": "linear", "warmup": 0.1, "clip": 1.0,
-        },
+        _REAL, epochs=4, lr_factor=2, seconds=1500, instrument=_INSTRUMENT,
         rows=(
             "3.1", "3.2", "3.6", "3.7", "3.8", "3.9", "3.10", *ALONE, "compare", "compare-surgery",
             *WITHOUT,
         ),
     ),
 }  # fmt: skip
+# Chapters 12 and 13: rows of their own.
+FURTHER = {
+    # All weightings on the embedded corpora, and some of them in one epoch of `converged`.
+    "bench": Profile(
+        "tiny-pretrained", "handbook", epochs=1, lr_factor=30, max_length=64, train_sample=200,
+        instrument=_INSTRUMENT, threads=1, seconds=10, rows=tuple(BENCH),
+    ),
+    "bench-real": replace(
+        _REAL, epochs=1, lr_factor=2, seconds=500, instrument=_INSTRUMENT, rows=tuple(BENCH)
+    ),
+    # From words to a model worth having: each rung at the same budget, the last one to its end.
+    "ladder": replace(
+        _REAL, epochs=1, max_length=128, dev_sample=None, seconds=1200,
+        instrument=_FINALE | {"steps": 2000}, rows=tuple(LADDER),
+    ),
+    "final": replace(
+        _REAL, epochs=1, max_length=128, dev_sample=None, threads=2, seconds=6000,
+        instrument=_FINALE | {"steps": 12000}, rows=tuple(FINAL),
+    ),
+}  # fmt: skip
+ALL_PROFILES = PROFILES | FURTHER
 
 
 def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: int = 0) -> Profile:
@@ -100,17 +134,17 @@ def profile_settings(name: str, encoder: str = "", max_steps: int = 0, epochs: i
     Raises:
         ConfigError: if there is no such profile.
     """
-    if name not in PROFILES:
-        raise ConfigError(f"profile {name!r}: choose from {', '.join(['stored', *PROFILES])}")
+    if name not in ALL_PROFILES:
+        raise ConfigError(f"profile {name!r}: choose from {', '.join(['stored', *ALL_PROFILES])}")
     if encoder and encoder not in ENCODERS:  # one folder, one name in the runs' keys
         encoder = str(Path(encoder).expanduser().resolve())
     if (
         not encoder
-        and PROFILES[name].encoder == "bert-base-uncased"
+        and ALL_PROFILES[name].encoder == "bert-base-uncased"
         and not at_hand("bert-base-uncased")
     ):
         encoder = "minilm-l6"
-    profile = PROFILES[name]
+    profile = ALL_PROFILES[name]
     return replace(
         profile,
         encoder=encoder or profile.encoder,

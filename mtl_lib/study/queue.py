@@ -26,6 +26,7 @@ from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.pool import run_all
 from mtl_lib.study.profiles import (
+    ALL_PROFILES,
     PROFILES,
     choose_rows,
     jobs_at_a_time,
@@ -73,7 +74,7 @@ def queue(profile: str = "", rows: str = "", seeds: str = "") -> list[tuple[str,
     """
     if profile:
         profile_settings(profile)
-        chosen = choose_rows(PROFILES[profile].rows, rows)
+        chosen = choose_rows(ALL_PROFILES[profile].rows, rows)
         found = _each(profile, chosen, *parse_seeds(seeds))
     else:
         kept = choose_rows(dict.fromkeys(row for _, row, _ in QUEUE), rows)
@@ -161,7 +162,7 @@ class Study:
             if (self.configs[other].profile, self.configs[other].row)
             == (config.profile, config.row)
         ]
-        return sum(like) / len(like) if like else PROFILES[config.profile].seconds
+        return sum(like) / len(like) if like else ALL_PROFILES[config.profile].seconds
 
     def run(self, jobs: int = 0) -> None:
         """Train what is not done, in order; a finished run is stored at once.
@@ -199,7 +200,7 @@ def corpus_for(entries: list[tuple[str, str, int]], data: str = "") -> str:
         ConfigError: if none is named and the profiles stand on different ones; if there is no such
             folder.
     """
-    corpora = {PROFILES[profile].corpus for profile, *_ in entries}
+    corpora = {ALL_PROFILES[profile].corpus for profile, *_ in entries}
     if not data and len(corpora) != 1:
         raise ConfigError(
             f"the profiles stand on {sorted(corpora)}: name a corpus (`--data`) or one of "

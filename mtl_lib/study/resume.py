@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_lib.trainer import Fit, Trainer
+from mtl_lib.trainer import Fit, Trainer, Weighting
 
 
 def state_of(trainer: Trainer) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "streams": {name: stream.state_dict() for name, stream in trainer.streams.items()},
         "generators": {name: g.get_state() for name, g in trainer.generators.items()},
         "dropout": _dropout_state(trainer.device),
+        "weighting": _state(trainer.weighting),
         "callbacks": {str(n): c.state_dict() for n, c in enumerate(trainer.callbacks)},
     }
 
@@ -50,8 +51,16 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
     torch.set_rng_state(state["dropout"]["cpu"])
     if trainer.device.type == "cuda" and "cuda" in state["dropout"]:  # else saved on a CPU
         torch.cuda.set_rng_state(state["dropout"]["cuda"], trainer.device)
+    if state["weighting"]:
+        trainer.weighting.load_state_dict(state["weighting"])  # type: ignore[attr-defined]
     for number, callback in enumerate(trainer.callbacks):
         callback.load_state_dict(state["callbacks"][str(number)])
+
+
+def _state(weighting: Weighting) -> dict[str, Any]:
+    """What a weighting remembers, if it does."""
+    state: dict[str, Any] = getattr(weighting, "state_dict", dict)()
+    return state
 
 
 def put_parameters(trainer: Trainer, values: dict[str, Tensor]) -> None:

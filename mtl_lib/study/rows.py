@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from mtl_lib.methods import weightings as methods
 from mtl_lib.model import HeadConfig
 from mtl_lib.study.config import ExperimentConfig, paper_heads
+from mtl_lib.study.weightings import STATIC
 from mtl_lib.tasks import TASKS
 
 
@@ -147,5 +149,61 @@ FORENSIC = _by_row(
     replace(FIGURE_3["3.9"], row="3.9-port", name="SMART as in the port", fault="port-smart"),
 )  # fmt: skip
 
+# Every weighting, and fixed weights, at each of the same rates (chapter 13).
+BENCH_RATES = (0.3, 1.0, 3.0)
+BENCH = _by_row(
+    *(
+        ExperimentConfig(
+            f"bench-{name}-x{rate:g}",
+            f"{name}, rate x {rate:g}",
+            heads=_COMPARING,
+            weighting=name,
+            lr=1e-5 * rate,
+        )
+        for name in (*methods.WEIGHTINGS, *STATIC)
+        for rate in BENCH_RATES
+    )
+)
+
+
+def _ladder() -> list[ExperimentConfig]:
+    """Rung by rung, each with what the one below it has (chapter 12)."""
+
+    def pairs(features: str) -> dict[str, HeadConfig]:
+        head = HeadConfig((0.2,), features=features)
+        return paper_heads(sentiment=HeadConfig((0.2,)), paraphrase=head, similarity=head)
+
+    changes: list[tuple[str, str, dict]] = [
+        # 3 x 11 examples a step are as many as the 32 of a sampler.
+        ("additive", "additive heads", {"heads": pairs("concat"), "batch_size": 11, "lr": 5e-5}),
+        ("comparing", "comparing heads", {"heads": pairs("compare")}),
+        ("together", "pairs read together", {"heads": pairs("all")}),
+        ("sampler", "square-root sampler", {"sampler": "sqrt", "batch_size": 32}),
+        # The rate's mean over the schedule is that of the rung below.
+        (
+            "schedule",
+            "warm-up and decay, rates by layer",
+            {
+                "schedule": "linear",
+                "warmup": 0.1,
+                "lr": 1e-4,
+                "layer_decay": 0.9,
+                "weight_decay": 0.01,
+            },
+        ),
+        ("average", "average of the weights", {"average": 0.999}),
+        ("phrases", "the treebank's phrases", {"phrases": 4}),
+    ]
+    rung, rungs = ExperimentConfig("ladder", ""), []
+    for name, words, change in changes:
+        rung = replace(rung, row=f"ladder-{name}", name=words, **change)
+        rungs.append(rung)
+    return rungs
+
+
+LADDER = _by_row(*_ladder())
+# The last rung trained to its end: the model that the handbook ships.
+FINAL = _by_row(replace(_ladder()[-1], row="final", name="the final model"))
+
 ROWS_OF_QUICK = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
-ALL_ROWS = ROWS_OF_QUICK | ALONE | WITHOUT | FORENSIC
+ALL_ROWS = ROWS_OF_QUICK | ALONE | WITHOUT | FORENSIC | BENCH | LADDER | FINAL

@@ -7,7 +7,7 @@ from typing import Any
 
 from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.profiles import (
-    PROFILES,
+    ALL_PROFILES,
     Profile,
     choose_rows,
     default_corpus,
@@ -65,11 +65,17 @@ class Settings:
         ]
 
 
-def add_flags(parser: argparse.ArgumentParser, *names: str, **defaults: str) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser,
+    *names: str,
+    profiles: Iterable[str] = ALL_PROFILES,
+    **defaults: str,
+) -> None:
     """Add the flags of some fields of `Settings`, in this order.
 
     Args:
         names: the fields.
+        profiles: those to choose from.
         defaults: of this command, where they are not those of the class.
     """
     known: dict[str, Field] = {one.name: one for one in fields(Settings)}
@@ -79,7 +85,7 @@ def add_flags(parser: argparse.ArgumentParser, *names: str, **defaults: str) -> 
             f"--{name.replace('_', '-')}",
             type=type(known[name].default),
             default=default,
-            choices=list(dict.fromkeys([default, *PROFILES])) if name == "profile" else None,
+            choices=list(dict.fromkeys([default, *profiles])) if name == "profile" else None,
             help=f"{metadata['help']} (default: {default or metadata['unset']})",
         )
 

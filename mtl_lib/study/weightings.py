@@ -1,15 +1,14 @@
 """The weightings of the rows, by name, and a control of gradient surgery."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 
 from torch import Generator, Tensor
 
-from mtl_lib.weighting import (
-    number_of_tasks,
-    pcgrad_weights,
-    projected_weights,
-    sum_weights,
-)
+from mtl_lib.methods import weightings
+from mtl_lib.methods.weightings import static_weights
+from mtl_lib.trainer import Weighting
+from mtl_lib.weighting import number_of_tasks, projected_weights
 
 
 def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
@@ -22,8 +21,20 @@ def fixed_order_weights(gram: Tensor, generator: Generator | None = None) -> Ten
     return projected_weights(gram, [[j for j in tasks if j != i] for i in tasks])
 
 
-WEIGHTINGS: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
-    "sum": sum_weights,
-    "pcgrad": pcgrad_weights,
-    "pcgrad-fixed": fixed_order_weights,
+def _static(values: Sequence[float]) -> Callable[[int], Weighting]:
+    return lambda tasks: static_weights(values)
+
+
+# Fixed weights of three tasks: each as heavy as the lightest or four times that. The plain sum is
+# the point where all are equal.
+STATIC = {
+    f"static-{'-'.join(map(str, values))}": _static(values)
+    for values in product((4, 1), repeat=3)
+    if len(set(values)) > 1
+}
+# Of each weighting a fresh one for T tasks.
+WEIGHTINGS: dict[str, Callable[[int], Weighting]] = {
+    **weightings.WEIGHTINGS,
+    **STATIC,
+    "pcgrad-fixed": lambda tasks: fixed_order_weights,
 }

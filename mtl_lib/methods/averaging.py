@@ -1,0 +1,95 @@
+"""Averages of the weights along training, which often generalise better than the last ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl_lib.errors import ConfigError
+from mtl_lib.model import MultitaskModel
+from mtl_lib.trainer import Callback, Trainer
+
+
+class WeightAverage(Callback):
+    """An average of the trained parameters over the steps, kept beside them in float32.
+
+        average = WeightAverage()
+        Trainer(model, data, callbacks=[average]).fit(epochs=3)
+        with average.applied(model):
+            ...  # evaluate the average
+
+    With a decay d, an exponential moving average, a <- d_n a + (1 - d_n) theta, where n weights
+    are in it already and d_n = min(d, (1 + n) / (10 + n)), so that the first ones are soon
+    forgotten. With d None, their uniform mean (Izmailov et al., 2018, Algorithm 1, at a constant
+    rate and with every step's weights).
+
+    Training goes on with the weights themselves, and an epoch's evaluation is theirs.
+
+    Args:
+        decay: d in [0, 1), or None for the uniform mean.
+        start: the first step, counted from 1, whose weights take part.
+
+    Raises:
+        ConfigError: if an option lies outside its range.
+    """
+
+    def __init__(self, decay: float | None = 0.999, start: int = 1):
+        if decay is not None and not 0 <= decay < 1:
+            raise ConfigError(f"decay = {decay}: it must lie in [0, 1), or be None")
+        if start < 1:
+            raise ConfigError(f"start = {start}: steps are counted from 1")
+        self.decay, self.start = decay, start
+        self.count = 0  # the weights that are in the average
+        self.values: dict[str, Tensor] = {}  # the average of each parameter, by name
+
+    @torch.no_grad()
+    def after_step(self, trainer: Trainer, gram: Tensor) -> None:
+        if trainer.steps < self.start:
+            return
+        kept = self.count / (self.count + 1)
+        if self.decay is not None and self.count:
+            kept = min(self.decay, (1 + self.count) / (10 + self.count))
+        for name, parameter in trainer.trainable().items():
+            value = parameter.detach().float()
+            if name not in self.values:
+                self.values[name] = value.clone()
+            else:  # one that comes from a checkpoint may lie on another device
+                self.values[name] = self.values[name].to(value.device).lerp_(value, 1 - kept)
+        self.count += 1
+
+    @torch.no_grad()
+    def apply_to(self, model: MultitaskModel) -> None:
+        """Give the model's parameters their averages.
+
+        Raises:
+            ConfigError: if there is no average yet, or a parameter of it is none of the model's.
+        """
+        parameters = dict(model.named_parameters())
+        if not self.values:
+            raise ConfigError(f"no average yet: it starts with step {self.start} of the training")
+        for name, value in self.values.items():
+            if name not in parameters or parameters[name].shape != value.shape:
+                raise ConfigError(f"the model has no {name} {[*value.shape]}: average its own")
+        for name, value in self.values.items():
+            parameters[name].copy_(value)
+
+    @contextmanager
+    def applied(self, model: MultitaskModel) -> Iterator[None]:
+        """The average in the model while a block runs; afterwards the weights from before it."""
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        try:
+            self.apply_to(model)
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(before[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "values": self.values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        self.values = {name: value.clone() for name, value in state["values"].items()}
