@@ -14,7 +14,7 @@ from mtl_lib.paths import BUILD, CHECKOUT, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.shipped.answers import add_questions, answer
 from mtl_lib.study.checkpoint import handling
-from mtl_lib.study.profiles import ALL_PROFILES, PROFILES
+from mtl_lib.study.profiles import ALL_PROFILES, FURTHER, PROFILES
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.settings import add_flags, chosen
 
@@ -99,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(sweep, "profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
     sweep.add_argument("--store", help="folder of the runs (default: build/runs/PROFILE)")
     sweep.set_defaults(run=_sweep)
+
+    bench = commands.add_parser("bench", help="compare the weightings of the tasks' gradients")
+    add_flags(
+        bench, "profile", "data", "encoder", "rows", "seeds", "jobs",
+        profiles=("bench", "bench-real"), profile="bench", seeds="0,1,2,3,4",
+    )  # fmt: skip
+    bench.add_argument(
+        "--out", default=str(BUILD / "bench"), help="folder of its tables (default: build/bench)"
+    )
+    bench.set_defaults(run=_bench)
 
     study = commands.add_parser("study", help="the study of the real corpora, run by run")
     study.add_argument("what", choices=["run", "status", "collect"])
@@ -205,6 +215,22 @@ def _sweep(options: argparse.Namespace) -> None:
     rows = ALL_ROWS if settings.rows else ALL_PROFILES[settings.profile].rows
     for run in trained_runs(rows, settings, options.store):
         print(summary(run))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    """Train what is not stored yet, compare, and write tables and picture to a folder."""
+    from mtl_lib.files import replacing
+    from mtl_lib.study import bench
+    from mtl_lib.study.pool import trained_runs
+
+    settings, folder = chosen(options), Path(options.out)
+    found = bench.compare(trained_runs(FURTHER[settings.profile].rows, settings))
+    paths = found.save(settings.profile, folder)
+    with replacing(folder / f"{settings.profile}.png") as picture:
+        bench.draw(found).savefig(picture, format="png", dpi=120)
+    print(found.table.round(3).to_string(index=False))
+    print(bench.verdict(found))
+    print(*paths, folder / f"{settings.profile}.png", sep="\n")
 
 
 def _study(options: argparse.Namespace) -> int:

@@ -43,9 +43,9 @@ def r_drop_term(alpha: float = 1.0, kind: str | None = None) -> LossTerm:
     task's loss (Liang et al., 2021, section 2).
 
     For classes (KL(P||Q) + KL(Q||P)) / 2 of the two outputs, for a score half their squared
-    difference. The paper sums the task's loss over both passes, where a trainer takes
-    it of one pass: its alpha is twice ours. The two passes are further ones: a step takes about
-    three times as long for a task with this term.
+    difference. The paper sums the task's loss over both passes, where a trainer takes it of one
+    pass: its alpha is twice ours. The two passes are further ones: a step takes about three times
+    as long for a task with this term.
 
     Args:
         kind: how outputs are compared, see `regularizers.divergence`; by default by the task's

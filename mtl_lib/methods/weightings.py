@@ -39,11 +39,12 @@ Array = NDArray[np.float64]
 Options = ParamSpec("Options")
 
 _NO_DIRECTION = 1e-14  # eigenvalues below this share of the largest are rounding
+_NO_LENGTH = 1e-7  # sums below this share of the longest gradient are rounding
 _RIDGE = 1e-8  # on the cosines' diagonal: singular matrices get the limit of regular ones
 
 
 def _of_finite(
-    weights: Callable[Concatenate[Tensor, Options], Array],
+    weights: Callable[Concatenate[Tensor, Options], Tensor],
 ) -> Callable[Concatenate[Tensor, Options], Tensor]:
     """A weighting of any Gram matrix from one of finite float64 numbers on the CPU."""
 
@@ -53,7 +54,7 @@ def _of_finite(
         gram = float64(gram.detach()).cpu()
         if not gram.isfinite().all():
             return torch.full((tasks,), math.nan, dtype=torch.float64)
-        return torch.from_numpy(weights(gram, *args, **kwargs))
+        return weights(gram, *args, **kwargs)
 
     return weighting
 
@@ -78,20 +79,21 @@ def _directions(gram: Tensor) -> Array:
     return np.sqrt(values)[:, None] * vectors.T
 
 
-def _sum_to_tasks(weights: Array) -> Array:
+def _sum_to_tasks(weights: Array) -> Tensor:
     """The same ratios at the scale of a sum: sizes that add up to T; the plain sum for zeros."""
     size = np.abs(weights).sum()
-    return weights * (len(weights) / size) if size > 0 else np.ones_like(weights)
+    scaled = weights * (len(weights) / size) if size > 0 else np.ones_like(weights)
+    return torch.from_numpy(scaled)
 
 
 @_of_finite
-def random_weights(gram: Tensor, generator: Generator | None = None) -> Array:
-    """Random weights (Lin et al., 2022, "A closer look at loss weighting", Algorithm 1).
+def random_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """Random loss weighting (RLW; Lin et al., 2022), with normal numbers.
 
     softmax(z), z ~ N(0, 1), drawn anew in each step; they sum to T.
     """
     drawn = torch.randn(len(gram), generator=generator, dtype=torch.float64)
-    return len(gram) * drawn.softmax(dim=0).numpy()
+    return len(gram) * drawn.softmax(dim=0)
 
 
 def static_weights(values: Sequence[float]) -> Weighting:
@@ -105,15 +107,15 @@ def static_weights(values: Sequence[float]) -> Weighting:
     weights = _sum_to_tasks(np.array(values, dtype=np.float64))
 
     @_of_finite
-    def weighting(gram: Tensor, generator: Generator | None = None) -> Array:
-        return weights.copy()
+    def weighting(gram: Tensor, generator: Generator | None = None) -> Tensor:
+        return weights.clone()
 
     return weighting
 
 
 @_of_finite
-def mgda_weights(gram: Tensor, generator: Generator | None = None) -> Array:
-    """The multiple-gradient descent algorithm (Désidéri, 2012; Sener and Koltun, 2018, eq. 3).
+def mgda_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """The multiple-gradient descent algorithm (MGDA; Désidéri, 2012; Sener and Koltun, 2018, eq. 3).
 
     T times the point of least norm in the gradients' convex hull: min |sum_t a_t g_t|^2 over
     a >= 0, sum a = 1. No task's inner product with it is less than its squared norm. The weights
@@ -143,8 +145,8 @@ def _least_norm(columns: Array) -> Array:
 
 
 @_of_finite
-def upgrad_weights(gram: Tensor, generator: Generator | None = None) -> Array:
-    """Unconflicting projection of gradients (UPGrad; Quinton and Rey, 2024, section 3).
+def upgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """Unconflicting projection of gradients (UPGrad; Quinton and Rey, 2024).
 
     Each g_i is projected on the dual cone {x: <x, g_j> >= 0 for all j}, which adds the
     combination sum_j v_j g_j, v >= 0, that leaves the least norm (their proposition 1). The paper
@@ -156,11 +158,11 @@ def upgrad_weights(gram: Tensor, generator: Generator | None = None) -> Array:
     weights = np.ones(len(gram))
     for own, length in zip(directions.T, lengths, strict=True):
         weights += length * nnls(directions, -own)[0] * inverse
-    return weights
+    return torch.from_numpy(weights)
 
 
 @_of_finite
-def cagrad_weights(gram: Tensor, generator: Generator | None = None, c: float = 0.4) -> Array:
+def cagrad_weights(gram: Tensor, generator: Generator | None = None, c: float = 0.4) -> Tensor:
     """Conflict-averse gradient descent (CAGrad; Liu et al., 2021, Algorithm 1).
 
     With the mean gradient g_0, the d that has the largest min_i <g_i, d> under
@@ -188,8 +190,8 @@ def cagrad_weights(gram: Tensor, generator: Generator | None = None, c: float = 
     columns = _directions(gram) * (lengths / max(lengths.max(), np.finfo(float).tiny))
     mean = columns.mean(axis=1)
     radius = c * np.linalg.norm(mean)
-    if radius < np.finfo(float).eps:  # the mean is zero, or wanted
-        return np.ones(len(gram))
+    if radius < _NO_LENGTH:
+        return sum_weights(gram)
 
     @cache
     def shares(square: float) -> Array:
@@ -204,13 +206,15 @@ def cagrad_weights(gram: Tensor, generator: Generator | None = None, c: float = 
     least = np.linalg.norm(columns @ shares(0.0)) * (1 - 1e-6)
     shortest = np.linalg.norm(columns[:, lengths > 0], axis=0).min()
     low, high = (max(least, 1e-5 * shortest) / radius) ** 2, (2 / radius) ** 2
-    square = low if excess(low) <= 0 else brentq(excess, low, high, xtol=1e-12 * low)
-    return 1 + len(gram) * shares(square) / math.sqrt(square)
+    square = low
+    if excess(low) > 0:
+        square = brentq(excess, low, high, xtol=1e-12 * low, rtol=1e-12, maxiter=1000)
+    return torch.from_numpy(1 + len(gram) * shares(square) / math.sqrt(square))
 
 
 @_of_finite
-def imtl_g_weights(gram: Tensor, generator: Generator | None = None) -> Array:
-    """Impartial multi-task learning by gradients (IMTL-G; Liu et al., 2021, eq. 3).
+def imtl_g_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
+    """Impartial multi-task learning by gradients (IMTL-G; Liu et al., 2021).
 
     The combination with equal projections <g, u_i> on all directions, g = sum_t a_t g_t: of the
     cosines C and the lengths, C b = 1 and a_i = b_i / |g_i|. Weights may be negative. The paper
@@ -223,7 +227,7 @@ def imtl_g_weights(gram: Tensor, generator: Generator | None = None) -> Array:
 
 
 @_of_finite
-def aligned_weights(gram: Tensor, generator: Generator | None = None) -> Array:
+def aligned_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     """Aligned-MTL (Senushkin et al., 2023, Algorithm 1), without preferences.
 
     The gradients' matrix is replaced by the nearest one whose principal components are equally
@@ -233,13 +237,13 @@ def aligned_weights(gram: Tensor, generator: Generator | None = None) -> Array:
     values, vectors = np.linalg.eigh(gram.numpy())
     kept = values > _NO_DIRECTION * values[-1]
     if not kept.any():
-        return np.ones(len(gram))
+        return sum_weights(gram)
     values, vectors = values[kept], vectors[:, kept]
-    return vectors @ (np.sqrt(values[0] / values) * vectors.sum(axis=0))
+    return torch.from_numpy(vectors @ (np.sqrt(values[0] / values) * vectors.sum(axis=0)))
 
 
 @_of_finite
-def nash_weights(gram: Tensor, generator: Generator | None = None) -> Array:
+def nash_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     """Nash-MTL (Navon et al., 2022, Algorithm 1): the bargaining solution, G a = 1 / a, a > 0.
 
     That is where a'Ga / 2 - sum log a is least; the function is convex and self-concordant, hence
@@ -260,7 +264,7 @@ def nash_weights(gram: Tensor, generator: Generator | None = None) -> Array:
         a -= step / (1 + decrement)
         if decrement < 1e-9:
             break
-    return a * inverse
+    return torch.from_numpy(a * inverse)
 
 
 class GradVac:
@@ -298,7 +302,7 @@ class GradVac:
 @_of_finite
 def _vaccinated_weights(
     gram: Tensor, generator: Generator | None, targets: Array, decay: float
-) -> Array:
+) -> Tensor:
     """The weights of `GradVac`; changes the targets `[T, T]` in place."""
     lengths, inverse = _lengths(gram)
     units = _cosines(gram)
@@ -315,7 +319,7 @@ def _vaccinated_weights(
                 sine = max(math.sqrt(max(1 - target**2, 0.0)), 1e-4)
                 row[j] += length * (target * math.sqrt(max(1 - cosine**2, 0.0)) / sine - cosine)
             targets[i, j] = (1 - decay) * target + decay * cosine
-    return coefficients.sum(axis=0) * inverse
+    return torch.from_numpy(coefficients.sum(axis=0) * inverse)
 
 
 # Of each weighting a fresh one for T tasks.
