@@ -13,26 +13,29 @@ Read the library in this order, an evening in all:
     evaluation.py    metrics
     trainer.py       the loop that all of these meet in
 
-Beside it `pretrained/` (encoders by name or folder, with their tokenizers) and `fast/` (the same
-numbers, faster); above it `study/` (the paper's rows, run and
-compared), `handbook/` (exercises and notebooks) and `cli.py` (the `mtl` command). Imports go down
-only.
+Beside it `pretrained/` (encoders by name or folder, with their tokenizers), `fast/` (the same
+numbers, faster), `methods/` (what goes beyond the paper) and `shipped/` (the finished model, asked
+without torch); above it `study/` (the paper's rows, run and compared), `handbook/` (exercises and
+notebooks) and `cli.py` (the `mtl` command). Imports go down only.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from mtl_lib.bert import BertConfig, BertModel
-from mtl_lib.data import Batch, Corpus, PairExample, SentenceExample, TokenizedSplit, tokenize
-from mtl_lib.errors import HandbookError
-from mtl_lib.evaluation import evaluate, metrics, predict
-from mtl_lib.gradients import TaskGradients
-from mtl_lib.model import Head, HeadConfig, MultitaskModel
-from mtl_lib.optim import AdamW, linear_warmup
-from mtl_lib.pretrained import load_encoder, load_tokenizer
-from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
-from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
-from mtl_lib.trainer import Callback, Fit, Trainer
-from mtl_lib.weighting import pcgrad_weights, sum_weights
+if TYPE_CHECKING:
+    from mtl_lib.bert import BertConfig, BertModel
+    from mtl_lib.data import Batch, Corpus, PairExample, SentenceExample, TokenizedSplit, tokenize
+    from mtl_lib.errors import HandbookError
+    from mtl_lib.evaluation import evaluate, metrics, predict
+    from mtl_lib.gradients import TaskGradients
+    from mtl_lib.model import Head, HeadConfig, MultitaskModel
+    from mtl_lib.optim import AdamW, linear_warmup
+    from mtl_lib.pretrained import load_encoder, load_tokenizer
+    from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
+    from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
+    from mtl_lib.trainer import Callback, Fit, Trainer
+    from mtl_lib.weighting import pcgrad_weights, sum_weights
 
 try:
     __version__ = version("mtl-handbook")
@@ -46,3 +49,35 @@ __all__ = [
     "Trainer", "evaluate", "linear_warmup", "load_encoder", "load_tokenizer", "lp_penalty",
     "metrics", "pcgrad_weights", "predict", "sum_weights", "tokenize",
 ]  # fmt: skip
+
+# A module is imported when a name of it is first asked for: with torch, which `shipped` answers
+# without, that takes seconds.
+_MODULES = {
+    "bert": "BertConfig BertModel",
+    "data": "Batch Corpus PairExample SentenceExample TokenizedSplit tokenize",
+    "errors": "HandbookError",
+    "evaluation": "evaluate metrics predict",
+    "gradients": "TaskGradients",
+    "model": "Head HeadConfig MultitaskModel",
+    "optim": "AdamW linear_warmup",
+    "pretrained": "load_encoder load_tokenizer",
+    "regularizers": "SmoothnessRegularizer lp_penalty",
+    "tasks": "PARAPHRASE SENTIMENT SIMILARITY Task",
+    "trainer": "Callback Fit Trainer",
+    "weighting": "pcgrad_weights sum_weights",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *__all__})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mtl_lib
 from mtl_lib.errors import ConfigError, HandbookError, explain
-from mtl_lib.paths import BUILD, CHECKOUT, FETCHED, RESULTS, ROOT
+from mtl_lib.paths import BUILD, CHECKOUT, DATA, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.shipped.answers import add_questions, answer
 from mtl_lib.study.checkpoint import handling
@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         "--out", default=str(BUILD / "bench"), help="folder of its tables (default: build/bench)"
     )
     bench.set_defaults(run=_bench)
+
+    final = commands.add_parser("final", help="train the model that the handbook ships")
+    add_flags(final, "data", "encoder", "max_steps")
+    final.add_argument("--out", default=str(DATA), help="folder of models/ and predictions/")
+    final.set_defaults(run=_final)
 
     study = commands.add_parser("study", help="the study of the real corpora, run by run")
     study.add_argument("what", choices=["run", "status", "collect"])
@@ -231,6 +236,24 @@ def _bench(options: argparse.Namespace) -> None:
     print(found.table.round(3).to_string(index=False))
     print(bench.verdict(found))
     print(*paths, folder / f"{settings.profile}.png", sep="\n")
+
+
+def _final(options: argparse.Namespace) -> None:
+    """Train it, unless that is done, and write it and its predictions as they are shipped."""
+    import torch
+
+    from mtl_lib.study.corpora import load_corpus
+    from mtl_lib.study.final import ship, trained
+    from mtl_lib.study.run import summary
+    from mtl_lib.study.store import RunStore
+
+    settings = replace(chosen(options), profile="final")
+    (config,) = settings.configs(FURTHER["final"].rows)
+    torch.set_num_threads(settings.protocol().threads)
+    corpus, out = load_corpus(settings.corpus()), Path(options.out)
+    run, model = trained(config, corpus, RunStore(BUILD / "runs" / "final"), BUILD / "models")
+    print(summary(run))
+    print(*ship(model, run, corpus, out / "models" / "final", out / "predictions"), sep="\n")
 
 
 def _study(options: argparse.Namespace) -> int:

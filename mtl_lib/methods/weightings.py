@@ -115,11 +115,11 @@ def static_weights(values: Sequence[float]) -> Weighting:
 
 @_of_finite
 def mgda_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
-    """The multiple-gradient descent algorithm (MGDA; Désidéri, 2012; Sener and Koltun, 2018, eq. 3).
+    """Multiple-gradient descent (MGDA; Désidéri, 2012; Sener and Koltun, 2018, eq. 3).
 
     T times the point of least norm in the gradients' convex hull: min |sum_t a_t g_t|^2 over
     a >= 0, sum a = 1. No task's inner product with it is less than its squared norm. The weights
-    sum to T. A task whose gradient is zero takes all weight: its loss can only rise.
+    sum to T. A task whose gradient is zero takes all weight: no step is known to help it.
     """
     lengths, _ = _lengths(gram)
     return _sum_to_tasks(_least_norm(_directions(gram) * lengths))
@@ -204,7 +204,7 @@ def cagrad_weights(gram: Tensor, generator: Generator | None = None, c: float = 
     # |g_w| lies between the hull's least norm and the longest gradient, which is 1. While the
     # same w are above zero |g_w|^2 is linear in m^2: the root is sought in m^2, and found fast.
     least = np.linalg.norm(columns @ shares(0.0)) * (1 - 1e-6)
-    shortest = np.linalg.norm(columns[:, lengths > 0], axis=0).min()
+    shortest = lengths[lengths > _NO_DIRECTION * lengths.max()].min() / lengths.max()
     low, high = (max(least, 1e-5 * shortest) / radius) ** 2, (2 / radius) ** 2
     square = low
     if excess(low) > 0:

@@ -189,7 +189,7 @@ def _facts(runs: Sequence[Run]) -> dict[str, Any]:
         "runs": len(runs),
         "seeds": seeds_in_words(runs),
         "steps": provenance["steps"],
-        "hardware": provenance["hardware"],
+        "hardware": provenance.get("hardware", ""),
     }
 
 

@@ -119,7 +119,7 @@ FURTHER = {
         instrument=_FINALE | {"steps": 2000}, rows=tuple(LADDER),
     ),
     "final": replace(
-        _REAL, epochs=1, max_length=128, dev_sample=None, threads=2, seconds=6000,
+        _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=6000,
         instrument=_FINALE | {"steps": 8000}, rows=tuple(FINAL),
     ),
 }  # fmt: skip

@@ -169,15 +169,19 @@ BENCH = _by_row(
 def _ladder() -> list[ExperimentConfig]:
     """Rung by rung, each with what the one below it has (chapter 12)."""
 
-    def pairs(features: str) -> dict[str, HeadConfig]:
-        head = HeadConfig((0.2,), features=features)
-        return paper_heads(sentiment=HeadConfig((0.2,)), paraphrase=head, similarity=head)
+    def heads(paraphrase: str, similarity: str) -> dict[str, HeadConfig]:
+        features = {"sentiment": "concat", "paraphrase": paraphrase, "similarity": similarity}
+        return {name: HeadConfig((0.2,), features=f) for name, f in features.items()}
 
     changes: list[tuple[str, str, dict]] = [
         # 3 x 11 examples a step are as many as the 32 of a sampler.
-        ("additive", "additive heads", {"heads": pairs("concat"), "batch_size": 11, "lr": 5e-5}),
-        ("comparing", "comparing heads", {"heads": pairs("compare")}),
-        ("together", "pairs read together", {"heads": pairs("all")}),
+        (
+            "additive",
+            "additive heads",
+            {"heads": heads("concat", "concat"), "batch_size": 11, "lr": 5e-5},
+        ),
+        ("comparing", "comparing heads", {"heads": heads("compare", "compare")}),
+        ("together", "pairs read together", {"heads": heads("together", "all")}),
         ("sampler", "square-root sampler", {"sampler": "sqrt", "batch_size": 32}),
         # The rate's mean over the schedule is that of the rung below.
         (

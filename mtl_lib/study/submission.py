@@ -1,10 +1,12 @@
 """Predictions in the format in which the class takes them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
-from mtl_lib.data import Corpus, tokenize
+from mtl_lib.data import Corpus, TokenizedSplit, tokenize
 from mtl_lib.errors import ConfigError, CorpusError, EncoderError
 from mtl_lib.evaluation import predict, predicted_labels
 from mtl_lib.files import write_text
@@ -21,20 +23,27 @@ SUBMISSION = {
 SHOWN = 10  # rows without a prediction that are named at once
 
 
-def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
+def load_model(
+    directory: str | Path, load: Callable[[str | Path], MultitaskModel] = MultitaskModel.load
+) -> tuple[MultitaskModel, Tokenizer]:
     """A model that was saved with its tokenizer, as `mtl train` does, and that tokenizer.
 
     Raises:
         EncoderError: as `MultitaskModel.load`, or if there is no tokenizer.
     """
-    model = MultitaskModel.load(directory)
+    model = load(directory)
     if model.tokenizer is None:
         raise EncoderError(f"{directory}: no tokenizer.json; save the model with its tokenizer")
     return model, model.tokenizer
 
 
 def write_predictions(
-    model: str | Path, data: Corpus | str | Path, split: str, out: str | Path
+    model: str | Path,
+    data: Corpus | str | Path,
+    split: str,
+    out: str | Path,
+    load: Callable[[str | Path], MultitaskModel] = MultitaskModel.load,
+    predictor: Callable[[MultitaskModel, TokenizedSplit], np.ndarray] = predict,
 ) -> list[Path]:
     """Predictions of a model in the class's submission format, one file per task.
 
@@ -47,6 +56,8 @@ def write_predictions(
         data: a corpus, a folder of one, or "handbook". Labels are not looked at.
         split: "dev" or "test".
         out: the folder of the files.
+        load: reads the model.
+        predictor: from the model and a split to logits `[N, C]`.
 
     Returns:
         The files written.
@@ -56,7 +67,7 @@ def write_predictions(
         CorpusError: if a row of the split cannot be read: every id must get its prediction.
             Nothing is written then.
     """
-    network, tokenizer = load_model(model)
+    network, tokenizer = load_model(model, load)
     corpus = data if isinstance(data, Corpus) else load_corpus(data, labels=False)
     names = [name for name in network.heads if split in corpus.splits.get(name, {})]
     if not names:
@@ -75,7 +86,7 @@ def write_predictions(
     for name in names:
         task = network.tasks[name]
         examples = tokenize(corpus.splits[name][split], task, tokenizer, limit)
-        labels = predicted_labels(task, predict(network, examples))
+        labels = predicted_labels(task, predictor(network, examples))
         file, column = SUBMISSION.get(name, (f"{name}-{{split}}-output.csv", "Predicted_Label"))
         rows = (f"{key} , {label} \n" for key, label in zip(examples.ids, labels, strict=True))
         texts[Path(out) / file.format(split=split)] = f"id \t {column} \n" + "".join(rows)
