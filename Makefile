@@ -134,12 +134,13 @@ faults: $(STAMP) ## 10 min | Kill a study 100 times, start it again, compare bit
 lint: $(STAMP) ## 20 s | Check style, formatting and types; `ruff format` mends the second
 	$(LINT)
 
-# Each module of the library by name: the package itself lists only what it exports.
+# Each module of the library by name: the package itself lists only what it exports, and that once
+# it is imported.
 PARTS := $(wildcard mtl_lib/*.py) $(patsubst %/__init__.py,%.py,$(wildcard mtl_lib/*/__init__.py))
 LIBRARY := $(filter-out mtl_lib.__%,$(subst /,.,$(basename $(PARTS))))
 docs: $(STAMP) ## 30 s | Write the reference of mtl_lib, from its docstrings, to build/docs/
-	"$(BIN)/python" -m pdoc --docformat google -o build/docs \
-	  mtl_lib $(LIBRARY)
+	"$(BIN)/python" -c 'from mtl_lib import *; from pdoc.__main__ import cli; cli()' \
+	  --docformat google -o build/docs mtl_lib $(LIBRARY)
 
 wheel: $(STAMP) ## 20 s | Build the wheel, data and notebooks included, in build/dist/
 	"$(BIN)/python" -m pip --disable-pip-version-check wheel --no-deps -w build/dist .

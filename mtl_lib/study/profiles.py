@@ -107,8 +107,8 @@ PROFILES = {
 FURTHER = {
     # All weightings on the embedded corpora, and some of them in one epoch of `converged`.
     "bench": Profile(
-        "tiny-pretrained", "handbook", epochs=1, lr_factor=100, max_length=64, train_sample=50,
-        instrument=_INSTRUMENT | {"steps": 200}, threads=1, seconds=10, rows=tuple(BENCH),
+        "tiny-pretrained", "handbook", epochs=1, lr_factor=60, max_length=64, train_sample=50,
+        instrument=_INSTRUMENT, threads=1, seconds=13, rows=tuple(BENCH),
     ),
     "bench-real": replace(
         _REAL, epochs=1, lr_factor=2, seconds=500, instrument=_INSTRUMENT, rows=tuple(BENCH)
