@@ -9,14 +9,14 @@ Read the library in this order, an evening in all:
     optim.py         the AdamW step
     gradients.py     one gradient per task
     weighting.py     from those to one: the plain sum, gradient surgery
-    regularizers.py  norms and smoothness
     evaluation.py    metrics
     trainer.py       the loop that all of these meet in
 
 Beside it `pretrained/` (encoders by name or folder, with their tokenizers), `fast/` (the same
-numbers, faster), `methods/` (what goes beyond the paper) and `shipped/` (the finished model, asked
-without torch); above it `study/` (the paper's rows, run and compared), `handbook/` (exercises and
-notebooks) and `cli.py` (the `mtl` command). Imports go down only.
+numbers, faster), `methods/` (what can be added to the loop: penalties, smoothness, weightings,
+samplers, averages) and `shipped/` (the finished model, asked without torch); above it `study/` (the
+paper's rows, run and compared), `handbook/` (exercises and notebooks) and `cli.py` (the `mtl`
+command). Imports go down only.
 """
 
 from importlib import import_module
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from mtl_lib.errors import HandbookError
     from mtl_lib.evaluation import evaluate, metrics, predict
     from mtl_lib.gradients import TaskGradients
+    from mtl_lib.methods.regularizers import SmoothnessRegularizer, lp_penalty
     from mtl_lib.model import Head, HeadConfig, MultitaskModel
     from mtl_lib.optim import AdamW, linear_warmup
     from mtl_lib.pretrained import load_encoder, load_tokenizer
-    from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
     from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
     from mtl_lib.trainer import Callback, Fit, Trainer
     from mtl_lib.weighting import pcgrad_weights, sum_weights
@@ -58,10 +58,10 @@ _MODULES = {
     "errors": "HandbookError",
     "evaluation": "evaluate metrics predict",
     "gradients": "TaskGradients",
+    "methods.regularizers": "SmoothnessRegularizer lp_penalty",
     "model": "Head HeadConfig MultitaskModel",
     "optim": "AdamW linear_warmup",
     "pretrained": "load_encoder load_tokenizer",
-    "regularizers": "SmoothnessRegularizer lp_penalty",
     "tasks": "PARAPHRASE SENTIMENT SIMILARITY Task",
     "trainer": "Callback Fit Trainer",
     "weighting": "pcgrad_weights sum_weights",

@@ -13,11 +13,11 @@ STOREYS = ("library", "pretrained", "fast", "methods", "shipped", "study", "hand
 # Within the library, in the order in which it is read.
 LIBRARY = (
     "paths", "files", "errors", "tasks", "data", "bert", "model", "optim", "weighting",
-    "gradients", "regularizers", "evaluation", "trainer",
+    "gradients", "evaluation", "trainer",
 )  # fmt: skip
 # The library reaches the fast engine where it is asked for, and there only; its front names all.
 ALLOWED = {
-    ("model", "fast"), ("trainer", "fast"), ("mtl_lib", "pretrained"),
+    ("model", "fast"), ("trainer", "fast"), ("mtl_lib", "pretrained"), ("mtl_lib", "methods"),
     ("__main__", "cli"), ("__main__", "shipped"),
 }  # fmt: skip
 MODULES = sorted(HOUSE.rglob("*.py"))

@@ -13,10 +13,11 @@ from torch import nn
 from torch.testing import assert_close
 from wrong_answers import chapter_06, chapter_07, chapter_08
 
-from mtl_lib import evaluation, optim, regularizers, weighting
+from mtl_lib import evaluation, optim, weighting
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.checks.framework import judge
+from mtl_lib.methods import regularizers
 from mtl_lib.study import by_label, conflicts, paper, terms
 from mtl_lib.tasks import SIMILARITY
 

@@ -9,7 +9,7 @@ from small import SMALL
 from torch import nn
 
 from mtl_lib.bert import BertModel
-from mtl_lib.regularizers import (
+from mtl_lib.methods.regularizers import (
     SmoothnessRegularizer,
     clip_to_ball,
     divergence,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mtl_lib.data import Batch
 from mtl_lib.errors import ConfigError
+from mtl_lib.methods.regularizers import divergence
 from mtl_lib.model import MultitaskModel
-from mtl_lib.regularizers import divergence
 from mtl_lib.trainer import LossTerm
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mtl_lib.data import Batch
+from mtl_lib.methods.regularizers import SmoothnessRegularizer, lp_penalty
 from mtl_lib.model import MultitaskModel
-from mtl_lib.regularizers import SmoothnessRegularizer, lp_penalty
 from mtl_lib.trainer import LossTerm
 
 

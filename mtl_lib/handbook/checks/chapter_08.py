@@ -402,7 +402,7 @@ batch, with gradients into both:
   heads are the sigmoids of the logits;
 - `loss == "score"` (C = 1): the squared difference.
 
-`symmetric_kl` is at hand in `mtl_lib.regularizers`.
+`symmetric_kl` is at hand in `mtl_lib.methods.regularizers`.
 """,
     hint="A softmax over one logit says 1 whatever the logit. A coin has two sides: a logit z is a "
     "softmax over (z, 0).",
