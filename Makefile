@@ -1,6 +1,6 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce study study-status study-collect test test-browser \
+.PHONY: help setup reproduce study study-status study-collect final test test-browser \
   test-lower-bounds lint docs wheel lab figures notebooks bench faults student instructor clean
 .NOTPARALLEL:
 
@@ -91,6 +91,9 @@ study-status: $(STAMP) ## 5 s | Say which runs of the study are done, running an
 study-collect: $(STAMP) ## 5 s | Copy the study's finished runs into data/results/, draw the figures
 	@"$(BIN)/mtl" study collect
 	@"$(BIN)/mtl" figures
+
+final: $(STAMP) ## 90 min | Train the model of data/models/final on DATA=FOLDER and its phrases
+	@"$(BIN)/mtl" final $(if $(DATA),--data "$(DATA)")
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.
 test notebooks: export OMP_NUM_THREADS := 1

@@ -231,6 +231,14 @@ def test_a_text_is_cut_where_the_tokenizer_was_saved_to_cut(model):
     assert len(tokens) == 20 and tokens[-1] == "[SEP]"
 
 
+def test_the_padding_of_a_saved_tokenizer_is_not_read(tmp_path):
+    tokenizer = small_tokenizer()
+    tokenizer.enable_padding(length=20)
+    save_quantized(random_model(), tmp_path, tokenizer)
+    assert_equal_to_torch(tmp_path)
+    assert "[PAD]" not in load(tmp_path).attention("film")[0]
+
+
 def test_without_a_saved_cut_a_text_is_cut_at_what_the_encoder_knows(tmp_path):
     save_quantized(random_model(), tmp_path, load_tokenizer(DATA / "models" / "tiny"))
     path = tmp_path / "tokenizer.json"
@@ -350,7 +358,11 @@ REFUSED = {
     "nothing": ("", "no pairs in it"),
     "a header alone": ("first,second\n", "no pairs in it"),
     "Latin letters of 8 bits": (b"one,two\nthr\xe9e,four\n", "line 2: not UTF-8; save"),
-    "an open quote": ('one,two\n"three,four\n', "line 2: .*quotes"),
+    "an open quote": ('one,two\n"three,four\n', "line 2: unexpected end of data; double"),
+    "words behind a quote": (
+        'one,two\n"three" words,four\n',
+        "line 2: .* expected after .*; double",
+    ),
 }
 
 
