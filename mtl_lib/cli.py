@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   mtl data check handbook                   what the embedded corpora hold
   mtl train 3.2 --max-steps 50              a short run of gradient surgery; its model is kept
   mtl predict build/models/quick-3.2-seed0  that model's predictions for the test sets
-  mtl predict --text "A joy to watch."      what the finished model says to a sentence
+  mtl predict --text Superb                 what the finished model says to a text
   mtl sweep --rows 3.1,3.2 --seeds 0,1,2    six runs, several at a time; those stored are read
   mtl bench                                 all weightings, at the same rates, and a table
   mtl study status                          how far the study of the real corpora is

@@ -21,6 +21,7 @@ from mtl_lib.study.profiles import ALL_PROFILES, FURTHER
 from mtl_lib.study.rows import FINAL, LADDER
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore
+from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.tasks import SIMILARITY
 from mtl_lib.trainer import Trainer
 
@@ -114,20 +115,14 @@ def test_a_configured_sampler_decides_the_tasks_of_a_step(encoder):
 
 
 def test_the_average_stands_in_the_model_when_the_training_ends(encoder):
-    config = config_of(encoder, average=0.5)
-    trainer, _ = build(config, small_corpus())
-    other, _ = build(replace(config, average=0.0), small_corpus())
+    trainer, _ = build(config_of(encoder, average=0.5), small_corpus())
     (average,) = [c for c in trainer.callbacks if isinstance(c, FinalAverage)]
-    for _ in range(5):
-        trainer.step(), average.after_step(trainer, None)
-        other.step()
-    name = "heads.similarity.linears.0.weight"
-    parameters, plain = (dict(t.model.named_parameters()) for t in (trainer, other))
-    assert torch.equal(parameters[name], plain[name])  # training goes on with the weights
-    trainer.step(), average.after_step(trainer, None)
-    other.step()
-    assert not torch.equal(parameters[name], plain[name])
-    assert torch.equal(parameters[name], average.values[name])
+    parameter = dict(trainer.model.named_parameters())["heads.similarity.linears.0.weight"]
+    for last in (False, False, False, False, False, True):
+        trainer.step()
+        average.after_step(trainer, None)
+        value = average.values["heads.similarity.linears.0.weight"]
+        assert torch.equal(parameter, value) is (last or average.count == 1)
 
 
 def test_rates_by_layer_reach_the_optimizer(encoder):
@@ -144,7 +139,7 @@ def test_another_optimizer_trains_and_goes_on_from_a_checkpoint(optimizer, encod
     assert run.provenance["steps"] == 6
 
 
-@pytest.mark.parametrize("weighting", ["famo", "gradvac", "static-4-1-1", "upgrad"])
+@pytest.mark.parametrize("weighting", [w for w in WEIGHTINGS if w not in ("sum", "pcgrad")])
 def test_every_kind_of_weighting_trains_a_row(weighting, encoder, tmp_path):
     run = run_experiment(
         config_of(encoder, weighting=weighting), small_corpus(), RunStore(tmp_path)
@@ -232,7 +227,7 @@ def test_single_sentences_are_answered_as_ever():
 
 
 def test_the_shipped_folder_holds_model_scores_card_and_predictions(encoder, tmp_path):
-    corpus = small_corpus(size=40)
+    corpus = small_corpus(size=40, seed=3)
     for task in corpus.splits.values():
         task["test"] = [replace(example, label=None) for example in task["dev"]]
     config = config_of(encoder)

@@ -11,10 +11,10 @@ from mtl_lib.paths import NOTEBOOKS
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-def test_thirteen_notebooks_are_numbered_from_00_to_12():
-    assert [path.name[:3] for path in COMMITTED] == [f"{number:02}_" for number in range(13)]
+def test_fourteen_notebooks_are_numbered_from_00_to_13():
+    assert [path.name[:3] for path in COMMITTED] == [f"{number:02}_" for number in range(14)]
     assert COMMITTED[0].stem == "00_start_here"
-    assert COMMITTED[-1].stem == "12_beyond_the_paper"
+    assert COMMITTED[-1].stem == "13_fair_bench"
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -215,7 +215,7 @@ def test_a_researchers_task_trains_saves_and_loads_in_a_new_process(installed, t
 
 
 def test_importing_the_library_imports_no_package_of_the_study(tmp_path):
-    code = "import json, sys, mtl_lib; print(json.dumps(list(sys.modules)))"
+    code = "import json, sys; from mtl_lib import *; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
     slow = {"pandas", "sklearn", "scipy", "matplotlib", "seaborn", "IPython", "transformers"}

@@ -24,7 +24,13 @@ from mtl_lib.study.config import ExperimentConfig
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.faulty_ports import FAULTS
 from mtl_lib.study.pool import run_all, study
-from mtl_lib.study.profiles import PROFILES, choose_rows, parse_seeds, profile_settings
+from mtl_lib.study.profiles import (
+    ALL_PROFILES,
+    PROFILES,
+    choose_rows,
+    parse_seeds,
+    profile_settings,
+)
 from mtl_lib.study.rows import (
     ALL_ROWS,
     ALONE,
@@ -159,7 +165,7 @@ def test_every_row_of_a_figure_belongs_to_the_papers_profile():
 
 
 def test_every_row_belongs_to_a_profile_and_every_profiles_rows_exist():
-    of_profiles = [set(profile.rows) for profile in PROFILES.values()]
+    of_profiles = [set(profile.rows) for profile in ALL_PROFILES.values()]
     assert set().union(*of_profiles) == set(ALL_ROWS)
 
 
@@ -304,7 +310,7 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weighting": "mgda"}, "mgda"),
+        ({"weighting": "mgda2"}, "mgda2"),
         ({"lr": 0.0}, "lr = 0.0"),
         ({"batch_size": -8}, "batch_size = -8"),
         ({"heads": {"ner": HeadConfig()}}, "ner"),

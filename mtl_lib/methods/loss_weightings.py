@@ -93,12 +93,13 @@ class _Learned(LossWeighting):
         return {
             "learned": self.learned,
             "steps": self._steps,
-            "moments": (self._first, self._second),
+            "first": self._first,
+            "second": self._second,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.learned, self._steps = state["learned"], state["steps"]
-        self._first, self._second = state["moments"]
+        self._first, self._second = state["first"], state["second"]
 
 
 class UncertaintyWeighting(_Learned):
@@ -183,21 +184,21 @@ class DynamicWeightAverage(LossWeighting):
         if type(period) is not int or period < 1:
             raise ConfigError(f"period = {period!r}: it must be a whole number above 0")
         self.period, self.temperature = period, temperature
-        self._seen: list[Tensor] = []  # losses of the period under way
-        self._means: list[Tensor] = []  # of the last two periods, the older first
+        self._seen = self.weights.new_zeros(0, tasks)  # losses of the period under way
+        self._means = self.weights.new_zeros(0, tasks)  # of the last two periods, the older first
 
     def _of(self, losses: Tensor) -> Tensor:
         if len(self._seen) == self.period:
-            self._means = [*self._means, torch.stack(self._seen).mean(dim=0)][-2:]
-            self._seen = []
-        self._seen.append(losses)
+            self._means = torch.cat([self._means, self._seen.mean(dim=0, keepdim=True)])[-2:]
+            self._seen = self._seen[:0]
+        self._seen = torch.cat([self._seen, losses[None]])
         if len(self._means) < 2:
             return torch.ones_like(losses)
-        before, last = (mean.clamp(min=_LEAST_LOSS) for mean in self._means)
+        before, last = self._means.clamp(min=_LEAST_LOSS)
         return len(losses) * (last / before / self.temperature).softmax(dim=0)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seen": list(self._seen), "means": list(self._means)}
+        return {"seen": self._seen, "means": self._means}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._seen, self._means = list(state["seen"]), list(state["means"])
+        self._seen, self._means = state["seen"], state["means"]

@@ -18,7 +18,8 @@ from mtl_lib.shipped.numpy_bert import NumpyModel, Reading
 
 FINAL = DATA / "models" / "final"
 SENTIMENTS = ("very negative", "negative", "neutral", "positive", "very positive")
-HEADERS = (("first", "second"), ("sentence1", "sentence2"))  # names of the columns of a pair
+# Names of the columns of a pair.
+HEADERS = (("first", "second"), ("sentence1", "sentence2"), ("question1", "question2"))
 CHUNK = 512  # texts or pairs at once, which bounds the memory
 
 
@@ -132,9 +133,9 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """The pairs of a file in UTF-8, one a line, separated by tabs if its first line holds one, else
     by commas.
 
-    If the first line names two columns `first` and `second`, or `sentence1` and `sentence2`, it is
-    a header, and they are the pair; else it is a pair like the others, and the first two columns
-    are read. Empty lines are passed over.
+    If the first line names two columns `first` and `second`, `sentence1` and `sentence2` or
+    `question1` and `question2`, it is a header, and they are the pair; else it is a pair like the
+    others, and the first two columns are read. Empty lines are passed over.
 
     Raises:
         CorpusError: if the file is not UTF-8, a row has not as many columns as the first, a text is

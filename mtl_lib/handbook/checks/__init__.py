@@ -19,7 +19,8 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.files import write_text
 from mtl_lib.handbook.checks.framework import Exercise, Verdict, judge
 
-_CHAPTERS = [import_module(f"mtl_lib.handbook.checks.chapter_{number:02d}") for number in range(11)]
+_NUMBERS = (*range(11), 12, 13)  # chapter 11 has none
+_CHAPTERS = [import_module(f"mtl_lib.handbook.checks.chapter_{n:02d}") for n in _NUMBERS]
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
 }

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mtl_lib import regularizers
 from mtl_lib.handbook.checks.framework import Case, Detached, Exercise, Mistake, draw, with_gradient
 from mtl_lib.handbook.checks.precise import precisely, question
+from mtl_lib.methods import regularizers
 
 
 def _normal(*shape: int, seed: int) -> Tensor:

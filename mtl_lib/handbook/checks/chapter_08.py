@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl_lib import regularizers
 from mtl_lib.handbook.checks.framework import Case, Detached, Exercise, Mistake, draw, with_gradient
 from mtl_lib.handbook.checks.precise import precisely, question
+from mtl_lib.methods import regularizers
 
 
 def _normal(*shape: int, seed: int) -> Tensor:

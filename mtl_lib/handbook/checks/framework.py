@@ -73,7 +73,7 @@ class Exercise:
 
     Attributes:
         name: the function's name.
-        chapter: 0 to 10.
+        chapter: 0 to 13.
         title: a few words.
         difficulty, importance: from 1 to 5.
         minutes: how long it takes, an estimate.
