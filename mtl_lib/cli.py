@@ -81,12 +81,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("directory")
     check.set_defaults(run=_check_corpus)
 
-    encoder = commands.add_parser("encoder", help="fetch pretrained encoders")
-    fetch = encoder.add_subparsers(required=True).add_parser(
-        "fetch", help="download an encoder and verify its hash"
-    )
+    encoder = commands.add_parser("encoder", help="fetch or further pretrain encoders")
+    encoder = encoder.add_subparsers(required=True)
+    fetch = encoder.add_parser("fetch", help="download an encoder and verify its hash")
     fetch.add_argument("name", choices=[name for name in ENCODERS if name != "tiny"])
     fetch.set_defaults(run=lambda options: print(fetch_encoder(options.name)))
+    adapt = encoder.add_parser(
+        "adapt", help="masked language modelling on a corpus's own sentences"
+    )
+    adapt.add_argument("name", help="name or folder of an encoder")
+    adapt.add_argument("directory", help="folder of the new one, to be given as --encoder")
+    adapt.add_argument("--steps", type=int, default=2000, help="of 32 sentences (default: 2000)")
+    adapt.add_argument("--max-length", type=int, default=128, help="tokens (default: 128)")
+    add_flags(adapt, "data", data="handbook")
+    adapt.set_defaults(run=_adapt)
 
     train = commands.add_parser("train", help="train one row and keep its model")
     train.add_argument("row", help="a row id, such as 3.2")
@@ -189,6 +197,22 @@ def _check_corpus(options: argparse.Namespace) -> None:
     from mtl_lib.study.corpora import check_corpus
 
     print(check_corpus(options.directory))
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    """Further pretraining on the training sentences; the new encoder is written when it is done."""
+    from mtl_lib.methods.masked_lm import further_pretrain
+    from mtl_lib.pretrained import load_encoder, save_encoder
+    from mtl_lib.study.corpora import load_corpus, training_sentences
+
+    sentences = training_sentences(load_corpus(options.data))
+    encoder, tokenizer = load_encoder(options.name)
+    losses = further_pretrain(
+        encoder, tokenizer, sentences, steps=options.steps, max_length=options.max_length
+    )
+    save_encoder(options.directory, encoder, tokenizer)
+    print(f"loss a masked token: {losses[0]:.2f} at first, {losses[-1]:.2f} at last")
+    print(options.directory)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -278,3 +278,13 @@ def test_the_study_of_a_small_corpus_is_run_seen_and_collected(tmp_path, monkeyp
 def run_here(configs, data, store, **options):
     for config in configs:
         run_module.run_experiment(config, load_corpus(data), store)
+
+
+def test_an_encoder_is_pretrained_further_on_a_corpus_and_read_again(tmp_path, capsys):
+    from mtl_lib.pretrained import load_encoder
+
+    assert main(["encoder", "adapt", "tiny-pretrained", str(tmp_path / "new"), "--steps", "2"]) == 0
+    assert "loss a masked token" in capsys.readouterr().out
+    before, after = (load_encoder(name)[0] for name in ("tiny-pretrained", tmp_path / "new"))
+    moved = after.embeddings.word_embeddings.weight - before.embeddings.word_embeddings.weight
+    assert moved.any()
