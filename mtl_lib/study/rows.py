@@ -150,7 +150,7 @@ FORENSIC = _by_row(
 )  # fmt: skip
 
 # Every weighting, and fixed weights, at each of the same rates (chapter 13).
-BENCH_RATES = (0.3, 1.0, 3.0)
+BENCH_RATES = (1.0, 3.0, 10.0)
 BENCH = _by_row(
     *(
         ExperimentConfig(
