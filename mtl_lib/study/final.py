@@ -76,16 +76,23 @@ def ship(
         The files written.
     """
     save_quantized(MultitaskModel.load(model), folder)
-    scores = judge(load_quantized(folder), run, corpus)
+    scores = judge(_as_shipped(folder), run, corpus)
     write_text(folder / SCORES, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
     write_section(folder / CARD, "scores", table(scores))
     paths = [folder / name for name in ("model.safetensors", SCORES, CARD)]
     for split in ("dev", "test"):
         if any(split in of_task for of_task in corpus.splits.values()):
             paths += write_predictions(
-                folder, corpus, split, predictions, load_quantized, predict_in_both_orders
+                folder, corpus, split, predictions, _as_shipped, predict_in_both_orders
             )
     return paths
+
+
+def _as_shipped(folder: str | Path) -> MultitaskModel:
+    """The shipped model, ready for many sentences: without padding, the numbers are the same."""
+    model = load_quantized(folder)
+    model.fast = True
+    return model
 
 
 def judge(model: MultitaskModel, run: Run, corpus: Corpus) -> dict[str, Any]:
