@@ -80,4 +80,4 @@ if not TYPE_CHECKING:  # a type checker reads the imports above
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *__all__})
+    return sorted({*globals(), *(name for name in _MODULES if "." not in name), *__all__})

@@ -121,12 +121,7 @@ class BertEmbeddings(nn.Module):
         Raises:
             EncoderError: if L exceeds the number of positions the encoder knows.
         """
-        length, positions = input_ids.shape[1], self.position_embeddings.num_embeddings
-        if length > positions:
-            raise EncoderError(
-                f"a sentence has {length} tokens, but the encoder knows {positions} positions; "
-                f"tokenise with max_length={positions} or less"
-            )
+        length = self.check_length(input_ids.shape[1])
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         words = self.word_embeddings(input_ids)  # [B, L, H]
@@ -135,6 +130,16 @@ class BertEmbeddings(nn.Module):
         )  # [L, H]
         segments = self.token_type_embeddings(token_type_ids)  # [B, L, H]
         return self.dropout(self.LayerNorm(words + positions + segments))
+
+    def check_length(self, length: int) -> int:
+        """A length of L tokens, refused by an EncoderError if there are fewer positions."""
+        positions = self.position_embeddings.num_embeddings
+        if length > positions:
+            raise EncoderError(
+                f"a sentence, or a pair read together, has {length} tokens, but the encoder knows "
+                f"{positions} positions; tokenise with a smaller max_length"
+            )
+        return length
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mtl_lib
 from mtl_lib.errors import ConfigError, HandbookError, explain
-from mtl_lib.paths import BUILD, CHECKOUT, DATA, FETCHED, RESULTS, ROOT
+from mtl_lib.paths import BUILD, CHECKOUT, FETCHED, RESULTS, ROOT
 from mtl_lib.pretrained import ENCODERS, fetch_encoder
 from mtl_lib.shipped.answers import add_questions, answer
 from mtl_lib.study.checkpoint import handling
@@ -122,7 +122,11 @@ def _parser() -> argparse.ArgumentParser:
 
     final = commands.add_parser("final", help="train the model that the handbook ships")
     add_flags(final, "data", "encoder", "max_steps")
-    final.add_argument("--out", default=str(DATA), help="folder of models/ and predictions/")
+    final.add_argument(
+        "--out",
+        default=str(BUILD / "final"),
+        help="folder of models/ and predictions/ (default: build/final; to ship it: data)",
+    )
     final.set_defaults(run=_final)
 
     study = commands.add_parser("study", help="the study of the real corpora, run by run")
@@ -255,6 +259,11 @@ def _bench(options: argparse.Namespace) -> None:
     from mtl_lib.study.pool import trained_runs
 
     settings, folder = chosen(options), Path(options.out)
+    configs = settings.configs(FURTHER[settings.profile].rows)
+    if not any(bench.family(config.weighting) == bench.FIXED for config in configs):
+        raise ConfigError(
+            f"rows {settings.rows}: none of the bench's with fixed weights or the sum"
+        )
     found = bench.compare(trained_runs(FURTHER[settings.profile].rows, settings))
     paths = found.save(settings.profile, folder)
     with replacing(folder / f"{settings.profile}.png") as picture:

@@ -4,6 +4,7 @@ Shapes: B examples in the batch, n sentences per example (1 or 2), S sentences, 
 size, C outputs of a head.
 """
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -122,6 +123,13 @@ class Head(nn.Module):
         return [linear.weight for linear in self.linears]
 
 
+def vectors_read(head: nn.Module) -> int:
+    """How many vectors of a pair a head is given that reads it as one sequence, `TOGETHER`; 0 for
+    one that is given those of the sentences."""
+    features = getattr(head, "features", "concat")
+    return TOGETHER.get(features, 0) if isinstance(features, str) else 0
+
+
 def pair_features(vectors: Tensor, features: str) -> Tensor:
     """What a head sees, one of `FEATURES`, of u and v, `[B, 2*H]`, or of p, u and v, `[B, 3*H]`."""
     if features in ("concat", "together"):
@@ -138,7 +146,8 @@ class MultitaskModel(nn.Module):
     Args:
         encoder: a `BertModel`, or a module of one's own with `encode(input_ids, attention_mask)`,
             both `[S, L]`, that returns sentence vectors `[S, H]`, and with `hidden_size`, H (or a
-            `config` that has it, as transformers' models do).
+            `config` that has it, as transformers' models do). Where a head reads pairs together,
+            `encode` is given `token_type_ids` as well.
         heads: for each task, or the name of a built-in one, its `HeadConfig`, or a module of one's
             own from sentence vectors `[B, n*H]` (of a pair [u; v]) to outputs `[B, C]`. With an
             attribute `features`, "together" or "all", it is given the vectors that `Head` is.
@@ -190,6 +199,9 @@ class MultitaskModel(nn.Module):
             for task, head in heads.items()
         )
         self.heads = nn.ModuleDict(dict(zip(self.tasks, built, strict=True)))
+        for name, head in self.heads.items():
+            if vectors_read(head):
+                _check_together(self.tasks[name], encoder)
         self.frozen = self.fast = self.low_precision = False
         self.tokenizer: Tokenizer | None = None
 
@@ -210,8 +222,8 @@ class MultitaskModel(nn.Module):
 
     def arranged(self, batch: Batch) -> Batch:
         """The batch as its head reads it: pairs apart, or together (`Batch.together`)."""
-        features = getattr(self._head(batch.task), "features", "concat")
-        return batch.together(features == "all") if features in TOGETHER else batch
+        read = vectors_read(self._head(batch.task))
+        return batch.together(apart=read == TOGETHER["all"]) if read else batch
 
     def encode(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -251,7 +263,7 @@ class MultitaskModel(nn.Module):
             ConfigError: if the model has no head for the task, or its outputs do not fit.
         """
         head = self._head(task)
-        each = TOGETHER.get(getattr(head, "features", "concat"), task.sentences)
+        each = vectors_read(head) or task.sentences
         logits: Tensor = head(torch.cat(vectors.chunk(each), dim=1))
         if logits.shape != (len(vectors) // each, task.outputs):
             raise ConfigError(f"{task.name}: head gives {[*logits.shape]}, not [B, {task.outputs}]")
@@ -381,6 +393,21 @@ def _task_of(task: Task | str) -> Task:
     if task not in BY_NAME:
         raise ConfigError(f"heads of task {task!r}: give the `Task` itself, or {list(BY_NAME)}")
     return BY_NAME[task]
+
+
+def _check_together(task: Task, encoder: Any) -> None:
+    """Refuse pairs read together where there are none, or no segments to tell them apart."""
+    lacks = "" if task.sentences == 2 else "its examples are single sentences"
+    if isinstance(encoder, BertModel):
+        segments = encoder.config.type_vocab_size
+        lacks = lacks or ("" if segments > 1 else "the encoder knows one segment only")
+    else:
+        try:
+            inspect.signature(encoder.encode).bind(None, None, None)
+        except TypeError:
+            lacks = lacks or "encode takes no token_type_ids"
+    if lacks:
+        raise ConfigError(f"{task.name}: its head reads pairs together, but {lacks}")
 
 
 def _head_config(heads: dict[str, Any], task: str) -> HeadConfig:

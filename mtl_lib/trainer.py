@@ -21,7 +21,7 @@ from mtl_lib.data import Batch, BatchStream, TokenizedSplit
 from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.evaluation import headline, metrics, predict
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.model import TOGETHER, MultitaskModel
+from mtl_lib.model import MultitaskModel, vectors_read
 from mtl_lib.optim import AdamW
 from mtl_lib.weighting import sum_weights
 
@@ -180,8 +180,9 @@ class Trainer:
             name: {"train": splits} if isinstance(splits, TokenizedSplit) else splits
             for name, splits in data.items()
         }
-        _check(model, self.data, batch_size)
+        _check_count("batch_size", batch_size)
         _check_count("accumulate", accumulate)
+        _check(model, self.data, batch_size * accumulate)
         for name, weights in (class_weights or {}).items():
             if name not in data or weights.shape != (model.tasks[name].outputs,):
                 raise ConfigError(f"class_weights of {name!r}: one weight for each of its outputs")
@@ -192,7 +193,7 @@ class Trainer:
         if engine not in ENGINES:
             raise ConfigError(f"engine {engine!r}: choose from {list(ENGINES)}")
         train = {name: splits["train"] for name, splits in self.data.items()}
-        shortest = min(map(len, train.values())) // batch_size
+        shortest = min(map(len, train.values())) // (batch_size * accumulate)
         self.steps_per_epoch = shortest if steps_per_epoch is None else steps_per_epoch
         _check_count("steps_per_epoch", self.steps_per_epoch)
         if clip is not None and not clip > 0:
@@ -442,8 +443,7 @@ class Trainer:
 def _check(
     model: MultitaskModel, data: dict[str, Mapping[str, TokenizedSplit]], batch_size: int
 ) -> None:
-    """Refuse before training what would fail during it."""
-    _check_count("batch_size", batch_size)
+    """Refuse before training what would fail during it; `batch_size`: a task's examples a step."""
     if not data:
         raise ConfigError("no task to train: `data` is empty")
     positions = sys.maxsize
@@ -460,14 +460,15 @@ def _check(
                 raise ConfigError(f"{name}: the {part} split has no labels")
             if unlike := [n for n in _SHAPE if getattr(split.task, n) != getattr(task, n)]:
                 raise ConfigError(f"{name}: the {part} split's task has other {unlike[0]}: {task}")
-            what, longest = "sentence", int(split.lengths.max())
-            if getattr(model.heads[name], "features", "") in TOGETHER:
+            what, longest, known = "sentence", int(split.lengths.max()), positions
+            if vectors_read(model.heads[name]):
                 rows = zip(*split.sentences, strict=True)
                 what, longest = "pair", max(sum(map(len, row)) for row in rows) - 1
+                known = (positions + 1) // 2  # of each sentence: a pair has one [CLS]
             if longest > positions:
                 raise ConfigError(
                     f"{name}: a {part} {what} has {longest} tokens, but the encoder knows "
-                    f"{positions} positions; tokenise with max_length={positions} or less"
+                    f"{positions} positions; tokenise with max_length={known} or less"
                 )
         if (size := len(splits["train"])) < batch_size:
             raise ConfigError(

@@ -283,7 +283,10 @@ def run_here(configs, data, store, **options):
 def test_an_encoder_is_pretrained_further_on_a_corpus_and_read_again(tmp_path, capsys):
     from mtl_lib.pretrained import load_encoder
 
-    assert cli.main(["encoder", "adapt", "tiny-pretrained", str(tmp_path / "new"), "--steps", "2"]) == 0
+    assert (
+        cli.main(["encoder", "adapt", "tiny-pretrained", str(tmp_path / "new"), "--steps", "2"])
+        == 0
+    )
     assert "loss a masked token" in capsys.readouterr().out
     before, after = (load_encoder(name)[0] for name in ("tiny-pretrained", tmp_path / "new"))
     moved = after.embeddings.word_embeddings.weight - before.embeddings.word_embeddings.weight

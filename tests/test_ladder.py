@@ -16,8 +16,10 @@ from mtl_lib.methods.quantized import load_quantized
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.study import corpora, final, ladder
 from mtl_lib.study.build import FinalAverage, build
+from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.config import ExperimentConfig, paper_heads
 from mtl_lib.study.profiles import ALL_PROFILES, FURTHER
+from mtl_lib.study.resume import restore, state_of
 from mtl_lib.study.rows import FINAL, LADDER
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore
@@ -159,6 +161,38 @@ def test_r_drop_is_a_term_of_every_task(encoder):
     }  # fmt: skip
 
 
+def test_a_sampler_of_one_task_leaves_a_weighting_nothing_to_weigh(encoder):
+    with pytest.raises(ConfigError, match="nothing to weigh"):
+        config_of(encoder, sampler="sqrt", weighting="pcgrad")
+
+
+def test_a_frozen_encoder_does_not_read_pairs_together(encoder):
+    heads = paper_heads(paraphrase=HeadConfig(features="together"))
+    with pytest.raises(ConfigError, match="frozen encoder remembers sentences"):
+        config_of(encoder, frozen=True, heads=heads)
+
+
+@pytest.mark.parametrize("weighting", ["famo", "uncertainty", "dwa", "gradvac"])
+def test_a_weightings_memory_is_in_the_checkpoint_from_the_first_step_on(
+    weighting, encoder, tmp_path
+):
+    gram = torch.tensor([[1.0, -0.5, 0.1], [-0.5, 2.0, 0.0], [0.1, 0.0, 1.0]], dtype=torch.float64)
+    for steps in (0, 1):
+        trainer, _ = build(config_of(encoder, weighting=weighting), small_corpus())
+        for _ in range(steps):
+            trainer.step()
+        checkpoint = Checkpoint(tmp_path / str(steps))
+        checkpoint.save(state_of(trainer))
+        other, _ = build(config_of(encoder, weighting=weighting), small_corpus())
+        restore(other, checkpoint.load())
+        weights = []
+        for one in (trainer.weighting, other.weighting):
+            if hasattr(one, "see"):
+                one.see(torch.tensor([1.0, 2.0, 0.5]))
+            weights.append(one(gram, torch.Generator().manual_seed(0)))
+        assert torch.equal(*weights)
+
+
 # --- phrases --------------------------------------------------------------------------------------
 
 PHRASES = "phrase\tsentiment\na fine film\t3\nnot a dull scene at all\t3\nbad\t0\n"
@@ -233,10 +267,6 @@ def test_the_shipped_folder_holds_model_scores_card_and_predictions(encoder, tmp
     config = config_of(encoder)
     store, models, folder = RunStore(tmp_path / "runs"), tmp_path / "models", tmp_path / "shipped"
     run, trained = final.trained(config, corpus, store, models)
-    folder.mkdir()
-    (folder / final.CARD).write_text(
-        "A card.\n<!-- scores -->\n<!-- /scores -->\n", encoding="utf-8"
-    )
     paths = final.ship(trained, run, corpus, folder, tmp_path / "predictions")
     scores = json.loads((folder / final.SCORES).read_text(encoding="utf-8"))
     for name, of_task in scores["tasks"].items():

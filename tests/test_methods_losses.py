@@ -122,7 +122,7 @@ def test_a_loss_of_ones_own_needs_the_kind_and_takes_it():
     batch = small_splits()["sentiment"].batch(range(6))
     batch.task = task
     model = MultitaskModel(small_model().encoder, {task: HeadConfig()}).train()
-    with pytest.raises(ValueError, match="'own'"):
+    with pytest.raises(ConfigError, match="give R-Drop its `kind`"):
         r_drop_term()(model, batch)
     assert r_drop_term(1.0, "classes")(model, batch) > 0
 

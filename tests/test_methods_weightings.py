@@ -839,3 +839,8 @@ class TestLibMTL:
             optimizer.step()
             ours.see(losses)
             torch.testing.assert_close(ours.weights.float(), 3 * expected / expected.sum())
+
+
+def test_targets_of_other_tasks_are_never_moved():
+    with pytest.raises(ConfigError, match="for 3"):
+        GradVac(3)(torch.eye(2, dtype=torch.float64), torch.Generator())

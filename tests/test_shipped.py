@@ -24,7 +24,7 @@ from mtl_lib.paths import DATA, ROOT
 from mtl_lib.pretrained import load_tokenizer
 from mtl_lib.shipped import SENTIMENTS, load, numpy_bert, read_pairs
 from mtl_lib.shipped.answers import FINAL
-from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
+from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
 
 SIZES = BertConfig(
     418, 24, 2, 3, 48, max_position_embeddings=48, initializer_range=0.3, layer_norm_eps=1e-6
@@ -330,7 +330,7 @@ READABLE = {
     "the header of the answers": "first,second\none,two\nthree,four\n",
     "the header of the class": "id\tSentence1\tsentence2\n7\tone\ttwo\n8\tthree\tfour\n",
     "columns in another order": "second,first\ntwo,one\nfour,three\n",
-    "more columns, no header": "one,two,0.3\nthree,four,0.4\n",
+    "the header of Quora": "id,question1,question2\n7,one,two\n8,three,four\n",
     "tabs": "one\ttwo\nthree\tfour\n",
     "a mark of the byte order": "\ufefffirst,second\none,two\nthree,four\n",
     "Windows' line ends": "one,two\r\nthree,four\r\n",
@@ -355,6 +355,10 @@ REFUSED = {
     "too few columns": ("one,two\n\nthree\n", "line 3: 1 columns, but .* has 2"),
     "one column": ("one\ntwo\n", "line 1: one column; separate two texts by a comma or tab"),
     "an empty text": ("first,second\none, \n", "line 2: a text is empty"),
+    "three columns without names": (
+        "7,one,two\n8,three,four\n",
+        "line 1: 3 columns, and no header",
+    ),
     "nothing": ("", "no pairs in it"),
     "a header alone": ("first,second\n", "no pairs in it"),
     "Latin letters of 8 bits": (b"one,two\nthr\xe9e,four\n", "line 2: not UTF-8; save"),
@@ -511,3 +515,22 @@ def test_the_reference_lists_every_public_name():
     assert {member.name for member in pdoc.doc.Module(mtl_lib).flattened_own_members} >= {
         *mtl_lib.__all__
     }
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\ud83d"])
+def test_a_text_of_half_a_letter_is_refused_in_words(model, text):
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        model.sentiment([text])
+
+
+def test_one_text_in_place_of_a_list_is_refused(model):
+    with pytest.raises(ConfigError, match="a list of texts"):
+        model.sentiment("good")
+
+
+def test_a_head_of_another_width_is_refused_not_read_as_shades(tmp_path):
+    task = Task("sentiment", outputs=3)
+    network = MultitaskModel(BertModel(SIZES), {task: HeadConfig()}, "mean")
+    save_quantized(network, tmp_path, small_tokenizer())
+    with pytest.raises(ConfigError, match="sentiment has 3 outputs, not 5"):
+        load(tmp_path).sentiment(["good"])

@@ -1,13 +1,15 @@
 """Pairs read as one sequence, by either engine: against tokenizers' own pairs and transformers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small import SMALL, small_data, small_encoder, small_splits, small_tokenizer
 from tokenizers.processors import BertProcessing
 from torch.nn.utils.rnn import pad_sequence
 
-from mtl_lib.bert import SENTENCE_VECTORS
-from mtl_lib.errors import ConfigError
+from mtl_lib.bert import SENTENCE_VECTORS, BertModel
+from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.model import Head, HeadConfig, MultitaskModel
 from mtl_lib.optim import AdamW
 from mtl_lib.study.terms import smoothness_term
@@ -172,3 +174,37 @@ def test_pairs_longer_than_the_encoder_knows_positions_are_refused():
     Trainer(model_of("concat"), data, batch_size=4)
     with pytest.raises(ConfigError, match="paraphrase: a train pair has 33 tokens"):
         Trainer(model_of("together"), data, batch_size=4)
+
+
+def test_a_head_that_reads_pairs_together_is_refused_where_there_are_none():
+    head = torch.nn.Linear(SMALL.hidden_size, 5)
+    head.features = "together"
+    with pytest.raises(ConfigError, match="sentiment: its head reads pairs together, but its"):
+        MultitaskModel(small_encoder(), {SENTIMENT: head})
+
+
+def test_an_encoder_of_one_segment_is_refused():
+    encoder = BertModel(replace(SMALL, type_vocab_size=1))
+    with pytest.raises(ConfigError, match="one segment only"):
+        MultitaskModel(encoder, {PARAPHRASE: HeadConfig(features="all")})
+
+
+def test_an_encoder_of_ones_own_without_segments_is_refused():
+    class Encoder(torch.nn.Module):
+        hidden_size = 3
+
+        def encode(self, ids, mask):
+            return mask[:, :1] * torch.ones(3)
+
+    with pytest.raises(ConfigError, match="takes no token_type_ids"):
+        MultitaskModel(Encoder(), {PARAPHRASE: HeadConfig(features="together")})
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_too_long_a_pair_is_refused_on_either_path(fast):
+    model = model_of("together", dtype=torch.float32).eval()
+    model.fast = fast
+    split = small_splits()["paraphrase"]
+    split.sentences[0][0], split.sentences[1][0] = torch.full((20,), 5), torch.full((14,), 5)
+    with pytest.raises(EncoderError, match="33 tokens"):
+        model(split.batch([0]))

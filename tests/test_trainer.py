@@ -642,3 +642,12 @@ def test_a_weighting_may_see_the_losses_of_the_step(engine):
     losses, _ = trainer.step()
     assert weighting.losses.tolist() == pytest.approx(list(losses.values()))
     assert not weighting.losses.requires_grad
+
+
+def test_an_epoch_of_accumulated_batches_is_still_one_pass():
+    data = small_data()
+    shortest = min(len(splits["train"]) for splits in data.values())
+    trainer = make_trainer(small_model(), data, batch_size=3, accumulate=4)
+    assert trainer.steps_per_epoch == shortest // 12
+    with pytest.raises(ConfigError, match="less than one batch of"):
+        make_trainer(small_model(), data, batch_size=shortest, accumulate=2)

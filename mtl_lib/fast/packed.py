@@ -240,9 +240,14 @@ def packed_vectors(
     model: BertModel, pack: Pack, layers: Layers | None = None, kind: str = "pooler"
 ) -> Tensor:
     """The vectors `[S, H]`, or `[S, 2H]`, of all sentences of a pack; `layers` does the work with
-    the weights."""
+    the weights.
+
+    Raises:
+        EncoderError: if one has more tokens than the encoder knows positions.
+    """
     layers = layers or Layers()
     embeddings = model.embeddings
+    embeddings.check_length(max(mask.shape[1] for mask in pack.masks))
     hidden = layers.embed(embeddings, pack)  # [N, H]
     hidden = layers.norm(embeddings.LayerNorm, hidden, pack.tokens)
     return encode_packed(model, _dropout(embeddings.dropout, hidden), pack, layers, kind)

@@ -77,7 +77,8 @@ class _Learned(LossWeighting):
         self.rate, self.decay = rate, decay
         self.learned = torch.zeros(tasks, dtype=torch.float64)
         self._steps = 0
-        self._first = self._second = torch.zeros_like(self.learned)  # moments of the slope
+        # Moments of the slope; each of its own, or a checkpoint would find them sharing memory.
+        self._first, self._second = torch.zeros_like(self.learned), torch.zeros_like(self.learned)
 
     def _move(self, slope: Tensor) -> None:
         """A step of Adam (Kingma and Ba, 2015, Algorithm 1), the decay in the slope."""

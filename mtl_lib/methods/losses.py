@@ -58,6 +58,9 @@ def r_drop_term(alpha: float = 1.0, kind: str | None = None) -> LossTerm:
         raise ConfigError(f"alpha = {alpha}: it must be at least 0")
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
-        return alpha / 2 * divergence(model(batch), model(batch), kind or batch.task.kind)
+        of_task = kind or batch.task.kind
+        if of_task == "own":
+            raise ConfigError(f"{batch.task.name} has a loss of its own: give R-Drop its `kind`")
+        return alpha / 2 * divergence(model(batch), model(batch), of_task)
 
     return term

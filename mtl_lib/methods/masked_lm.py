@@ -143,17 +143,23 @@ def further_pretrain(
         lr: the highest learning rate.
         seed: decides order, masks, dropout and the head's first weights; torch's global generator
             stands afterwards where it stood.
-        max_length: tokens to keep of a sentence; what the tokenizer is set to if None.
+        max_length: tokens to keep of a sentence, no more than the encoder knows positions, which
+            is what None keeps.
 
     Returns:
         The mean loss, in nats a chosen token, of every 100 steps, and of what is left at the end.
 
     Raises:
-        ConfigError: if there is no sentence, `steps` or `batch_size` is below 1, or the tokenizer
-            has no [MASK].
+        ConfigError: if there is no sentence with a word, `max_length` is below 3, `steps` or
+            `batch_size` is below 1, or the tokenizer has no [MASK].
         NumericalError: if a loss is not finite.
     """
-    texts = [SentenceExample(str(n), text, None) for n, text in enumerate(sentences)]
+    positions = encoder.config.max_position_embeddings
+    max_length = min(max_length or positions, positions)
+    kept = filter(str.strip, sentences)  # a text without a word has no gap to fill
+    texts = [SentenceExample(str(n), text, None) for n, text in enumerate(kept)]
+    if max_length < 3:
+        raise ConfigError(f"max_length = {max_length}: a sentence needs 3 tokens or more")
     if min(len(texts), steps, batch_size) < 1:
         given = f"{len(texts)} sentences, steps = {steps}, batch_size = {batch_size}"
         raise ConfigError(f"{given}: each must be above 0")

@@ -91,5 +91,5 @@ SAMPLERS: dict[str, Callable[[Mapping[str, int], int, int], Sampler]] = {
     "round-robin": lambda sizes, total_steps, seed: round_robin(sizes),
     "proportional": lambda sizes, total_steps, seed: proportional(sizes, seed=seed),
     "sqrt": lambda sizes, total_steps, seed: proportional(sizes, 0.5, seed),
-    "annealed": lambda sizes, total_steps, seed: annealed(sizes, total_steps, seed=seed),
+    "annealed": lambda sizes, total_steps, seed: annealed(sizes, max(total_steps, 2), seed=seed),
 }

@@ -289,7 +289,16 @@ class GradVac:
         self.targets = torch.zeros(tasks, tasks, dtype=torch.float64)
 
     def __call__(self, gram: Tensor, generator: Generator | None = None) -> Tensor:
-        """Weights `[T]`; moves the targets. `generator` draws the orders, as in PCGrad."""
+        """Weights `[T]`; moves the targets. `generator` draws the orders, as in PCGrad.
+
+        Raises:
+            ConfigError: if the Gram matrix is of another number of tasks.
+        """
+        if number_of_tasks(gram) != len(self.targets):
+            raise ConfigError(
+                f"a Gram matrix of {len(gram)} tasks: this weighting is for {len(self.targets)}; "
+                "make it for as many as a step has"
+            )
         return _vaccinated_weights(gram, generator, self.targets.numpy(), self.decay)
 
     def state_dict(self) -> dict[str, Any]:

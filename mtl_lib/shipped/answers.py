@@ -37,7 +37,9 @@ class Shipped:
             ConfigError: if a text is empty, or the model has no such head.
             EncoderError: if the encoder knows too few positions for a text.
         """
-        self._require("sentiment")
+        if isinstance(texts, str):
+            raise ConfigError("sentiment takes a list of texts, not one text")
+        self._require(sentiment=len(SENTIMENTS))
         answers = []
         for chunk in chunks(texts):
             logits = self.model.logits({"sentiment": [(ids,) for ids in self._ids(chunk)]})
@@ -57,7 +59,7 @@ class Shipped:
         Raises:
             ConfigError, EncoderError: as `sentiment`.
         """
-        self._require("paraphrase", "similarity")
+        self._require(paraphrase=1, similarity=1)
         answers: list[tuple[float, float]] = []
         for chunk in chunks(pairs):
             first, second = (self._ids(column) for column in zip(*chunk, strict=True))
@@ -82,17 +84,23 @@ class Shipped:
         return tokens, self.model.attention(Reading(ids, len(first)))
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+            raise ConfigError("a text is not UTF-8; write it anew in a terminal set to UTF-8")
         if not all(text.strip() for text in texts):
             raise ConfigError("a text is empty: there is nothing to say of it; give it words")
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
-    def _require(self, *tasks: str) -> None:
-        for task in tasks:
+    def _require(self, **outputs: int) -> None:
+        for task, wanted in outputs.items():
             if task not in self.model.heads:
                 has = ", ".join(self.model.heads)
                 raise ConfigError(
                     f"this model has no head for {task} (it has: {has}); take another"
                 )
+            last = len(self.model.heads[task]["dropout"]) - 1
+            found = len(self.model.weights[f"heads.{task}.linears.{last}.bias"])
+            if found != wanted:
+                raise ConfigError(f"this model's {task} has {found} outputs, not {wanted}")
 
 
 def load(folder: str | Path = FINAL) -> Shipped:
@@ -135,7 +143,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
 
     If the first line names two columns `first` and `second`, `sentence1` and `sentence2` or
     `question1` and `question2`, it is a header, and they are the pair; else it is a pair like the
-    others, and the first two columns are read. Empty lines are passed over.
+    others. Empty lines are passed over.
 
     Raises:
         CorpusError: if the file is not UTF-8, a row has not as many columns as the first, a text is
@@ -161,6 +169,11 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
                 if header := [pair for pair in HEADERS if {*pair} <= {*names}]:
                     columns = (names.index(header[0][0]), names.index(header[0][1]))
                     continue
+                if width > 2:
+                    raise CorpusError(
+                        f"{place}: {width} columns, and no header that names two of them "
+                        f"{' and '.join(HEADERS[0])}; add one, or keep the two texts only"
+                    )
             if len(row) != width:
                 raise CorpusError(
                     f"{place}: {len(row)} columns, but the first line has {width}; put a text that "
@@ -171,9 +184,8 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
                 raise CorpusError(f"{place}: a text is empty; fill it in, or remove the line")
             pairs.append(pair)
     except csv.Error as error:
-        raise CorpusError(
-            f"{path}, line {rows.line_num}: {error}; double the quotes within a quoted text"
-        ) from error
+        remedy = "shorten it" if "limit" in str(error) else "double the quotes in a quoted text"
+        raise CorpusError(f"{path}, line {rows.line_num}: {error}; {remedy}") from error
     if not pairs:
         raise CorpusError(f"{path}: no pairs in it; give two columns of texts, one pair a line")
     return pairs

@@ -63,6 +63,8 @@ class NumpyModel:
             self.words = {name: stored.pop(name) for name in list(stored) if WORDS in name}
             self.weights = {n: dequantized(stored, n) for n in stored if not n.endswith(SCALE)}
             self.heads: dict[str, dict[str, Any]] = words["heads"]
+            if own := [task for task, head in self.heads.items() if head is None]:
+                raise EncoderError(f"{folder}: the head of {own[0]} is one's own, not for NumPy")
             self.sentences = {task["name"]: task["sentences"] for task in words["tasks"]}
             self.sentence_vector: str = words["sentence_vector"]
             self.vocabulary = len(self.words[WORDS])

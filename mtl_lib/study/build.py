@@ -79,9 +79,8 @@ def build(
     trainer.schedule = _schedule(config, total)
     for callback in average:
         callback.until = total
-    if config.sampler != "all":
-        sizes = {name: len(split) for name, split in train.items()}
-        trainer.sampler = SAMPLERS[config.sampler](sizes, total, config.seed)
+    sizes = {name: len(split) for name, split in train.items()}
+    trainer.sampler = SAMPLERS[config.sampler](sizes, total, config.seed)
     return trainer, dev
 
 
@@ -208,7 +207,8 @@ def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
         return None
     for task in TASKS:
         _check_split(corpus, task.name, "train", config)
-    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
+    step = config.batch_size * config.accumulate
+    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // step
 
 
 def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> torch.optim.Optimizer:

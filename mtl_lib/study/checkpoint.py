@@ -27,7 +27,7 @@ from torch import Tensor
 from mtl_lib.errors import ConfigError, RunError, explain
 from mtl_lib.files import replacing, to_disk
 
-FORMAT = "2"  # raised when the state changes its form: an older one is then set aside
+FORMAT = "3"  # raised when the state changes its form: an older one is then set aside
 SECONDS = 60.0  # between two checkpoints of a run, unless MTL_CHECKPOINT_SECONDS says otherwise
 SHARE = 0.01  # of the time, at most, spent on writing: large models are saved less often
 

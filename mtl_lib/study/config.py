@@ -14,7 +14,7 @@ from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError
 from mtl_lib.methods.rates import OPTIMIZERS
 from mtl_lib.methods.sampling import SAMPLERS
-from mtl_lib.model import HeadConfig
+from mtl_lib.model import TOGETHER, HeadConfig
 from mtl_lib.study.faulty_ports import FAULTS
 from mtl_lib.study.weightings import STATIC, WEIGHTINGS
 from mtl_lib.tasks import BY_NAME, TASKS
@@ -250,6 +250,17 @@ class ExperimentConfig:
             raise ConfigError(f"row {self.row}: fault {self.fault!r} is AdamW's, with one rate")
         if does_nothing.get(self.fault):
             raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
+        if self.sampler != "all" and self.weighting != "sum":
+            raise ConfigError(
+                f"row {self.row}: sampler {self.sampler!r} gives one task a step, so that "
+                f"{self.weighting} has nothing to weigh; take 'sum'"
+            )
+        together = [n for n, head in self.heads.items() if head.features in TOGETHER]
+        if self.frozen and together:
+            raise ConfigError(
+                f"row {self.row}: a frozen encoder remembers sentences, not the pairs of "
+                f"{together[0]} read together"
+            )
         if self.weighting in STATIC and len(self.heads) != 3:
             raise ConfigError(f"row {self.row}: {self.weighting} is for three tasks")
         if self.same_task_every and self.frozen:

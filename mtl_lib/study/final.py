@@ -32,6 +32,7 @@ from mtl_lib.tasks import BY_NAME
 SHIPPED = DATA / "models" / "final"
 PREDICTIONS = DATA / "predictions"
 CARD, SCORES = "README.md", "scores.json"
+EMPTY_CARD = "# Model card\n\n<!-- scores -->\n<!-- /scores -->\n"
 
 
 def trained(
@@ -76,23 +77,20 @@ def ship(
         The files written.
     """
     save_quantized(MultitaskModel.load(model), folder)
-    scores = judge(_as_shipped(folder), run, corpus)
+    shipped = load_quantized(folder)
+    shipped.fast = True  # without padding
+    scores = judge(shipped, run, corpus)
     write_text(folder / SCORES, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
+    if not (folder / CARD).exists():
+        card = SHIPPED / CARD
+        words = card.read_text(encoding="utf-8") if card.exists() else EMPTY_CARD
+        write_text(folder / CARD, words)
     write_section(folder / CARD, "scores", table(scores))
     paths = [folder / name for name in ("model.safetensors", SCORES, CARD)]
     for split in ("dev", "test"):
         if any(split in of_task for of_task in corpus.splits.values()):
-            paths += write_predictions(
-                folder, corpus, split, predictions, _as_shipped, predict_in_both_orders
-            )
+            paths += write_predictions(folder, corpus, split, predictions, predict_in_both_orders)
     return paths
-
-
-def _as_shipped(folder: str | Path) -> MultitaskModel:
-    """The shipped model, ready for many sentences: without padding, the numbers are the same."""
-    model = load_quantized(folder)
-    model.fast = True
-    return model
 
 
 def judge(model: MultitaskModel, run: Run, corpus: Corpus) -> dict[str, Any]:

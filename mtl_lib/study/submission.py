@@ -10,6 +10,7 @@ from mtl_lib.data import Corpus, TokenizedSplit, tokenize
 from mtl_lib.errors import ConfigError, CorpusError, EncoderError
 from mtl_lib.evaluation import predict, predicted_labels
 from mtl_lib.files import write_text
+from mtl_lib.methods.quantized import load_quantized
 from mtl_lib.model import MultitaskModel
 from mtl_lib.study.corpora import FILES, load_corpus
 
@@ -23,15 +24,14 @@ SUBMISSION = {
 SHOWN = 10  # rows without a prediction that are named at once
 
 
-def load_model(
-    directory: str | Path, load: Callable[[str | Path], MultitaskModel] = MultitaskModel.load
-) -> tuple[MultitaskModel, Tokenizer]:
-    """A model that was saved with its tokenizer, as `mtl train` does, and that tokenizer.
+def load_model(directory: str | Path) -> tuple[MultitaskModel, Tokenizer]:
+    """A model that was saved with its tokenizer, as `mtl train` does, or in 8 bits, and that
+    tokenizer.
 
     Raises:
         EncoderError: as `MultitaskModel.load`, or if there is no tokenizer.
     """
-    model = load(directory)
+    model = load_quantized(directory)
     if model.tokenizer is None:
         raise EncoderError(f"{directory}: no tokenizer.json; save the model with its tokenizer")
     return model, model.tokenizer
@@ -42,7 +42,6 @@ def write_predictions(
     data: Corpus | str | Path,
     split: str,
     out: str | Path,
-    load: Callable[[str | Path], MultitaskModel] = MultitaskModel.load,
     predictor: Callable[[MultitaskModel, TokenizedSplit], np.ndarray] = predict,
 ) -> list[Path]:
     """Predictions of a model in the class's submission format, one file per task.
@@ -56,7 +55,6 @@ def write_predictions(
         data: a corpus, a folder of one, or "handbook". Labels are not looked at.
         split: "dev" or "test".
         out: the folder of the files.
-        load: reads the model.
         predictor: from the model and a split to logits `[N, C]`.
 
     Returns:
@@ -67,7 +65,7 @@ def write_predictions(
         CorpusError: if a row of the split cannot be read: every id must get its prediction.
             Nothing is written then.
     """
-    network, tokenizer = load_model(model, load)
+    network, tokenizer = load_model(model)
     corpus = data if isinstance(data, Corpus) else load_corpus(data, labels=False)
     names = [name for name in network.heads if split in corpus.splits.get(name, {})]
     if not names:

@@ -1279,8 +1279,9 @@ Write `tree_phrases(tree)`: the labelled phrases of a review in the treebank's n
   by one space; labels are whole numbers. A phrase that stands there twice is given twice.
 """,
     hint="""
-Cut the text into `(`, `)` and the rest: `re.findall(r"[()]|[^\\s()]+", tree)`. Keep a list of the
-brackets that are open; a word belongs to every one of them.
+Cut the text into `(`, `)` and the rest: `re.findall(r"[()]|[^\\s()]+", tree)`. The first thing
+after an opening bracket is its label. Keep a list of the brackets that are open; a word belongs to
+every one of them.
 """,
     reference=tree_phrases,
     cases=(
@@ -1438,9 +1439,9 @@ PAIRED_GAIN = Exercise(
     name="paired_gain",
     chapter=12,
     title="did the rung help?",
-    difficulty=4,
+    difficulty=3,
     importance=5,
-    minutes=20,
+    minutes=12,
     task="""
 Write `paired_gain(a, b)`: what rung b gains over rung a, and how sure that is.
 

@@ -121,8 +121,8 @@ Write `min_norm_two(gram)`: the Gram matrix `[2, 2]` of two tasks' gradients to 
 multiple-gradient descent (MGDA).
 
 Among all mixtures $a\\, g_1 + (1 - a)\\, g_2$ with $0 \\le a \\le 1$ it takes the shortest. Return
-$(a, 1 - a)$. Where the two gradients are equal all mixtures are; return one half each. It must hold
-for gradients of any length, $10^{-8}$ or 0 among them, with no small number added anywhere.
+$(a, 1 - a)$. If the two gradients are equal, so are all mixtures: return one half each. It must
+hold for gradients of any length, $10^{-8}$ or 0 among them, with no small number added anywhere.
 """,
     hint="Write the squared length of the mixture with the three numbers of the Gram matrix. It is "
     "a parabola in a: where is its lowest point, and what if that lies outside of 0 and 1?",
@@ -539,7 +539,8 @@ With $g_0$ the *mean* of the gradients and $g_w = \\sum_i w_i\\, g_i$, return
 
 $$g_w \\cdot g_0 + c\\, ||g_0||\\, ||g_w||.$$
 
-The gradients themselves are not given, and not needed.
+The gradients themselves are not given, and not needed. Before you write: which weights give the
+plain mean, and what is the value there?
 """,
     hint="The mean is a mixture too: which weights has it? The inner product of two mixtures is a "
     "row of weights times the Gram matrix times a column of weights.",
