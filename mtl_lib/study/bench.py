@@ -226,27 +226,12 @@ def draw(bench: Bench) -> Picture:
     )
     for ax, (a, b) in zip(picture.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         for name in names:
-            own = points[points["weighting"] == name]
-            fixed = family(name) == FIXED
-            style = {"s": 22, "alpha": 0.8, "lw": 0}
-            ax.scatter(
-                own[a],
-                own[b],
-                color=FAINT if fixed else colours[name],
-                marker="s" if fixed else "o",
-                **style,
-            )
-            mean = own[a].mean(), own[b].mean()
-            ax.scatter(
-                *mean,
-                color=FAINT if fixed else colours[name],
-                marker="s" if fixed else "o",
-                s=80,
-                edgecolor=INK,
-                lw=0.8,
-                zorder=3,
-                label=None if fixed else name,
-            )
+            own, fixed = points[points["weighting"] == name], family(name) == FIXED
+            look = {"color": FAINT, "marker": "s"} if fixed else {"color": colours[name]}
+            ax.scatter(own[a], own[b], s=22, alpha=0.8, lw=0, **look)
+            large = {"s": 80, "edgecolor": INK, "lw": 0.8, "zorder": 3}
+            label = None if fixed else name
+            ax.scatter(own[a].mean(), own[b].mean(), label=label, **large, **look)
         means = (
             points[[family(n) == FIXED for n in points["weighting"]]]
             .groupby("weighting")[[a, b]]
