@@ -407,7 +407,7 @@ def test_a_command_is_refused_by_parameter_and_value(tmp_path, monkeypatch, caps
         ({"smoothness": float("nan")}, "smoothness = nan"),
         ({"penalty": 3.0}, r"penalty .*3\.0: choose "),
         ({"seed": -1}, "seed = -1"),
-        ({"weighting": "mgda"}, "weighting 'mgda': choose from"),
+        ({"weighting": "mgda2"}, "weighting 'mgda2': choose from"),
         ({"heads": {"ner": HeadConfig()}}, "unknown tasks ..ner"),
         ({"row": "../../3.1"}, "row '../../3.1': it names a folder"),
         ({"row": ""}, "row ''"),

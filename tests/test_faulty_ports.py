@@ -58,7 +58,7 @@ def test_the_ports_surgery_halves_the_shared_gradient_and_scales_the_heads():
     combined = []
     trainer = SimpleNamespace(
         model=SimpleNamespace(heads=heads),
-        streams=dict.fromkeys("ab"),
+        step_tasks=["a", "b"],
         generator=torch.Generator().manual_seed(0),
         gradients=SimpleNamespace(combine=lambda weights: combined.append(weights @ SHARED)),
     )

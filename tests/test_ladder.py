@@ -20,7 +20,7 @@ from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.config import ExperimentConfig, paper_heads
 from mtl_lib.study.profiles import ALL_PROFILES, FURTHER
 from mtl_lib.study.resume import restore, state_of
-from mtl_lib.study.rows import FINAL, LADDER
+from mtl_lib.study.rows import FINISHED, LADDER
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import RunStore
 from mtl_lib.study.weightings import WEIGHTINGS
@@ -60,7 +60,7 @@ def test_the_mean_rate_of_the_schedule_is_that_of_the_rung_below():
 
 def test_the_final_model_is_the_last_rung_with_more_steps():
     last = LADDER[RUNGS[-1]]
-    assert FINAL["final"] == replace(last, row="final", name="the final model")
+    assert FINISHED["final"] == replace(last, row="final", name="the final model")
     short, long = FURTHER["ladder"], FURTHER["final"]
     assert long.instrument["steps"] > short.instrument["steps"]
     assert long.instrument | {"steps": 0} == short.instrument | {"steps": 0}

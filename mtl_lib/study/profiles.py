@@ -14,7 +14,7 @@ from mtl_lib.study.rows import (
     ALL_ROWS,
     ALONE,
     BENCH,
-    FINAL,
+    FINISHED,
     FORENSIC,
     LADDER,
     ROWS,
@@ -120,7 +120,7 @@ FURTHER = {
     ),
     "final": replace(
         _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=6000,
-        instrument=_FINALE | {"steps": 8000}, rows=tuple(FINAL),
+        instrument=_FINALE | {"steps": 8000}, rows=tuple(FINISHED),
     ),
 }  # fmt: skip
 ALL_PROFILES = PROFILES | FURTHER

@@ -207,7 +207,7 @@ def _ladder() -> list[ExperimentConfig]:
 
 LADDER = _by_row(*_ladder())
 # The last rung trained to its end: the model that the handbook ships.
-FINAL = _by_row(replace(_ladder()[-1], row="final", name="the final model"))
+FINISHED = _by_row(replace(_ladder()[-1], row="final", name="the final model"))
 
 ROWS_OF_QUICK = ROWS | SINGLE_TASK | COMPARE | ORDER | CONTROL
-ALL_ROWS = ROWS_OF_QUICK | ALONE | WITHOUT | FORENSIC | BENCH | LADDER | FINAL
+ALL_ROWS = ROWS_OF_QUICK | ALONE | WITHOUT | FORENSIC | BENCH | LADDER | FINISHED
