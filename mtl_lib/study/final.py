@@ -87,9 +87,8 @@ def ship(
         write_text(folder / CARD, words)
     write_section(folder / CARD, "scores", table(scores))
     paths = [folder / name for name in ("model.safetensors", SCORES, CARD)]
-    for split in ("dev", "test"):
-        if any(split in of_task for of_task in corpus.splits.values()):
-            paths += write_predictions(folder, corpus, split, predictions, predict_in_both_orders)
+    if any("test" in of_task for of_task in corpus.splits.values()):
+        paths += write_predictions(folder, corpus, "test", predictions, predict_in_both_orders)
     return paths
 
 
