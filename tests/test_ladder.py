@@ -18,6 +18,7 @@ from mtl_lib.study import corpora, final, ladder
 from mtl_lib.study.build import FinalAverage, build
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.config import ExperimentConfig, paper_heads
+from mtl_lib.study.groups import corpus_notes
 from mtl_lib.study.profiles import ALL_PROFILES, FURTHER
 from mtl_lib.study.resume import restore, state_of
 from mtl_lib.study.rows import FINISHED, LADDER
@@ -134,13 +135,6 @@ def test_rates_by_layer_reach_the_optimizer(encoder):
     assert rates == {1e-2 * 0.25, 1e-2 * 0.5, 1e-2, 1e-1}
 
 
-@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop", "sgd"])
-def test_another_optimizer_trains_and_goes_on_from_a_checkpoint(optimizer, encoder, tmp_path):
-    config = config_of(encoder, optimizer=optimizer)
-    run = run_experiment(config, small_corpus(), RunStore(tmp_path))
-    assert run.provenance["steps"] == 6
-
-
 @pytest.mark.parametrize("weighting", [w for w in WEIGHTINGS if w not in ("sum", "pcgrad")])
 def test_every_kind_of_weighting_trains_a_row(weighting, encoder, tmp_path):
     run = run_experiment(
@@ -152,13 +146,6 @@ def test_every_kind_of_weighting_trains_a_row(weighting, encoder, tmp_path):
 def test_fixed_weights_of_three_tasks_are_refused_for_one(encoder):
     with pytest.raises(ConfigError, match="for three tasks"):
         config_of(encoder, weighting="static-4-1-1", heads={"sentiment": HeadConfig()})
-
-
-def test_r_drop_is_a_term_of_every_task(encoder):
-    trainer, _ = build(config_of(encoder, r_drop=1.0), small_corpus())
-    assert {name: len(terms) for name, terms in trainer.terms.items()} == {
-        "sentiment": 1, "paraphrase": 1, "similarity": 1,
-    }  # fmt: skip
 
 
 def test_a_sampler_of_one_task_leaves_a_weighting_nothing_to_weigh(encoder):
@@ -191,6 +178,15 @@ def test_a_weightings_memory_is_in_the_checkpoint_from_the_first_step_on(
                 one.see(torch.tensor([1.0, 2.0, 0.5]))
             weights.append(one(gram, torch.Generator().manual_seed(0)))
         assert torch.equal(*weights)
+
+
+def test_a_run_that_learned_from_phrases_says_so():
+    run, plain = fake_run("ladder-phrases", notes=("a file",)), fake_run("ladder-average")
+    run.config["phrases"] = 4
+    assert corpus_notes([plain]) == []
+    assert corpus_notes([plain, run])[-1].endswith(
+        "more than the class gives, in row ladder-phrases"
+    )
 
 
 # --- phrases --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from small import small_model, small_splits
 
 from mtl_lib.errors import ConfigError
-from mtl_lib.methods.sampling import SAMPLERS, all_tasks, annealed, proportional, round_robin
+from mtl_lib.methods.sampling import SAMPLERS, annealed, proportional, round_robin
 from mtl_lib.trainer import Trainer
 
 SIZES = {"small": 100, "middle": 400, "large": 10_000}
@@ -28,10 +28,6 @@ def expected(power):
 def near(values):
     # four standard deviations of a share of one half
     return pytest.approx(values, abs=4 * (0.25 / DRAWS) ** 0.5)
-
-
-def test_all_tasks_take_part_in_every_step():
-    assert [all_tasks(SIZES)(step) for step in range(3)] == [["small", "middle", "large"]] * 3
 
 
 def test_round_robin_gives_each_task_its_turn():
@@ -95,7 +91,7 @@ def test_a_trainer_takes_the_tasks_of_a_sampler():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: all_tasks([]), "give one name or more"),
+        (lambda: round_robin([]), "give one name or more"),
         (lambda: round_robin(["a", "a"]), "each once"),
         (lambda: proportional({}), "give one name or more"),
         (lambda: proportional({"a": 0}), "a has the size 0"),

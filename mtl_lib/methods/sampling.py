@@ -11,16 +11,6 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.trainer import Sampler
 
 
-def all_tasks(names: Collection[str]) -> Sampler:
-    """Every task in every step, which is what a trainer does without a sampler.
-
-    Raises:
-        ConfigError: if there is no name.
-    """
-    tasks = _distinct(names)
-    return lambda step: tasks
-
-
 def round_robin(names: Collection[str]) -> Sampler:
     """One task a step, each in its turn.
 
@@ -87,7 +77,6 @@ def _distinct(names: Collection[str]) -> list[str]:
 
 # From the training examples of each task, the steps of the whole run and a seed to a sampler.
 SAMPLERS: dict[str, Callable[[Mapping[str, int], int, int], Sampler]] = {
-    "all": lambda sizes, total_steps, seed: all_tasks(sizes),
     "round-robin": lambda sizes, total_steps, seed: round_robin(sizes),
     "proportional": lambda sizes, total_steps, seed: proportional(sizes, seed=seed),
     "sqrt": lambda sizes, total_steps, seed: proportional(sizes, 0.5, seed),

@@ -14,8 +14,7 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.methods.averaging import WeightAverage
-from mtl_lib.methods.losses import r_drop_term
-from mtl_lib.methods.rates import OPTIMIZERS, parameter_groups
+from mtl_lib.methods.rates import parameter_groups
 from mtl_lib.methods.sampling import SAMPLERS
 from mtl_lib.model import Head, MultitaskModel
 from mtl_lib.optim import linear_warmup
@@ -64,7 +63,6 @@ def build(
         optimizer=_optimizer(config, model),
         weighting=WEIGHTINGS[config.weighting](len(config.heads)),
         batch_size=config.batch_size,
-        accumulate=config.accumulate,
         seed=config.seed,
         engine="fast",
         terms=_loss_terms(config, noise),
@@ -79,8 +77,9 @@ def build(
     trainer.schedule = _schedule(config, total)
     for callback in average:
         callback.until = total
-    sizes = {name: len(split) for name, split in train.items()}
-    trainer.sampler = SAMPLERS[config.sampler](sizes, total, config.seed)
+    if config.sampler != "all":
+        sizes = {name: len(split) for name, split in train.items()}
+        trainer.sampler = SAMPLERS[config.sampler](sizes, total, config.seed)
     return trainer, dev
 
 
@@ -207,18 +206,18 @@ def _joint_epoch(config: ExperimentConfig, corpus: Corpus) -> int | None:
         return None
     for task in TASKS:
         _check_split(corpus, task.name, "train", config)
-    step = config.batch_size * config.accumulate
-    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // step
+    return min(len(corpus.splits[task.name]["train"]) for task in TASKS) // config.batch_size
 
 
-def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> torch.optim.Optimizer:
-    """AdamW on all trainable parameters, the heads in a group of their own if they have a rate; or
-    another optimizer, or rates by layer, and then no decay of what is no matrix."""
-    if config.optimizer != "adamw" or config.layer_decay < 1:
-        groups = parameter_groups(
-            model, config.lr, config.head_lr, config.layer_decay, config.weight_decay
+def _optimizer(config: ExperimentConfig, model: MultitaskModel) -> FusedAdamW:
+    """AdamW on all trainable parameters, the heads in a group of their own if they have a rate;
+    with rates by layer, no decay of what is no matrix."""
+    if config.layer_decay < 1:
+        return FusedAdamW(
+            parameter_groups(
+                model, config.lr, config.head_lr, config.layer_decay, config.weight_decay
+            )
         )
-        return OPTIMIZERS[config.optimizer](groups)
     groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if config.head_lr:
         groups = [{"params": model.shared_parameters()}] if not config.frozen else []
@@ -234,9 +233,6 @@ def _loss_terms(config: ExperimentConfig, noise: torch.Generator) -> dict:
     if config.smoothness:
         term = port_smoothness_term if config.fault == "port-smart" else smoothness_term
         terms["sentiment"] = [term(config.smoothness, noise)]
-    if config.r_drop:
-        for name in config.heads:
-            terms.setdefault(name, []).append(r_drop_term(config.r_drop))
     return terms
 
 

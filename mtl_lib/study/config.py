@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError
-from mtl_lib.methods.rates import OPTIMIZERS
 from mtl_lib.methods.sampling import SAMPLERS
 from mtl_lib.model import TOGETHER, HeadConfig
 from mtl_lib.study.faulty_ports import FAULTS
@@ -62,7 +61,7 @@ PARTS = ("sentence_vector", "head_lr", "label_mean_bias", "schedule", "clip")
 _ADDED = (
     "same_task_every", "epoch_factor", "sentence_vector", "head_lr", "label_mean_bias", "schedule",
     "warmup", "clip", "without", "fault", "joint_epochs", "dev_sample", "steps", "sampler",
-    "accumulate", "layer_decay", "average", "r_drop", "optimizer", "phrases",
+    "layer_decay", "average", "phrases",
 )  # fmt: skip
 
 
@@ -109,10 +108,8 @@ _NUMBERS = {
     "penalty_strength": Number(),
     "warmup": Number(high=1),
     "steps": replace(_COUNT, may_lack=True),
-    "accumulate": _COUNT,
     "layer_decay": Number(high=math.nextafter(1, 2), above=True),
     "average": Number(high=1),
-    "r_drop": Number(),
     "phrases": Number(whole=True),
 }
 _CHOICES = {
@@ -122,8 +119,7 @@ _CHOICES = {
     "fault": ("", *FAULTS),
     "without": ("", *PARTS),
     "penalty": (None, 1, 2, math.inf),
-    "sampler": tuple(SAMPLERS),
-    "optimizer": tuple(OPTIMIZERS),
+    "sampler": ("all", *SAMPLERS),
 }
 
 
@@ -154,13 +150,10 @@ class ExperimentConfig:
         without: the part of its profile's instrument that this row leaves out (`Profile`).
         fault: reproduce a fault of published code (`faulty_ports.FAULTS`); "": the method.
         steps: of an epoch, in place of a pass over the shortest training set; None: that pass.
-        sampler: which tasks a step takes a batch of (`methods.sampling.SAMPLERS`).
-        accumulate: batches per task and step, of `batch_size` each.
+        sampler: "all", or one of `methods.sampling.SAMPLERS`: which task a step takes a batch of.
         layer_decay: factor of the rate from a layer to the one below it.
         average: decay of the moving average of the weights that stands in the model at the end of
             training (`methods.averaging`); 0: none.
-        r_drop: strength of R-Drop on every task (`methods.losses`); 0 is off.
-        optimizer: one of `methods.rates.OPTIMIZERS`.
         phrases: sentiment also learns from the treebank's phrases of at least so many words, beside
             three copies of its sentences (`corpora.phrases`); 0: from the sentences alone.
         joint_epochs: an epoch is as long as with all three tasks, for a row that trains one.
@@ -196,11 +189,8 @@ class ExperimentConfig:
     joint_epochs: bool = False
     steps: int | None = None
     sampler: str = "all"
-    accumulate: int = 1
     layer_decay: float = 1.0
     average: float = 0.0
-    r_drop: float = 0.0
-    optimizer: str = "adamw"
     phrases: int = 0
     same_task_every: int = 0
     epoch_factor: int = 1
@@ -246,8 +236,8 @@ class ExperimentConfig:
             "coupled-decay": not self.weight_decay,
             "port-smart": not self.smoothness,
         }
-        if self.fault == "coupled-decay" and (self.optimizer != "adamw" or self.layer_decay < 1):
-            raise ConfigError(f"row {self.row}: fault {self.fault!r} is AdamW's, with one rate")
+        if self.fault == "coupled-decay" and self.layer_decay < 1:
+            raise ConfigError(f"row {self.row}: fault {self.fault!r} has one rate for all layers")
         if does_nothing.get(self.fault):
             raise ConfigError(f"row {self.row}: fault {self.fault!r} changes nothing in it")
         if self.sampler != "all" and self.weighting != "sum":

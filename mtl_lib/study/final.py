@@ -22,6 +22,7 @@ from mtl_lib.paths import DATA
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.by_label import per_class_report
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
+from mtl_lib.study.groups import corpus_notes
 from mtl_lib.study.report import write_section
 from mtl_lib.study.run import run_experiment
 from mtl_lib.study.store import Run, RunStore, run_key
@@ -81,10 +82,8 @@ def ship(
     shipped.fast = True  # without padding
     scores = judge(shipped, run, corpus)
     write_text(folder / SCORES, json.dumps(scores, indent=1, ensure_ascii=False) + "\n")
-    if not (folder / CARD).exists():
-        card = SHIPPED / CARD
-        words = card.read_text(encoding="utf-8") if card.exists() else EMPTY_CARD
-        write_text(folder / CARD, words)
+    if not (folder / CARD).exists():  # what the shipped one says is not true of another
+        write_text(folder / CARD, EMPTY_CARD)
     write_section(folder / CARD, "scores", table(scores))
     paths = [folder / name for name in ("model.safetensors", SCORES, CARD)]
     if any("test" in of_task for of_task in corpus.splits.values()):
@@ -123,7 +122,7 @@ def judge(model: MultitaskModel, run: Run, corpus: Corpus) -> dict[str, Any]:
         "tasks": tasks,
         "run": run.key,
         "corpus": provenance["corpus"]["name"],
-        "notes": provenance["corpus"]["notes"],
+        "notes": corpus_notes([run]),
         "encoder": provenance["encoder"],
         "steps": provenance["steps"],
         "minutes": round(provenance["seconds"] / 60),

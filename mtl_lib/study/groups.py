@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from mtl_lib.study.corpora import STEMS
+from mtl_lib.study.corpora import PHRASES, STEMS
 from mtl_lib.study.floors import floors_sentence, read_floors
 from mtl_lib.study.gates import gates_sentences
 from mtl_lib.study.store import Run
@@ -173,7 +173,11 @@ def corpus_notes(runs: Sequence[Run]) -> list[str]:
     notes = runs[0].provenance["corpus"]["notes"]
     trained = {task for run in runs for task in run.config["heads"]}
     others = tuple(f"{stem}-" for stem, (task, _) in STEMS.items() if task.name not in trained)
-    return [note for note in notes if not note.startswith(others)]
+    further = [run.config["row"] for run in runs if run.config.get("phrases")]
+    return [note for note in notes if not note.startswith(others)] + [
+        f"sentiment learns from phrases of the treebank as well, {PHRASES}, more than the class "
+        f"gives, in row {', '.join(dict.fromkeys(further))}"
+    ] * bool(further)
 
 
 def _rows(runs: Iterable[Run]) -> set[str]:

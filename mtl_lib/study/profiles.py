@@ -108,7 +108,7 @@ FURTHER = {
     # All weightings on the embedded corpora, and some of them in one epoch of `converged`.
     "bench": Profile(
         "tiny-pretrained", "handbook", epochs=1, lr_factor=60, max_length=64, train_sample=50,
-        instrument=_INSTRUMENT, threads=1, seconds=13, rows=tuple(BENCH),
+        instrument=_INSTRUMENT, threads=1, seconds=40, rows=tuple(BENCH),
     ),
     "bench-real": replace(
         _REAL, epochs=1, lr_factor=2, seconds=500, instrument=_INSTRUMENT, rows=tuple(BENCH)
@@ -119,7 +119,7 @@ FURTHER = {
         instrument=_FINALE | {"steps": 2000}, rows=tuple(LADDER),
     ),
     "final": replace(
-        _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=6000,
+        _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=4500,
         instrument=_FINALE | {"steps": 8000}, rows=tuple(FINISHED),
     ),
 }  # fmt: skip
