@@ -33,3 +33,8 @@ FIGURES = _folder("MTL_FIGURES", _WORK / "figures")
 BUILD = _folder("MTL_BUILD", _WORK / "build")
 # The corpora that `mtl data fetch` downloads.
 FETCHED = DATA / "cs224n" if CHECKOUT else BUILD / "cs224n"
+
+
+def mine_folder() -> Path:
+    """Where the answers that a reader wrote are kept: `mine/`, or the folder MTL_MINE names."""
+    return _folder("MTL_MINE", _WORK / "mine")

@@ -3,7 +3,8 @@
     scores = check("scores", scores)
 
 prints one line and returns the reader's function if it passed, else the library's: Run All goes
-through with every exercise still empty. Exercises are formative.
+through with every exercise still empty. An answer that passed is kept for later chapters
+(`handbook/mine.py`). Exercises are formative.
 """
 
 import difflib
@@ -19,10 +20,13 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.files import write_text
 from mtl_lib.handbook.checks.framework import Exercise, Verdict, judge
 
-_NUMBERS = (*range(11), 12, 13)  # chapter 11 has none
-_CHAPTERS = [import_module(f"mtl_lib.handbook.checks.chapter_{n:02d}") for n in _NUMBERS]
+# Each chapter's exercises in their order, the chapters as their notebooks are named.
+CHAPTERS: dict[str, tuple[Exercise, ...]] = {
+    path.stem.removeprefix("chapter_"): import_module(f"{__name__}.{path.stem}").EXERCISES
+    for path in sorted(Path(__file__).parent.glob("chapter_*.py"))
+}
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for chapter in _CHAPTERS for exercise in chapter.EXERCISES
+    exercise.name: exercise for exercises in CHAPTERS.values() for exercise in exercises
 }
 
 # What the checks of this notebook found, by exercise.
@@ -30,7 +34,7 @@ RESULTS: dict[str, Verdict] = {}
 
 
 def check(name: str, answer: Any) -> Callable:
-    """Check an answer, print one line about it, and return the function to go on with.
+    """Check an answer, print one line about it, keep it, and return the function to go on with.
 
     If the environment variable MTL_REPORT names a file, the result is written there too, as JSON:
     `{exercise: {"passed": .., "message": .., "mistake": ..}}`.
@@ -45,6 +49,13 @@ def check(name: str, answer: Any) -> Callable:
     exercise = _exercise_named(name)
     verdict = judge(exercise, answer)
     print(verdict.message)
+    if verdict.passed:
+        from mtl_lib.handbook import mine  # which builds on this module
+
+        try:
+            mine.keep(name, answer)
+        except mine.NotKept as error:
+            print(f"It is not kept for later chapters: {error}.")
     RESULTS[name] = verdict
     if os.environ.get("MTL_REPORT"):
         _write_report(Path(os.environ["MTL_REPORT"]))

@@ -113,6 +113,7 @@ MIN_NORM_TWO = Exercise(
     name="min_norm_two",
     chapter=13,
     title="the shortest mixture of two gradients",
+    section="Weightings",
     difficulty=2,
     importance=4,
     minutes=10,

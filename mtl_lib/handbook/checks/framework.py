@@ -69,10 +69,10 @@ class Mistake:
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
-    """A function for the reader to write.
+    """A function or a class for the reader to write.
 
     Attributes:
-        name: the function's name.
+        name: the function's or the class's name.
         chapter: 0 to 13.
         title: a few words.
         difficulty, importance: from 1 to 5.
@@ -83,6 +83,8 @@ class Exercise:
         cases: the questions, the plainest first.
         mistakes: the wrong algorithms known by name.
         notes: for instructors: what students get wrong, and what it is worth (Markdown).
+        section: the part of the reader's own library (`handbook/mine.py`) that the answer becomes
+            a piece of, such as "Attention"; empty if of none.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Exercise:
     cases: tuple[Case, ...]
     mistakes: tuple[Mistake, ...]
     notes: str
+    section: str = ""
 
     def card(self) -> str:
         """The exercise as the reader meets it, in Markdown."""
@@ -431,14 +434,21 @@ def _raised(error: BaseException, answer: Callable) -> str:
 
 def _line_of(answer: Callable, error: BaseException) -> str | None:
     """The answer's own line that raised; None if its code was not reached."""
-    function = inspect.unwrap(answer) if inspect.isroutine(answer) else type(answer).__call__
-    code = getattr(function, "__code__", None)
+    codes = {getattr(function, "__code__", None) for function in functions_of(answer)}
     inside, own = False, None
     for frame, number in traceback.walk_tb(error.__traceback__):
-        inside |= frame.f_code is code
-        if inside and frame.f_code.co_filename == code.co_filename:
-            own = linecache.getline(code.co_filename, number).strip()
+        inside |= frame.f_code in codes
+        if inside and frame.f_code.co_filename in {code.co_filename for code in codes if code}:
+            own = linecache.getline(frame.f_code.co_filename, number).strip()
     return own
+
+
+def functions_of(answer: Any) -> list[Callable]:
+    """The functions an answer consists of: itself, the methods of a class, or of an object's."""
+    if inspect.isroutine(answer):
+        return [inspect.unwrap(answer)]
+    owner = answer if isinstance(answer, type) else type(answer)
+    return [inspect.unwrap(value) for value in vars(owner).values() if inspect.isroutine(value)]
 
 
 @contextlib.contextmanager
