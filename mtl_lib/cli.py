@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   mtl sweep --rows 3.1,3.2 --seeds 0,1,2    six runs, several at a time; those stored are read
   mtl bench                                 all weightings, at the same rates, and a table
   mtl study status                          how far the study of the real corpora is
+  mtl mine                                  which pieces you wrote, and where they are kept
   mtl reproduce                             every notebook and figure, from nothing
 """
 
@@ -164,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     student.set_defaults(run=_student)
 
+    mine = commands.add_parser("mine", help="which pieces of the handbook's library are yours")
+    mine.set_defaults(run=_mine)
+
     whole = commands.add_parser("reproduce", help="run all notebooks: the figures of a profile")
     everything = ("profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
     add_flags(whole, *everything, profiles=PROFILES)
@@ -224,6 +228,7 @@ def _adapt(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
+    from mtl_lib.parallel.launch import launched
     from mtl_lib.study.corpora import load_corpus
     from mtl_lib.study.run import run_experiment, summary
     from mtl_lib.study.store import RunStore
@@ -233,15 +238,20 @@ def _train(options: argparse.Namespace) -> None:
     name = f"{settings.profile}-{options.row}-seed{options.seed}"
     model = Path(options.model or BUILD / "models" / name)
     torch.set_num_threads(settings.protocol().threads)
-    run = run_experiment(
-        config,
-        load_corpus(settings.corpus()),
-        RunStore(BUILD / "runs" / settings.profile),
-        on_epoch=lambda entry: print(f"epoch {entry['epoch']}: step {entry['step']}", flush=True),
-        save_model=model,
-    )
-    print(summary(run))
-    print(f"model: {model}")
+    with launched() as processes:
+        run = run_experiment(
+            config,
+            load_corpus(settings.corpus()),
+            RunStore(BUILD / "runs" / settings.profile),
+            on_epoch=lambda entry: print(
+                f"epoch {entry['epoch']}: step {entry['step']}", flush=True
+            ),
+            save_model=model,
+            processes=processes,
+        )
+        if not (processes and processes.rank):
+            print(summary(run))
+            print(f"model: {model}")
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -359,6 +369,12 @@ def _student(options: argparse.Namespace) -> None:
 
     paths = build_instructor() if options.instructor else build_student()
     print(f"{len(paths)} notebooks in {paths[0].parent}")
+
+
+def _mine(options: argparse.Namespace) -> None:
+    from mtl_lib.handbook import mine
+
+    print(*mine.overview(), sep="\n")
 
 
 def _reproduce(options: argparse.Namespace) -> None:

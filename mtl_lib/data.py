@@ -212,6 +212,8 @@ class Batch:
         attention_mask: 1 on tokens, 0 on padding, int64 `[n*B, L]`.
         labels: `[B]`, or None for a split without labels.
         token_type_ids: segment of each token, 0 or 1, int64 `[n*B, L]`; None: all 0.
+        rows: of a part of a larger batch, which of its rows these are, `[n*B]`, and its shape, as
+            many rows by L.
     """
 
     task: Task
@@ -220,9 +222,22 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor | None
     token_type_ids: Tensor | None = None
+    rows: tuple[Tensor, torch.Size] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def part(self, indices: Tensor) -> "Batch":
+        """Some of its examples, padded as they are."""
+        rows = torch.cat([indices + len(self) * n for n in range(self.task.sentences)])
+        return replace(
+            self,
+            ids=[self.ids[i] for i in indices.tolist()],
+            input_ids=self.input_ids[rows],
+            attention_mask=self.attention_mask[rows],
+            labels=None if self.labels is None else self.labels[indices],
+            rows=(rows, self.input_ids.shape),
+        )
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -243,7 +258,9 @@ class Batch:
         below = rows if apart else []
         input_ids, mask = _padded(pairs + below)
         types = pad_sequence(segments + [torch.zeros_like(row) for row in below], True)
-        return replace(self, input_ids=input_ids, attention_mask=mask, token_type_ids=types)
+        return replace(
+            self, input_ids=input_ids, attention_mask=mask, token_type_ids=types, rows=None
+        )
 
 
 @dataclass

@@ -59,7 +59,7 @@ class TaskGradients:
         small BERT is off by up to 3e-3 in the cosine.
         """
         gram = torch.zeros(len(self), len(self), dtype=torch.float64)
-        for _, of_tasks in self._of_tasks():
+        for _, of_tasks in self.by_parameter():
             reached = {t: g.flatten() for t, g in enumerate(of_tasks) if g is not None}
             pieces = [gradient.split(_CHUNK) for gradient in reached.values()]
             tasks = torch.tensor(list(reached), dtype=torch.long)
@@ -84,7 +84,7 @@ class TaskGradients:
                 f"weights have shape {tuple(weights.shape)}, but {len(self)} tasks were collected"
             )
         values = weights.tolist()
-        for parameter, of_tasks in self._of_tasks():
+        for parameter, of_tasks in self.by_parameter():
             total = None
             for weight, gradient in zip(values, of_tasks, strict=True):
                 if gradient is None:
@@ -96,7 +96,7 @@ class TaskGradients:
             parameter.grad = total
         self.clear()
 
-    def _of_tasks(self) -> list[tuple[nn.Parameter, tuple[Tensor | None, ...]]]:
+    def by_parameter(self) -> list[tuple[nn.Parameter, tuple[Tensor | None, ...]]]:
         """Each parameter that is not frozen, with its T gradients."""
         pairs = zip(self._parameters, zip(*self._gradients, strict=True), strict=True)
         return [(parameter, of_tasks) for parameter, of_tasks in pairs if parameter.requires_grad]

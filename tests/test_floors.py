@@ -9,7 +9,9 @@ from mtl_lib.paths import ROOT
 
 HOUSE = ROOT / "mtl_lib"
 # From the ground up: a module imports from its own storey and those below it.
-STOREYS = ("library", "pretrained", "fast", "methods", "shipped", "study", "handbook", "cli")
+STOREYS = (
+    "library", "pretrained", "fast", "methods", "shipped", "parallel", "study", "handbook", "cli",
+)  # fmt: skip
 # Within the library, in the order in which it is read.
 LIBRARY = (
     "paths", "files", "errors", "tasks", "data", "bert", "model", "optim", "weighting",

@@ -12,7 +12,7 @@ Shapes as in `packed.py`: T tasks, S sentences, N tokens; besides, P shared para
 word embeddings, and U distinct words in the step.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -176,6 +176,22 @@ class JointGradients(Layers):
             self._word_rows = rows.index_copy_(1, places[:known], self._word_rows)
             self._words = union
         return places[known:]
+
+    def words_beyond(self, words: Tensor) -> Tensor:
+        """Words with gradients in this step that are none of these, `[U]`."""
+        return self._words[~torch.isin(self._words, words.to(self._words))]
+
+    def exchange(self, words: Tensor, add_up: Callable[..., None]) -> None:
+        """Let a function add up the gradients of several processes, in place.
+
+        Args:
+            words: those that any process reached, `[U]`.
+            add_up: is given the buffers `[T, P]` and `[T, U, H]`, the same in every process.
+        """
+        self._settle()
+        if self._with_table and self._table.weight.requires_grad:
+            self._places(words.to(self._words))
+        add_up(self._rows, self._word_rows)
 
     def _settle(self) -> None:
         """What is frozen, or was not reached, counts as zero."""

@@ -4,7 +4,7 @@ Shapes: B sentences, L tokens, H hidden size, C outputs of the head.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +117,7 @@ class SmoothnessRegularizer:
         embeddings: Tensor,
         loss: str = "classes",
         generator: Generator | None = None,
+        rows: tuple[Tensor, Sequence[int]] | None = None,
     ) -> Tensor:
         """The penalty R for one batch.
 
@@ -126,6 +127,8 @@ class SmoothnessRegularizer:
             embeddings: `[B, L, H]`, as `BertModel.embed` returns them.
             loss: the task's kind, see `divergence`.
             generator: draws the starting point; torch's global one if None.
+            rows: where the batch is a part of a larger one (`Batch.rows`): the starting point is
+                drawn for all of it.
 
         Returns:
             A scalar, at least 0, that sends gradients through both f(x) and f(x~).
@@ -134,7 +137,7 @@ class SmoothnessRegularizer:
             ValueError: if the outputs do not suit the loss.
         """
         outputs = forward(embeddings)  # [B, C]
-        delta = self.perturbation(forward, embeddings, outputs, loss, generator)  # [B, L, H]
+        delta = self.perturbation(forward, embeddings, outputs, loss, generator, rows)  # [B, L, H]
         return divergence(outputs, forward(embeddings + delta), loss)
 
     def perturbation(
@@ -144,6 +147,7 @@ class SmoothnessRegularizer:
         outputs: Tensor,
         loss: str = "classes",
         generator: Generator | None = None,
+        rows: tuple[Tensor, Sequence[int]] | None = None,
     ) -> Tensor:
         """x~ - x, the adversarial change of the embeddings, `[B, L, H]`, without gradient.
 
@@ -151,8 +155,9 @@ class SmoothnessRegularizer:
         """
         embeddings, outputs = embeddings.detach(), outputs.detach()
         device = embeddings.device if generator is None else generator.device
-        delta = self.noise * torch.randn(embeddings.shape, generator=generator, device=device)
-        delta = delta.to(embeddings)
+        shape = [*rows[1], embeddings.shape[2]] if rows else embeddings.shape
+        delta = self.noise * torch.randn(shape, generator=generator, device=device)
+        delta = (delta[rows[0]] if rows else delta).to(embeddings)
         for _ in range(self.steps):
             delta.requires_grad_()
             distance = divergence(outputs, forward(embeddings + delta), loss)

@@ -17,6 +17,7 @@ from mtl_lib.data import Corpus
 from mtl_lib.errors import NumericalError, RunError
 from mtl_lib.evaluation import headline
 from mtl_lib.files import replacing
+from mtl_lib.parallel.data_parallel import LostProcess, Processes, data_parallel
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.build import build, constant_losses
 from mtl_lib.study.by_label import is_constant
@@ -36,6 +37,7 @@ def run_experiment(
     on_epoch: Callable[[dict], None] | None = None,
     save_model: str | Path | None = None,
     wait: bool = True,
+    processes: Processes | None = None,
 ) -> Run:
     """Train one configuration and store the run, or return it where it is stored already.
 
@@ -46,12 +48,15 @@ def run_experiment(
         on_epoch: called with each epoch's history entry while it trains.
         save_model: folder for the best epoch's model; a stored run is then trained again.
         wait: for another process that trains this run, and take its result.
+        processes: those that share its steps; each of them calls this. The first alone reads and
+            writes the store.
 
     Raises:
         ConfigError: if the corpus lacks a training or development set of one of the tasks.
         NumericalError: if a loss or a gradient becomes infinite or NaN.
         RunError: if the memory does not suffice, or the store cannot be written to.
         BusyError: if another process trains the run and `wait` is False.
+        LostProcess: if one of `processes` is gone.
         Stopped: after Ctrl-C or SIGTERM, the state saved.
     """
     encoder_sha = encoder_hash(config.encoder)
@@ -60,13 +65,20 @@ def run_experiment(
     if save_model:  # apart: this one keeps the best epoch's model as well
         folder = folder.with_name(f"{folder.name}-model")
     checkpoint = Checkpoint(folder)
+    if processes and processes.rank:
+        if run := processes.of_first(None):
+            return run
+        return _train(config, corpus, encoder_sha, key, SharedKeeper(checkpoint, processes))
     if not save_model and (run := store.get(key)):
         checkpoint.remove()  # a process may have been killed after it had stored the run
-        return run
+        return processes.of_first(run) if processes else run
     with store.lock(key, wait):
         if not save_model and (run := store.get(key)):  # trained by another process meanwhile
-            return run
+            return processes.of_first(run) if processes else run
         keeper = Keeper(checkpoint, on_epoch, bool(save_model))
+        if processes:
+            processes.of_first(None)
+            keeper = SharedKeeper(checkpoint, processes, on_epoch, bool(save_model))
         run = _explained(
             lambda: _train(config, corpus, encoder_sha, key, keeper), config, checkpoint
         )
@@ -81,9 +93,9 @@ def _explained(train: Callable[[], Run], config: ExperimentConfig, checkpoint: C
     """The result of training; of what can go wrong in it, what a user can do about it."""
     try:
         return train()
-    except NumericalError as error:
+    except (NumericalError, LostProcess) as error:
         kept = checkpoint.path if checkpoint.path.exists() else "none yet"
-        raise NumericalError(f"{error}. Last good checkpoint: {kept}") from None
+        raise type(error)(f"{error}. Last good checkpoint: {kept}") from None
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -145,6 +157,42 @@ class Keeper(Callback):
             self.on_epoch(entry)
 
 
+class SharedKeeper(Keeper):
+    """The keeper of a run that several processes train: the first one writes, all stop at once."""
+
+    def __init__(self, checkpoint: Checkpoint, processes: Processes, *options: Any) -> None:
+        super().__init__(checkpoint, *options)
+        self.processes = processes
+
+    def resume(self, trainer: Trainer) -> None:
+        """Share the steps, and go on from the checkpoint of the first process."""
+        data_parallel(trainer, self.processes)
+        state = self.processes.of_first(None if self.processes.rank else self.checkpoint.load())
+        if state:
+            self._before, self.resumes = state["seconds"], state["resumes"] + 1
+            restore(trainer, state)
+            torch.manual_seed(1000 * trainer.steps + self.processes.rank)  # dropout, apart in each
+
+    def save(self, trainer: Trainer) -> None:
+        if not self.processes.rank:
+            super().save(trainer)
+
+    def after_step(self, trainer: Trainer, gram: Tensor) -> None:
+        # Asked at different steps, they would wait for each other.
+        asked = torch.tensor(
+            [float(self.signals is not None and self.signals.asked)], device=trainer.device
+        )
+        self.processes.add_up(asked)
+        if asked:
+            raise Stopped
+        if self.checkpoint.due():
+            self.save(trainer)
+
+    def after_best(self, trainer: Trainer) -> None:
+        if not self.processes.rank:
+            super().after_best(trainer)
+
+
 class BestEpoch(Callback):
     """Keeps the best epoch's parameters, where epochs are judged by a sample."""
 
@@ -168,7 +216,9 @@ def _train(
     best = BestEpoch()
     trainer, dev = build(config, corpus, [*([best] if config.dev_sample else []), keeper])
     keeper.resume(trainer)
-    with StopSignals(now=lambda: trainer.evaluating) as keeper.signals:
+    # Where others share the evaluation, it is finished first.
+    alone = not isinstance(keeper, SharedKeeper)
+    with StopSignals(now=lambda: alone and trainer.evaluating) as keeper.signals:
         try:
             fit = trainer.fit(
                 config.epochs * config.epoch_factor,

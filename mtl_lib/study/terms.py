@@ -36,7 +36,7 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
 
         model.eval()
         embeddings = model.encoder.embed(batch.input_ids, batch.token_type_ids)
-        value = regularizer(forward, embeddings, loss=batch.task.kind, generator=generator)
+        value = regularizer(forward, embeddings, batch.task.kind, generator, rows=batch.rows)
         model.train()
         return strength * value
 
