@@ -15,10 +15,14 @@ import ast
 import builtins
 import contextlib
 import importlib
+import inspect
 import linecache
+import math
 import os
 import re
+import symtable
 import sys
+import tempfile
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -104,11 +108,12 @@ def _source_of(name: str, answer: Any) -> str:
 
 def _function_of(answer: Any) -> Any:
     """A function whose code says where the answer was written: itself, or a method of a class."""
-    return next((f for f in functions_of(answer) if hasattr(f, "__code__")), None)
+    functions = functions_of(inspect.unwrap(answer))
+    return next((f for f in functions if hasattr(f, "__code__")), None)
 
 
 def _definition(answer: Any, name: str) -> tuple[ast.stmt, list[str]]:
-    """The statement at the top of a cell or file that defines an answer, and the lines around it."""
+    """The outermost statement of a cell or file that defines an answer, and all its lines."""
     code = getattr(_function_of(answer), "__code__", None)
     if code is None:
         raise NotKept(f"{name} is not written out as a function or a class")
@@ -175,9 +180,9 @@ class _Parts:
             self.imports.add(line)
         elif line := _import_of(name, value):
             self.imports.add(line)
-        elif isinstance(value, bool | int | float | str | None | tuple) and _is_plain(value):
-            self.sources.append(f"{name} = {value!r}")
-        elif callable(value):
+        elif _is_plain(value):
+            self.sources.append(f"{name} = {_literal(value)}")
+        elif isinstance(value, type) or inspect.isroutine(inspect.unwrap(value)):
             self.add(*_definition(value, name), own=name)
         else:
             raise NotKept(
@@ -188,20 +193,12 @@ class _Parts:
 
 def _free_names(node: ast.stmt) -> set[str]:
     """Names that a definition reads and does not bind itself."""
-    read, bound = set(), set()
-    for part in ast.walk(node):
-        match part:
-            case ast.Name(id=name, ctx=ast.Load()):
-                read.add(name)
-            case ast.Name(id=name) | ast.arg(arg=name):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if part is not node:
-                bound.add(name)
-            case ast.Import(names=names) | ast.ImportFrom(names=names):
-                bound |= {(alias.asname or alias.name).split(".")[0] for alias in names}
-            case ast.ExceptHandler(name=str(name)):
-                bound.add(name)
-    return read - bound
+    scopes = [symtable.symtable(ast.unparse(node), "answer", "exec")]
+    names = set()
+    for scope in scopes:  # which grows by the scopes inside
+        scopes += scope.get_children()
+        names |= {name.get_name() for name in scope.get_symbols() if name.is_global()}
+    return names - {_bound_name(node)}
 
 
 def _import_of(name: str, value: Any) -> str | None:
@@ -209,7 +206,8 @@ def _import_of(name: str, value: Any) -> str | None:
     module = getattr(value, "__module__", None)
     if not module or module in ("__main__", "builtins", "mine"):
         return None
-    for place in dict.fromkeys([module, module.split(".")[0], "collections.abc", "typing"]):
+    public = [module.split(".")[0], "torch.nn.functional", "collections.abc", "typing"]
+    for place in dict.fromkeys([*public, module]):
         found = sys.modules.get(place)
         for attribute in dict.fromkeys([getattr(value, "__name__", name), name]):
             if getattr(found, attribute, None) is value:
@@ -224,10 +222,27 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def _literal(value: Any) -> str:
+    """A plain value as Python reads it again."""
+    if isinstance(value, tuple):
+        return f"({''.join(f'{_literal(part)}, ' for part in value).rstrip()})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def _statements(text: str) -> list[ast.stmt]:
+    """The statements of an answer's file; none if it was edited and is no Python now."""
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError):
+        return []
+
+
 def _top_level(text: str) -> dict[str, str]:
     """What a file binds at its outermost level, each with its source."""
     lines, found = text.splitlines(), {}
-    for node in ast.parse(text).body:
+    for node in _statements(text):
         source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
@@ -274,11 +289,10 @@ def _pieces(folder: Path) -> list[_Piece]:
     kept, wanted = _kept(folder), set(PIECES)
     waiting = [name for name in PIECES if name in kept]
     while waiting:
-        with contextlib.suppress(SyntaxError):
-            for node in ast.parse(kept[waiting.pop()]).body:
-                called = _free_names(node) & (EXERCISES.keys() - wanted)
-                wanted |= called
-                waiting += [name for name in called if name in kept]
+        for node in _statements(kept[waiting.pop()]):
+            called = _free_names(node) & (EXERCISES.keys() - wanted)
+            wanted |= called
+            waiting += [name for name in called if name in kept]
     pieces = []
     for name, exercise in EXERCISES.items():
         if name in wanted:
@@ -300,11 +314,12 @@ def _library(pieces: list[_Piece]) -> str:
         if title != section:
             body.append(f"# {'-' * 20} {title}")
             section = title
-        if not piece.own:
-            body.append(f"{piece.source.strip()}  # the library's, until mine passes")
-            continue
+        statements = _statements(piece.source) if piece.own else []
+        if not statements:
+            line = _import_line(piece.exercise)
+            body.append(f"{line}  # the library's, until mine passes")
         lines = piece.source.splitlines()
-        for node in ast.parse(piece.source).body:
+        for node in statements:
             source = "\n".join(lines[_first_line(node) - 1 : node.end_lineno])
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imports[source] = None
@@ -339,11 +354,12 @@ def load(chapter: str = "") -> types.ModuleType:
     module.__file__ = str(path)
     sys.modules["mine"] = module
     for piece in pieces:
-        source = piece.source
+        name = piece.exercise.name
         try:
-            _run(source, folder / "answers" / f"{piece.exercise.name}.py", module)
+            _run(piece.source, folder / "answers" / f"{name}.py", module)
+            if not hasattr(module, name):
+                raise NameError(f"it defines no {name}")
         except Exception as error:  # whatever a reader's file does
-            name = piece.exercise.name
             print(f"{name}: yours cannot be used here ({type(error).__name__}: {error}).")
             _run(_import_line(piece.exercise), path, module)
     if chapter:
@@ -369,6 +385,8 @@ def _words(chapter: str, before: bool) -> str:
         for exercise in exercises
         if exercise.section and (number < chapter or not before and number == chapter)
     ]
+    if not upto:
+        return "The pieces of your own library begin with this chapter."
     kept = _kept(mine_folder())
     missing = [name for name in upto if name not in kept]
     when = "before this chapter" if before else "so far"
@@ -382,19 +400,22 @@ def _words(chapter: str, before: bool) -> str:
 
 
 def overview() -> Iterator[str]:
-    """A line for each piece: its section, and whose it is."""
-    kept = _kept(mine_folder())
+    """A line for each piece, its section and whose it is, and one that says where they are."""
+    folder = mine_folder()
+    kept = _kept(folder)
     for name in PIECES:
         whose = "yours" if name in kept else "the library's"
-        yield f"{EXERCISES[name].section:<22} {name:<22} {whose}"
+        yield f"{EXERCISES[name].section:<24} {name:<24} {whose}"
+    yours = sum(name in kept for name in PIECES)
+    yield f"{yours} of {len(PIECES)} are yours: {folder / 'mine.py'}"
 
 
 # A folder with everything solved, for those who run the handbook's own notebooks
 
 
 @contextlib.contextmanager
-def solved(folder: Path) -> Iterator[None]:
-    """MTL_MINE is a folder that holds the answers of the solved notebooks.
+def solved() -> Iterator[None]:
+    """MTL_MINE is a new folder that holds the answers of the solved notebooks.
 
     So the handbook's own runs of its chapters train what a reader who solved everything has, say
     the same in every run, and leave the reader's folder alone.
@@ -402,12 +423,13 @@ def solved(folder: Path) -> Iterator[None]:
     from mtl_lib.handbook.solutions import write_solutions
 
     before = os.environ.get("MTL_MINE")
-    os.environ["MTL_MINE"] = str(folder)
-    try:
-        write_solutions()
-        yield
-    finally:
-        if before is None:
-            del os.environ["MTL_MINE"]
-        else:
-            os.environ["MTL_MINE"] = before
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MTL_MINE"] = folder
+        try:
+            write_solutions()
+            yield
+        finally:
+            if before is None:
+                del os.environ["MTL_MINE"]
+            else:
+                os.environ["MTL_MINE"] = before
