@@ -227,18 +227,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def part(self, indices: Tensor) -> "Batch":
-        """Some of its examples, padded as they are."""
-        rows = torch.cat([indices + len(self) * n for n in range(self.task.sentences)])
-        return replace(
-            self,
-            ids=[self.ids[i] for i in indices.tolist()],
-            input_ids=self.input_ids[rows],
-            attention_mask=self.attention_mask[rows],
-            labels=None if self.labels is None else self.labels[indices],
-            rows=(rows, self.input_ids.shape),
-        )
-
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
         moved: Any = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
@@ -258,9 +246,8 @@ class Batch:
         below = rows if apart else []
         input_ids, mask = _padded(pairs + below)
         types = pad_sequence(segments + [torch.zeros_like(row) for row in below], True)
-        return replace(
-            self, input_ids=input_ids, attention_mask=mask, token_type_ids=types, rows=None
-        )
+        joined = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": types}
+        return replace(self, **joined, rows=None)
 
 
 @dataclass

@@ -15,26 +15,22 @@ def _is_checkout(folder: Path) -> bool:
     return 'name = "mtl-handbook"' in lines
 
 
-def _folder(variable: str, default: Path) -> Path:
+def folder(variable: str, default: Path) -> Path:
+    """The folder that a variable of the environment names, or the default."""
     return Path(os.environ.get(variable) or default).expanduser().resolve()
 
 
 # An installed package carries what it reads, and writes below the working directory.
 CHECKOUT = _is_checkout(_PACKAGE.parent)
 ROOT = _PACKAGE.parent if CHECKOUT else _PACKAGE / "_handbook"
-_WORK = ROOT if CHECKOUT else Path.cwd()
+WORK = ROOT if CHECKOUT else Path.cwd()
 
 DATA = ROOT / "data"
 RESULTS = DATA / "results"
 NOTEBOOKS = ROOT / "notebooks"
 # MTL_FIGURES moves what is drawn elsewhere, so that a test leaves the committed figures alone.
-FIGURES = _folder("MTL_FIGURES", _WORK / "figures")
+FIGURES = folder("MTL_FIGURES", WORK / "figures")
 # Working files (runs, executed notebooks, downloaded encoders); MTL_BUILD moves them elsewhere.
-BUILD = _folder("MTL_BUILD", _WORK / "build")
+BUILD = folder("MTL_BUILD", WORK / "build")
 # The corpora that `mtl data fetch` downloads.
 FETCHED = DATA / "cs224n" if CHECKOUT else BUILD / "cs224n"
-
-
-def mine_folder() -> Path:
-    """Where the answers that a reader wrote are kept: `mine/`, or the folder MTL_MINE names."""
-    return _folder("MTL_MINE", _WORK / "mine")

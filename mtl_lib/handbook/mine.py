@@ -33,7 +33,7 @@ from mtl_lib.errors import HandbookError
 from mtl_lib.files import write_text
 from mtl_lib.handbook.checks import CHAPTERS, EXERCISES
 from mtl_lib.handbook.checks.framework import Exercise, functions_of
-from mtl_lib.paths import mine_folder
+from mtl_lib.paths import WORK, folder
 
 PIECES = [name for name, exercise in EXERCISES.items() if exercise.section]
 _HEAD = '''"""My own library for multi-task learning with BERT.
@@ -45,6 +45,11 @@ check passes, so changes made here are lost: make them where the exercise is.
 
 from __future__ import annotations
 '''
+
+
+def mine_folder() -> Path:
+    """Where the reader's answers are kept."""
+    return folder("MTL_MINE", WORK / "mine")
 
 
 class NotKept(HandbookError):

@@ -11,6 +11,7 @@ hidden size, N processes, B examples in a task's batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ class DataParallelEngine:
         """This process's examples of a batch; where it has none, the first one, to count nothing:
         every process has to reach the same parameters."""
         mine = self._processes.share(len(batch))
-        return batch.part(mine if len(mine) else torch.tensor([0]))
+        return _examples(batch, mine if len(mine) else torch.tensor([0]))
 
     def _part(self, share: Batch, batch: Batch) -> tuple[float, float]:
         """How much the mean loss over a share weighs in that over its batch, and a term's mean."""
@@ -172,6 +173,19 @@ class DataParallelEngine:
             words = torch.cat([words.cpu(), *others]).unique()
         shared_ones.exchange(words, self._processes.add_up)
         return [(loss, whole) for loss, whole in sums.view(-1, 2)]
+
+
+def _examples(batch: Batch, indices: Tensor) -> Batch:
+    """Some of a batch's examples, padded as they are."""
+    rows = torch.cat([indices + len(batch) * n for n in range(batch.task.sentences)])
+    return replace(
+        batch,
+        ids=[batch.ids[i] for i in indices.tolist()],
+        input_ids=batch.input_ids[rows],
+        attention_mask=batch.attention_mask[rows],
+        labels=None if batch.labels is None else batch.labels[indices],
+        rows=(rows, batch.input_ids.shape),
+    )
 
 
 class _PlainExchange:
