@@ -212,8 +212,7 @@ class Batch:
         attention_mask: 1 on tokens, 0 on padding, int64 `[n*B, L]`.
         labels: `[B]`, or None for a split without labels.
         token_type_ids: segment of each token, 0 or 1, int64 `[n*B, L]`; None: all 0.
-        rows: of a part of a larger batch, which of its rows these are, `[n*B]`, and its shape, as
-            many rows by L.
+        rows: of a part of a larger batch, which of its rows these are, `[n*B]`, and its shape.
     """
 
     task: Task
@@ -246,8 +245,7 @@ class Batch:
         below = rows if apart else []
         input_ids, mask = _padded(pairs + below)
         types = pad_sequence(segments + [torch.zeros_like(row) for row in below], True)
-        joined = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": types}
-        return replace(self, **joined, rows=None)
+        return Batch(self.task, self.ids, input_ids, mask, self.labels, types)
 
 
 @dataclass

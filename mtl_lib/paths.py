@@ -24,7 +24,6 @@ def folder(variable: str, default: Path) -> Path:
 CHECKOUT = _is_checkout(_PACKAGE.parent)
 ROOT = _PACKAGE.parent if CHECKOUT else _PACKAGE / "_handbook"
 WORK = ROOT if CHECKOUT else Path.cwd()
-
 DATA = ROOT / "data"
 RESULTS = DATA / "results"
 NOTEBOOKS = ROOT / "notebooks"

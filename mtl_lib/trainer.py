@@ -1,7 +1,7 @@
 """The multi-task loop: one batch of each task, one gradient per task, one combined step.
 
-The default engine reads as it runs: `BertModel.forward`, one backward pass a task, and
-`TaskGradients`. `engine="fast"` (`fast/engine.py`) gives the same numbers in one pass.
+The default engine reads as it runs: `BertModel.forward`, one backward pass a task, `TaskGradients`.
+`engine="fast"` (`fast/engine.py`) gives the same numbers in one pass.
 """
 
 import sys
