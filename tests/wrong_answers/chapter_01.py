@@ -5,7 +5,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from wrong_answers.bank import Bank
+
+from mtl_lib.handbook.checks.chapter_01 import QUESTIONS
 
 bank = Bank()
 wrong, right, WRONG, RIGHT = bank.wrong, bank.right, bank.WRONG, bank.RIGHT
@@ -237,7 +240,12 @@ def masked_and_softmaxed(s, mask):
     return s.masked_fill(mask[:, None, None, :] == 0, -1e9).softmax(-1)
 
 
-@wrong("mask_scores", None)
+@wrong("mask_scores", "-100 is not low enough")
+def minus_one_hundred_added(s, mask):
+    return s + (1.0 - mask.float())[:, None, None, :] * -100
+
+
+@wrong("mask_scores", "-100 is not low enough")
 def minus_one_hundred(s, mask):
     return s.masked_fill(mask[:, None, None, :] == 0, -100.0)
 
@@ -534,3 +542,347 @@ def max_in_place_of_softmax(q, k, v, mask, dropout):
 def right_in_evaluation_only(q, k, v, mask, dropout):
     w = _masked(q, k, mask).softmax(-1)
     return dropout(w.mean(1, keepdim=True)).expand_as(w) @ v if dropout(w) is not w else w @ v
+
+
+# SelfAttention
+
+
+class _Maps(nn.Module):
+    """Three linear maps and a dropout, as asked."""
+
+    def __init__(self, config):
+        super().__init__()
+        H, self.heads = config.hidden_size, config.num_attention_heads
+        self.query = nn.Linear(H, H)
+        self.key = nn.Linear(H, H)
+        self.value = nn.Linear(H, H)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def cut(self, x):
+        B, L, H = x.shape
+        return x.view(B, L, self.heads, H // self.heads).permute(0, 2, 1, 3)
+
+    def weights(self, hidden, mask):
+        q, k = self.cut(self.query(hidden)), self.cut(self.key(hidden))
+        return self.dropout(_masked(q, k, mask).softmax(-1))
+
+
+@right("SelfAttention")
+class WithEinsum(_Maps):
+    def forward(self, hidden, attention_mask):
+        v = self.value(hidden).unflatten(-1, (self.heads, -1))  # [B, L, A, D]
+        weights = self.weights(hidden, attention_mask)
+        return torch.einsum("bhij,bjhd->bihd", weights, v).flatten(2)
+
+
+@right("SelfAttention")
+class HeadByHead(_Maps):
+    """The weights of a head at a time; in training each head drops its own."""
+
+    def forward(self, hidden, attention_mask):
+        size, found = hidden.shape[-1] // self.heads, []
+        for head in range(self.heads):
+            own = slice(head * size, (head + 1) * size)
+            q, k, v = (m(hidden)[..., own] for m in (self.query, self.key, self.value))
+            low = (1.0 - attention_mask[:, None, :].to(q)) * -1e9
+            weights = (q @ k.mT / size**0.5 + low).softmax(-1)
+            found.append(self.dropout(weights) @ v)
+        return torch.cat(found, dim=-1)
+
+
+@right("SelfAttention")
+class KeepsItsConfig(_Maps):
+    def __init__(self, config):
+        super().__init__(config)
+        self.config = config
+        self.D = int(config.hidden_size / config.num_attention_heads)
+
+    def forward(self, hidden, attention_mask=None):
+        context = self.weights(hidden, attention_mask) @ self.cut(self.value(hidden))
+        B, A, L, D = context.shape
+        return context.permute(0, 2, 1, 3).contiguous().view(B, L, A * self.D)
+
+
+@wrong("SelfAttention", "never used")
+class DropoutForgotten(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        return (_masked(q, k, attention_mask).softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "falls on the result")
+class DropoutAtTheEnd(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        context = (_masked(q, k, attention_mask).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return self.dropout(context)
+
+
+@wrong("SelfAttention", "hidden_dropout_prob")
+class RateOfTheOther(WithEinsum):
+    def __init__(self, config):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+
+@wrong("SelfAttention", "mask is not used")
+class NoMask(_Maps):
+    def forward(self, hidden, attention_mask):
+        weights = self.weights(hidden, torch.ones(hidden.shape[:2]))
+        return (weights @ self.cut(self.value(hidden))).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "one head over all")
+class OneHead(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (m(hidden) for m in (self.query, self.key, self.value))
+        s = q @ k.mT / math.sqrt(q.shape[-1])
+        s = s.masked_fill(attention_mask[:, None, :] == 0, -1e9)
+        return self.dropout(s.softmax(-1)) @ v
+
+
+@wrong("SelfAttention", "where the heads are cut")
+class CutAtOnce(_Maps):
+    def cut(self, x):
+        return x.view(x.shape[0], self.heads, x.shape[1], -1)
+
+    def forward(self, hidden, attention_mask):
+        context = self.weights(hidden, attention_mask) @ self.cut(self.value(hidden))
+        return context.transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "put together")
+class MergedAtOnce(_Maps):
+    def forward(self, hidden, attention_mask):
+        context = self.weights(hidden, attention_mask) @ self.cut(self.value(hidden))
+        return context.reshape(hidden.shape)
+
+
+@wrong("SelfAttention", "still apart")
+class NeverMerged(_Maps):
+    def forward(self, hidden, attention_mask):
+        return self.weights(hidden, attention_mask) @ self.cut(self.value(hidden))
+
+
+@wrong("SelfAttention", "exchanged")
+class KeysAsk(_Maps):
+    def forward(self, hidden, attention_mask):
+        self_query, self_key = self.key, self.query
+        q, k = self.cut(self_query(hidden)), self.cut(self_key(hidden))
+        weights = self.dropout(_masked(q, k, attention_mask).softmax(-1))
+        return (weights @ self.cut(self.value(hidden))).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "map `value` is not used")
+class HiddenAsValues(_Maps):
+    def forward(self, hidden, attention_mask):
+        return (self.weights(hidden, attention_mask) @ self.cut(hidden)).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "root of H")
+class RootOfHidden(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        s = q @ k.mT / math.sqrt(hidden.shape[-1])
+        s = s.masked_fill(attention_mask[:, None, None] == 0, -1e30)
+        return (self.dropout(s.softmax(-1)) @ v).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "adds the input")
+class Residual(WithEinsum):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, attention_mask) + hidden
+
+
+@wrong("SelfAttention", "no bias")
+class NoBias(WithEinsum):
+    def __init__(self, config):
+        super().__init__(config)
+        H = config.hidden_size
+        self.query, self.key, self.value = (nn.Linear(H, H, bias=False) for _ in range(3))
+
+
+@wrong("SelfAttention", "dense.weight does not belong there")
+class WithOutputProjection(WithEinsum):
+    def __init__(self, config):
+        super().__init__(config)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden, attention_mask):
+        return self.dense(super().forward(hidden, attention_mask))
+
+
+@wrong("SelfAttention", "query.weight is missing")
+class NamesOfItsOwn(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        H = config.hidden_size
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(H, H) for _ in range(3))
+
+
+@wrong("SelfAttention", "cannot assign module before")
+class NoSuper(nn.Module):
+    def __init__(self, config):
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+
+
+@wrong("SelfAttention", None)
+class DropsTwice(WithEinsum):
+    def weights(self, hidden, mask):
+        return self.dropout(super().weights(hidden, mask))
+
+
+@wrong("SelfAttention", "no nn.Dropout")
+class FunctionalDropout(_Maps):
+    def __init__(self, config):
+        super().__init__(config)
+        del self.dropout
+
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        weights = F.dropout(_masked(q, k, attention_mask).softmax(-1), 0.4, self.training)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", None)
+class ValuesCutFromTheGraph(_Maps):
+    def forward(self, hidden, attention_mask):
+        v = self.cut(self.value(hidden)).detach()
+        return (self.weights(hidden, attention_mask) @ v).transpose(1, 2).flatten(2)
+
+
+# mended_attention
+
+
+def _parts(hidden, heads, *matrices):
+    return (torch.stack((hidden @ W).chunk(heads, dim=-1), dim=1) for W in matrices)
+
+
+@right("mended_attention")
+def program_with_chunks(hidden, mask, W_q, W_k, W_v, heads):
+    q, k, v = _parts(hidden, heads, W_q, W_k, W_v)
+    context = _masked(q, k, mask).softmax(-1) @ v
+    return torch.cat(list(context.unbind(1)), dim=-1)
+
+
+@right("mended_attention")
+def program_of_torch(hidden, mask, W_q, W_k, W_v, heads):
+    q, k, v = _parts(hidden, heads, W_q, W_k, W_v)
+    seen = mask[:, None, None, :].bool()
+    return F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2)
+
+
+@right("mended_attention")
+def hides_queries_of_padding_too(hidden, mask, W_q, W_k, W_v, heads):
+    q, k, v = _parts(hidden, heads, W_q, W_k, W_v)
+    s = q @ k.mT / math.sqrt(q.shape[-1])
+    pairs = (mask[:, :, None] * mask[:, None, :])[:, None]
+    context = s.masked_fill(pairs == 0, -1e9).softmax(-1) @ v
+    return context.transpose(1, 2).reshape(hidden.shape)
+
+
+def _half_mended(hidden, mask, matrices, heads, root=True, keys=True, merge=True):
+    q, k, v = _parts(hidden, heads, *matrices)
+    s = q @ k.mT / (q.shape[-1] if root else hidden.shape[-1]) ** 0.5
+    unseen = (mask[:, None, None, :] if keys else mask[:, None, :, None]) == 0
+    context = s.masked_fill(unseen, torch.finfo(s.dtype).min).softmax(-1) @ v
+    return (context.transpose(1, 2) if merge else context).reshape(hidden.shape)
+
+
+@wrong("mended_attention", "All three bugs are still there")
+def as_given(hidden, mask, W_q, W_k, W_v, heads):
+    matrices = (W_q, W_k, W_v)
+    return _half_mended(hidden, mask, matrices, heads, root=False, keys=False, merge=False)
+
+
+@wrong("mended_attention", "Two bugs are left. With several heads its weights are too even")
+def only_merge_mended(hidden, mask, W_q, W_k, W_v, heads):
+    return _half_mended(hidden, mask, (W_q, W_k, W_v), heads, root=False, keys=False)
+
+
+@wrong("mended_attention", "One bug is left. A word's vector changes")
+def mask_left(hidden, mask, W_q, W_k, W_v, heads):
+    return _half_mended(hidden, mask, (W_q, W_k, W_v), heads, keys=False)
+
+
+@wrong("mended_attention", "One bug is left. With several heads a word's vector holds")
+def merge_left(hidden, mask, W_q, W_k, W_v, heads):
+    return _half_mended(hidden, mask, (W_q, W_k, W_v), heads, merge=False)
+
+
+@wrong("mended_attention", "One bug is left. With several heads its weights")
+def root_left(hidden, mask, W_q, W_k, W_v, heads):
+    return _half_mended(hidden, mask, (W_q, W_k, W_v), heads, root=False)
+
+
+@wrong("mended_attention", None)
+def root_of_tokens(hidden, mask, W_q, W_k, W_v, heads):
+    q, k, v = _parts(hidden, heads, W_q, W_k, W_v)
+    s = (q @ k.mT / math.sqrt(q.shape[-2])).masked_fill(mask[:, None, None, :] == 0, -1e9)
+    return (s.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+@wrong("mended_attention", "expected shape")
+def not_merged(hidden, mask, W_q, W_k, W_v, heads):
+    q, k, v = _parts(hidden, heads, W_q, W_k, W_v)
+    return _masked(q, k, mask).softmax(-1) @ v
+
+
+# what_breaks
+
+RIGHT_CHOICES = dict(zip(QUESTIONS, "bcbaa", strict=True))
+
+
+@right("what_breaks")
+def chosen():
+    return {"no root": "b", "no mask": "c", "one head": "b", "one matrix": "a", "shuffled": "a"}
+
+
+@right("what_breaks")
+def in_capitals_and_another_order():
+    return {name: letter.upper() for name, letter in reversed(RIGHT_CHOICES.items())}
+
+
+@wrong("what_breaks", "divided by too much")
+def all_a():
+    return dict.fromkeys(QUESTIONS, "a")
+
+
+@wrong("what_breaks", "not a factor")
+def root_undone():
+    return RIGHT_CHOICES | {"no root": "c"}
+
+
+@wrong("what_breaks", "takes its share")
+def zeros_are_nothing():
+    return RIGHT_CHOICES | {"no mask": "b", "shuffled": "c"}
+
+
+@wrong("what_breaks", "count them")
+def fewer_parameters():
+    return RIGHT_CHOICES | {"one head": "a"}
+
+
+@wrong("what_breaks", "squared length")
+def itself_alone():
+    return RIGHT_CHOICES | {"one matrix": "b"}
+
+
+@wrong("what_breaks", "where a word stands")
+def front_first():
+    return RIGHT_CHOICES | {"shuffled": "b"}
+
+
+@wrong("what_breaks", "choose a, b or c")
+def another_letter():
+    return RIGHT_CHOICES | {"one head": "d"}
+
+
+@wrong("what_breaks", 'no choice for "shuffled"')
+def one_missing():
+    return {name: letter for name, letter in RIGHT_CHOICES.items() if name != "shuffled"}
+
+
+@wrong("what_breaks", "no choice for")
+def a_list():
+    return ["b", "c", "b", "a", "a"]

@@ -3,17 +3,20 @@
 Shapes: B sentences, L tokens, H hidden size, A heads, D = H / A.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_lib import bert
 from mtl_lib.handbook.checks.framework import (
     Case,
     Exercise,
     Mistake,
+    WrongKind,
     call,
     draw,
     tensor,
@@ -211,6 +214,14 @@ knows the lowest finite number of a type.
             "With minus infinity a sentence of padding only becomes NaN: take a finite number.",
         ),
         Mistake(
+            lambda s, mask: _fill(s, _keys(mask), -100.0),
+            "-100 is not low enough: a query whose scores all lie near it looks at padding again.",
+        ),
+        Mistake(
+            lambda s, mask: s - 100.0 * (1 - mask[:, None, None, :]),
+            "-100 is not low enough: a query whose scores all lie near it looks at padding again.",
+        ),
+        Mistake(
             lambda s, mask: s + mask[:, None, None, :],
             "It adds the mask itself to the scores: padding has to lose far more than 1.",
         ),
@@ -222,7 +233,8 @@ knows the lowest finite number of a type.
     ),
     notes="""
 Any fill that is low enough passes (-1e4, -1e9, the lowest finite number): the check compares
-weights. Minus infinity is the instructive one: right everywhere but on a row of padding. 2 points.
+weights. -100 is told apart by scores down to -300. Minus infinity is the instructive one: right
+everywhere but on a row of padding. 2 points.
 """,
 )
 
@@ -496,4 +508,478 @@ a stand-in that drops by value. 3 points.
 """,
 )
 
-EXERCISES = (SCORES, MASK_SCORES, SPLIT_HEADS, ATTEND)
+# The layer
+
+CONFIG = bert.BertConfig(
+    vocab_size=11,
+    hidden_size=12,
+    num_hidden_layers=1,
+    num_attention_heads=3,
+    intermediate_size=8,
+    attention_probs_dropout_prob=0.4,
+)
+PARAMETERS = {name: p.shape for name, p in bert.BertSelfAttention(CONFIG).named_parameters()}
+
+
+class _DropByValue(nn.Module):
+    """Stands in for a layer's dropout: `drop_by_value` in training, nothing in evaluation.
+
+    What stays grows, as it does under dropout, so that to drop twice is seen.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.5 * drop_by_value(x) if self.training else x
+
+
+def _layer(answer: Callable, heads: int = 3) -> nn.Module:
+    """A layer of the answer's, with known weights, in evaluation."""
+    layer = answer(bert.BertConfig(**{**vars(CONFIG), "num_attention_heads": heads}))
+    if not isinstance(layer, nn.Module):
+        raise WrongKind("it does not make an nn.Module")
+    known = {n: draw(*shape, seed=i) / 2 for i, (n, shape) in enumerate(PARAMETERS.items())}
+    try:
+        layer.load_state_dict(known)
+    except RuntimeError:
+        found = ", ".join(f"{n} {list(p.shape)}" for n, p in layer.named_parameters())
+        raise WrongKind(
+            f"its parameters are {found or 'none'}, expected weight and bias of query, key and "
+            "value, each an nn.Linear"
+        ) from None
+    return layer.eval()
+
+
+def _shapes(answer: Callable) -> dict[str, list[int]]:
+    layer = answer(CONFIG)
+    if not isinstance(layer, nn.Module):
+        raise WrongKind("it does not make an nn.Module")
+    return {name: list(p.shape) for name, p in layer.named_parameters()}
+
+
+def _rates(answer: Callable) -> list[float]:
+    return [module.p for module in _layer(answer).modules() if isinstance(module, nn.Dropout)]
+
+
+def _layer_asks(shape: tuple, mask: Tensor, seed: int, heads: int = 3, training: bool = False):
+    hidden = draw(*shape, seed=seed)
+
+    def ask(answer: Callable) -> Tensor:
+        layer = _layer(answer, heads)
+        if training:
+            dropouts = [n for n, m in layer.named_children() if isinstance(m, nn.Dropout)]
+            if not dropouts:
+                raise WrongKind("it has no nn.Dropout, which would know training from evaluation")
+            for name in dropouts:
+                setattr(layer, name, _DropByValue())
+            layer.train()
+        return call(layer, hidden, mask)
+
+    return ask
+
+
+def _with(
+    attention: Callable = attend,
+    split: Callable = bert.split_heads,
+    merge: Callable = bert.merge_heads,
+    rate: str = "attention_probs_dropout_prob",
+    bias: bool = True,
+    values: bool = True,
+    residual: bool = False,
+) -> Callable[[bert.BertConfig], nn.Module]:
+    """The layer with one thing or another changed."""
+
+    class Changed(nn.Module):
+        def __init__(self, config: bert.BertConfig) -> None:
+            super().__init__()
+            H = config.hidden_size
+            self.heads = config.num_attention_heads
+            self.query, self.key, self.value = (nn.Linear(H, H, bias=bias) for _ in range(3))
+            self.dropout = nn.Dropout(getattr(config, rate))
+
+        def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+            v = self.value(hidden) if values else hidden
+            parts = (split(x, self.heads) for x in (self.query(hidden), self.key(hidden), v))
+            result = merge(attention(*parts, attention_mask, self.dropout))
+            return hidden + result if residual else result
+
+    return Changed
+
+
+def _root_of_hidden(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: Callable) -> Tensor:
+    return attend(q / math.sqrt(q.shape[1]), k, v, mask, dropout)
+
+
+SELF_ATTENTION = Exercise(
+    name="SelfAttention",
+    chapter=1,
+    title="the layer that you will keep",
+    section="Attention",
+    difficulty=3,
+    importance=5,
+    minutes=20,
+    task="""
+Write the module `SelfAttention(config)`, a `torch.nn.Module`: all of this chapter in one piece.
+
+- `config` is a `BertConfig`. You need its `hidden_size` (H), `num_attention_heads` (A) and
+  `attention_probs_dropout_prob`.
+- `__init__` makes `self.query`, `self.key` and `self.value`, each an `nn.Linear` from H to H with a
+  bias, and `self.dropout`, an `nn.Dropout`. Keep these names: the weights of a real BERT will be
+  loaded into your layer by name.
+- `forward(hidden, attention_mask)` takes `[B, L, H]` and `[B, L]` and returns `[B, L, H]`: three
+  linear maps, cut into heads, attend, heads put side by side again. No $W_O$ and nothing after it:
+  they are chapter 02's.
+
+You may use your `split_heads` and `attend`. The check asks in training, too.
+""",
+    hint="""
+`merge_heads`, shown with the exercise on heads, is the way back. Hand `self.dropout` itself to
+`attend`: as a part of the module it knows whether the module is in training.
+""",
+    reference=bert.BertSelfAttention,
+    cases=(
+        Case("parameters", _shapes),
+        Case("one sentence", _layer_asks((1, 5, 12), torch.ones(1, 5).long(), seed=31)),
+        Case("padded sentences", _layer_asks((3, 5, 12), MASK, seed=32)),
+        Case("one head", _layer_asks((3, 5, 12), MASK, seed=33, heads=1)),
+        Case("as many heads as sentences", _layer_asks((4, 5, 12), MASK[[0, 1, 2, 1]], 34, 4)),
+        Case("training, padded sentences", _layer_asks((3, 5, 12), MASK, 35, training=True)),
+        Case("the rate of its dropout", _rates),
+        Case(
+            "gradients",
+            lambda answer: with_gradient(
+                lambda hidden: _layer(answer)(hidden, MASK.clone()), hidden=draw(3, 5, 12, seed=36)
+            ),
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: attend(q, k, v, mask, _same)),
+            "Its dropout is never used: in training nothing is dropped.",
+        ),
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: dropout(attend(q, k, v, mask, _same))),
+            "Dropout falls on the result: it belongs on the weights, inside the attention.",
+        ),
+        Mistake(
+            _with(rate="hidden_dropout_prob"),
+            "Its rate is hidden_dropout_prob: the weights have one of their own, "
+            "attention_probs_dropout_prob.",
+        ),
+        Mistake(
+            _with(
+                lambda q, k, v, mask, dropout: attend(q, k, v, mask, _same),
+                rate="hidden_dropout_prob",
+            ),
+            "Its dropout is never used, and has the wrong rate.",
+        ),
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: attend(q, k, v, torch.ones_like(mask), dropout)),
+            "The mask is not used: padding takes part.",
+        ),
+        Mistake(
+            _with(split=lambda x, heads: bert.split_heads(x, 1)),
+            "It attends with one head over all H numbers: cut query, key and value first.",
+        ),
+        Mistake(
+            _with(split=lambda x, heads: x.reshape(len(x), heads, x.shape[1], -1)),
+            "Tokens are mixed where the heads are cut: cut the vectors first, then move the heads.",
+        ),
+        Mistake(
+            _with(merge=lambda x: x.reshape(len(x), x.shape[2], -1)),
+            "Tokens are mixed where the heads are put together: move the heads back first.",
+        ),
+        Mistake(
+            _with(merge=_same),
+            "The heads are still apart: return [B, L, H], one vector for each token.",
+        ),
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: attend(k, q, v, mask, dropout)),
+            "Queries and keys are exchanged: the map `query` makes what asks.",
+        ),
+        Mistake(
+            _with(values=False),
+            "The values are the hidden vectors themselves: the map `value` is not used.",
+        ),
+        Mistake(
+            _with(_root_of_hidden),
+            "It divides by the root of H: each head has only D = H / A numbers.",
+        ),
+        Mistake(
+            _with(residual=True),
+            "It adds the input to the result: that comes behind W_O, in chapter 02.",
+        ),
+        Mistake(
+            _with(bias=False),
+            "Its linear maps have no bias, so a real BERT's do not fit.",
+        ),
+    ),
+    notes="""
+The chapter's integration, and the first module of the reader's BERT. Most often wrong: the merge
+without its transpose (right with one head), and the rate of the wrong dropout, which shows in
+training only. 4 points.
+""",
+)
+
+# A program to mend
+
+SYMPTOMS = {
+    "root": "With several heads its weights are too even: what are the scores divided by?",
+    "mask": "A word's vector changes when the padding behind it changes: what is hidden?",
+    "merge": "With several heads a word's vector holds numbers of other words: follow one word to "
+    "the end.",
+}
+LEFT = {1: "One bug is left.", 2: "Two bugs are left.", 3: "All three bugs are still there."}
+
+
+def mended_attention(
+    hidden: Tensor, mask: Tensor, W_q: Tensor, W_k: Tensor, W_v: Tensor, heads: int
+) -> Tensor:
+    """Multi-head self-attention with plain matrices, without dropout.
+
+    Args:
+        hidden: `[B, L, H]`.
+        mask: `[B, L]`, 1 for a token, 0 for padding.
+        W_q, W_k, W_v: `[H, H]`, which the vectors are multiplied by: `hidden @ W_q`.
+        heads: A, which divides H.
+
+    Returns:
+        `[B, L, H]`.
+    """
+    return _program(hidden, mask, W_q, W_k, W_v, heads, bugs=())
+
+
+def _program(
+    hidden: Tensor,
+    mask: Tensor,
+    W_q: Tensor,
+    W_k: Tensor,
+    W_v: Tensor,
+    heads: int,
+    bugs: tuple[str, ...],
+) -> Tensor:
+    q, k, v = (bert.split_heads(hidden @ W, heads) for W in (W_q, W_k, W_v))
+    D = hidden.shape[-1] if "root" in bugs else q.shape[-1]
+    unseen = _queries(mask) if "mask" in bugs else _keys(mask)
+    context = _fill(q @ k.transpose(-2, -1) / math.sqrt(D), unseen).softmax(dim=-1) @ v
+    return context.reshape(hidden.shape) if "merge" in bugs else bert.merge_heads(context)
+
+
+def _with_bugs(bugs: tuple[str, ...]) -> Mistake:
+    said = " ".join([LEFT[len(bugs)], *(SYMPTOMS[bug] for bug in bugs)])
+    return Mistake(lambda *given: _program(*given, bugs=bugs), said)
+
+
+def _program_asks(shape: tuple, mask: Tensor, heads: int, seed: int):
+    hidden = draw(*shape, seed=seed)
+    matrices = [draw(shape[-1], shape[-1], seed=seed + part) / 2 for part in (1, 2, 3)]
+
+    def ask(answer: Callable) -> Tensor:
+        result = tensor(call(answer, hidden, mask, *matrices, heads))
+        return result[mask.bool()] if result.shape == shape else result  # words, not padding
+
+    return ask
+
+
+MENDED_ATTENTION = Exercise(
+    name="mended_attention",
+    chapter=1,
+    title="a bug hunt",
+    difficulty=4,
+    importance=4,
+    minutes=15,
+    task="""
+The program below computes attention, runs, and returns the right shape. It has **three bugs**. Mend
+`mended_attention(hidden, mask, W_q, W_k, W_v, heads)`.
+
+- `hidden`: `[B, L, H]`; `mask`: `[B, L]`, 1 for a token and 0 for padding; `W_q`, `W_k`, `W_v`:
+  `[H, H]`, used as `hidden @ W_q`; `heads`: A, which divides H.
+- Return `[B, L, H]`, as `SelfAttention` does in evaluation. Rows of padding may hold anything.
+
+Do not read it line by line at first. Feed it inputs whose answer you know. The check tells how many
+bugs are left, and by which symptom each shows.
+""",
+    hint="""
+Three experiments. Change the vector of a padding token: may any word's vector change? Set `W_q` and
+`W_k` to zero and `W_v` to the identity: every word should get the mean of all words, with one head
+and with two. And with `heads = 2`: by which number should the scores of one head be divided?
+""",
+    reference=mended_attention,
+    cases=(
+        Case("one head, no padding", _program_asks((2, 5, 6), torch.ones(2, 5).long(), 1, 40)),
+        Case("one head, padding", _program_asks((3, 5, 6), MASK, 1, 44)),
+        Case("two heads, no padding", _program_asks((2, 5, 6), torch.ones(2, 5).long(), 2, 48)),
+        Case("two heads, padding", _program_asks((3, 5, 6), MASK, 2, 52)),
+        Case("three heads, one sentence", _program_asks((1, 4, 12), MASK[:1, :4], 3, 56)),
+        Case("as many heads as tokens", _program_asks((3, 5, 10), MASK, 5, 60)),
+    ),
+    mistakes=tuple(
+        _with_bugs(bugs) for count in (3, 2, 1) for bugs in itertools.combinations(SYMPTOMS, count)
+    ),
+    notes="""
+With one head and no padding the program is right, which is how such bugs survive. Worth asking:
+with which experiment was each of them found? 3 points.
+""",
+)
+
+# What breaks
+
+
+class Question(NamedTuple):
+    """Something that is broken, and what may come of it."""
+
+    broken: str
+    options: tuple[str, str, str]  # a, b and c
+    right: str
+    wrong: dict[str, str]  # what to say to whoever chose that
+
+
+QUESTIONS = {
+    "no root": Question(
+        r"The scores are not divided by $\sqrt{D}$. D is 64, and queries and keys are random, as "
+        "at the start of training.",
+        (
+            "The weights even out: every key gets about the same.",
+            "One key gets nearly all, and hardly any gradient passes through the softmax.",
+            "Nothing: the softmax undoes a factor that all scores share.",
+        ),
+        "b",
+        {
+            "a": "that happens if the scores are divided by too much. Here they are too large: "
+            "what does a softmax make of large differences?",
+            "c": "a softmax undoes a number that is added to all scores, not a factor.",
+        },
+    ),
+    "no mask": Question(
+        "A short sentence stands beside a long one in a batch, filled up with vectors of zeros, "
+        "and the mask is forgotten.",
+        (
+            "NaN.",
+            "Nothing: zeros hand over nothing.",
+            "The short sentence gets other vectors, and they depend on how long the other one is.",
+        ),
+        "c",
+        {
+            "a": "NaN comes from minus infinity in a row of padding only. Here all scores are "
+            "ordinary numbers.",
+            "b": "a key of zeros has the score 0, and the exponential of 0 is 1: each padding "
+            "token takes its share of the weights from the words.",
+        },
+    ),
+    "one head": Question(
+        "A layer is built with one head in place of twelve. H stays as it is.",
+        (
+            "It has a twelfth of the parameters.",
+            "It has as many parameters, but each word has one set of weights in place of twelve.",
+            "Nothing: the heads are put side by side in the end anyway.",
+        ),
+        "b",
+        {
+            "a": "count them: W_q, W_k and W_v are [H, H] for any number of heads. Heads cut what "
+            "these give.",
+            "c": "before they are put side by side, each head has a softmax of its own.",
+        },
+    ),
+    "one matrix": Question(
+        "$W_q$ and $W_k$ are one and the same matrix.",
+        (
+            "The score of *good* with *not* is always that of *not* with *good*.",
+            "Every word looks at itself alone.",
+            "Nothing: the product of two matrices is one matrix anyway.",
+        ),
+        "a",
+        {
+            "b": "its score with itself is its squared length, yet a longer key can score higher, "
+            "and a softmax leaves the others something too.",
+            "c": "one matrix, but which? The product of a matrix with its own transpose is "
+            "symmetric, and then so is something else.",
+        },
+    ),
+    "shuffled": Question(
+        "The words of a sentence are shuffled before the layer.",
+        (
+            "Every word gets the vector it had before, at its new place.",
+            "Words at the front get more attention.",
+            "Every word gets another vector, since it has other neighbours.",
+        ),
+        "a",
+        {
+            "b": "nothing in the formula knows where a word stands.",
+            "c": "a word meets all words of its sentence, near or far: what can its neighbours "
+            "change?",
+        },
+    ),
+}
+
+
+def what_breaks() -> dict[str, str]:
+    """What happens if attention is broken: a letter for each of `QUESTIONS`."""
+    return {name: question.right for name, question in QUESTIONS.items()}
+
+
+def _chosen(name: str) -> Callable:
+    def ask(answer: Callable) -> str:
+        choices = answer()
+        if not isinstance(choices, Mapping) or name not in choices:
+            raise WrongKind(f'the answer holds no choice for "{name}"')
+        choice = str(choices[name]).strip().lower()
+        if choice not in ("a", "b", "c"):
+            raise WrongKind(f"the choice is {choices[name]!r}: choose a, b or c")
+        return choice
+
+    return ask
+
+
+def _wrong_choices() -> tuple[Mistake, ...]:
+    """Every set of choices that is not right, with what to say of its first wrong one."""
+    mistakes = []
+    for letters in itertools.product("abc", repeat=len(QUESTIONS)):
+        choices = dict(zip(QUESTIONS, letters, strict=True))
+        wrong = [name for name, letter in choices.items() if letter != QUESTIONS[name].right]
+        if wrong:
+            said = QUESTIONS[wrong[0]].wrong[choices[wrong[0]]]
+            mistakes.append(Mistake(lambda choices=choices: choices, f'"{wrong[0]}": {said}'))
+    return tuple(mistakes)
+
+
+def _listed(name: str, question: Question) -> str:
+    options = "\n".join(
+        f"  - *{letter}* {option}" for letter, option in zip("abc", question.options, strict=True)
+    )
+    return f"- **{name}.** {question.broken}\n{options}"
+
+
+WHAT_BREAKS = Exercise(
+    name="what_breaks",
+    chapter=1,
+    title="break it, and say what happens",
+    difficulty=3,
+    importance=4,
+    minutes=10,
+    task="""
+Five ways to break attention. What happens? Choose before you try: `what_breaks()` returns a `dict`
+from each name to a letter, `{"no root": "a", ..}`.
+
+"""
+    + "\n".join(_listed(name, question) for name, question in QUESTIONS.items())
+    + "\n\nThe check explains your first wrong choice. Then the cell below breaks all five.\n",
+    hint="""
+Take the smallest example for each: two words, two numbers. For *one matrix*, write down both
+scores.
+""",
+    reference=what_breaks,
+    cases=tuple(Case(name, _chosen(name)) for name in QUESTIONS),
+    mistakes=_wrong_choices(),
+    notes="""
+Good for pairs of students: choose alone, agree on one answer, then break it. For *one head*, let
+them count: twelve heads cost no more parameters than one. 2 points.
+""",
+)
+
+EXERCISES = (
+    SCORES,
+    MASK_SCORES,
+    SPLIT_HEADS,
+    ATTEND,
+    SELF_ATTENTION,
+    MENDED_ATTENTION,
+    WHAT_BREAKS,
+)
