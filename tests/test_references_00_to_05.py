@@ -1,6 +1,7 @@
 """The right answers of chapters 00 to 05 are the library's code, or equal to it or to an
 independent source."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import transformers
 from scipy import stats
 from sklearn import metrics
 from small import small_encoder, small_splits
+from tokenizers.models import WordPiece
 from torch.testing import assert_close
 from transformers.models.bert import modeling_bert
 
@@ -19,7 +21,7 @@ from mtl_lib import bert, evaluation
 from mtl_lib.data import Batch, BatchStream
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES
-from mtl_lib.handbook.checks.chapter_02 import CONFIG, IDS, STATE, TYPES
+from mtl_lib.handbook.checks.chapter_02 import CONFIG, ENTRIES, HIDDEN, IDS, MASK, SMALL, TYPES
 from mtl_lib.handbook.checks.chapter_05 import TinyMultitask
 from mtl_lib.handbook.checks.framework import draw
 from mtl_lib.model import Head, HeadConfig, MultitaskModel
@@ -87,14 +89,60 @@ def test_layer_norm_is_its_formula_in_float64():
         assert_close(reference("layer_norm")(x, weight, bias, eps), expected)
 
 
-def test_embed_is_the_reference_librarys_embeddings():
-    config = transformers.BertConfig(
-        vocab_size=11, hidden_size=6, max_position_embeddings=9, num_attention_heads=2
-    )
-    module = modeling_bert.BertEmbeddings(config).eval()
-    state = {name.removeprefix("embeddings."): value for name, value in STATE.items()}
-    module.load_state_dict({n: v for n, v in state.items() if "pooler" not in n}, strict=False)
-    assert_close(reference("embed")(STATE, IDS, TYPES), module(IDS, token_type_ids=TYPES))
+def test_wordpiece_is_the_tokenizers_packages():
+    model = WordPiece({piece: n for n, piece in enumerate(sorted(ENTRIES))}, unk_token="[UNK]")
+    words = ("film", "unwanted", "unwantable", "playing", "abc", "aba", "unabc", "wantz", "zebra")
+    for word in words:
+        expected = [token.value for token in model.tokenize(word)]
+        assert reference("wordpiece")(word, set(ENTRIES)) == expected
+
+
+def test_the_module_layer_norm_is_its_function():
+    module, x = reference("LayerNorm")(8), draw(2, 3, 8, seed=1)
+    assert module.eps == 1e-12
+    assert_close(module(x), reference("layer_norm")(x, torch.ones(8), torch.zeros(8)))
+
+
+# The library's modules, and the reference library's that each of them equals.
+MODULES = [
+    ("Embeddings", bert.BertEmbeddings, modeling_bert.BertEmbeddings),
+    ("AddNorm", bert.AddNorm, modeling_bert.BertSelfOutput),
+    ("Attention", bert.BertAttention, modeling_bert.BertAttention),
+    ("FeedForward", bert.BertIntermediate, modeling_bert.BertIntermediate),
+    ("Layer", bert.BertLayer, modeling_bert.BertLayer),
+    ("Encoder", bert.BertEncoder, modeling_bert.BertEncoder),
+    ("Pooler", bert.BertPooler, modeling_bert.BertPooler),
+    ("Bert", bert.BertModel, transformers.BertModel),
+]
+
+
+@pytest.mark.parametrize(("name", "own", "theirs"), MODULES)
+def test_a_module_is_the_librarys_with_the_reference_librarys_names(name, own, theirs):
+    assert reference(name) is own
+    sizes = (SMALL.hidden_size, SMALL) if name == "AddNorm" else (SMALL,)
+    expected = dict(theirs(transformers.BertConfig(**vars(SMALL))).named_parameters())
+    found = dict(own(*sizes).named_parameters())
+    assert {n: p.shape for n, p in found.items()} == {n: p.shape for n, p in expected.items()}
+
+
+def test_the_whole_of_it_is_the_reference_librarys_stage_by_stage():
+    theirs = transformers.BertModel(transformers.BertConfig(**vars(SMALL))).eval()
+    ours = reference("Bert")(SMALL).eval()
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        expected = theirs(IDS, MASK, TYPES, output_hidden_states=True)
+        stages = [ours.embeddings(IDS, TYPES)]
+        for layer in ours.encoder.layer:
+            stages.append(layer(stages[-1], MASK))
+        for stage, other in zip(stages, expected.hidden_states, strict=True):
+            assert_close(stage[MASK.bool()], other[MASK.bool()])
+        assert_close(ours.pooler(stages[-1]), expected.pooler_output)
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_run_layer_is_the_layer_in_evaluation(heads):
+    layer = bert.BertLayer(replace(SMALL, num_attention_heads=heads)).eval()
+    assert_close(reference("run_layer")(layer, HIDDEN, MASK, heads), layer(HIDDEN, MASK))
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -140,160 +140,1217 @@ def numpy_norm(x, weight, bias, eps=1e-12):
     return torch.from_numpy(c / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias)
 
 
-# embed
-
-WORD = "embeddings.word_embeddings.weight"
-POS = "embeddings.position_embeddings.weight"
-TYPE = "embeddings.token_type_embeddings.weight"
-LN = "embeddings.LayerNorm"
+# LayerNorm
 
 
-def _ln(state, x, eps=1e-12):
-    return F.layer_norm(x, x.shape[-1:], state[LN + ".weight"], state[LN + ".bias"], eps)
+@right("LayerNorm")
+class WithParameters(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.eps = eps
+
+    def forward(self, x):
+        c = x - x.mean(-1, keepdim=True)
+        return c / (c.square().mean(-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias
 
 
-@right("embed")
-def functional(state, ids, types):
-    words = F.embedding(ids, state[WORD])
-    positions = F.embedding(torch.arange(ids.size(1)).expand_as(ids), state[POS])
-    return _ln(state, words + positions + F.embedding(types, state[TYPE]))
+@right("LayerNorm")
+class RegisteredInDouble(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.size, self.eps = (size,), eps
+        self.register_parameter("weight", nn.Parameter(torch.full((size,), 1.0)))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(size)))
+
+    def forward(self, x):
+        weight, bias = self.weight.double(), self.bias.double()
+        return F.layer_norm(x.double(), self.size, weight, bias, self.eps).to(x.dtype)
 
 
-@right("embed")
-def one_hot_products(state, ids, types):
-    words = F.one_hot(ids, len(state[WORD])).float() @ state[WORD]
-    segments = F.one_hot(types, 2).float() @ state[TYPE]
-    return _ln(state, words + segments + state[POS][: ids.shape[-1]])
+@right("LayerNorm")
+class Inherited(nn.LayerNorm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
 
 
-@right("embed")
-def token_by_token(state, ids, types):
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    _ln(state, state[WORD][i] + state[POS][n] + state[TYPE][t])
-                    for n, (i, t) in enumerate(zip(row, kinds, strict=True))
-                ]
-            )
-            for row, kinds in zip(ids.tolist(), types.tolist(), strict=True)
-        ]
+class Norm(nn.Module):
+    """LayerNorm to start from, right."""
+
+    start, spread = 1.0, staticmethod(lambda var, eps: (var + eps) ** 0.5)
+
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size) * self.start)
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.eps = eps
+
+    def forward(self, x):
+        c, var = x - x.mean(-1, True), x.var(-1, correction=0, keepdim=True)
+        return c / self.spread(var, self.eps) * self.weight + self.bias
+
+
+@wrong("LayerNorm", "plain tensors")
+class AttributesOnly(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.weight, self.bias, self.eps = torch.ones(size), torch.zeros(size), eps
+
+    forward = Norm.forward
+    spread = staticmethod(Norm.spread)
+
+
+@wrong("LayerNorm", "starts at 0")
+class StartsAtZero(Norm):
+    start = 0.0
+
+
+@wrong("LayerNorm", "starts with random numbers")
+class StartsAtRandom(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
+        self.weight = nn.Parameter(torch.randn(size))
+
+
+@wrong("LayerNorm", "argument `eps` is not used")
+class OwnEpsilon(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size)
+
+
+@wrong("LayerNorm", "torch's 1e-5 where none")
+class DefaultEpsilon(Norm):
+    def __init__(self, size, eps=1e-5):
+        super().__init__(size, eps)
+
+
+@wrong("LayerNorm", "always torch's 1e-5")
+class TorchsModule(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        inner = nn.LayerNorm(size)
+        self.weight, self.bias = inner.weight, inner.bias
+
+    def forward(self, x):
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias)
+
+
+@wrong("LayerNorm", "outside the root")
+class EpsilonOutside(Norm):
+    spread = staticmethod(lambda var, eps: var**0.5 + eps)
+
+
+@wrong("LayerNorm", "gamma does not belong")
+class OtherNames(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+        self.gamma = nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-12)
+
+
+@wrong("LayerNorm", "inner.weight does not belong there")
+class InsideAModule(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
+        self.inner = nn.LayerNorm(size, eps)
+
+
+@wrong("LayerNorm", None)
+class OneNumberOnly(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
+        self.weight, self.bias = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+
+
+@wrong("LayerNorm", "extends nn.Module")
+class NoModule:
+    def __init__(self, size, eps=1e-12):
+        self.weight, self.bias = torch.ones(size), torch.zeros(size)
+
+
+@wrong("LayerNorm", "not done yet")
+class Unwritten(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        raise NotImplementedError
+
+
+@wrong("LayerNorm", "changes its input `x`")
+class InPlace(Norm):
+    def forward(self, x):
+        value = super().forward(x.clone())
+        x.data -= x.data.mean(-1, keepdim=True)
+        return value
+
+
+# wordpiece
+
+
+@right("wordpiece")
+def ends_downwards(word, vocabulary, unknown="[UNK]"):
+    pieces, start = [], 0
+    while start < len(word):
+        mark = "##" if start > 0 else ""
+        for end in range(len(word), start, -1):
+            if mark + word[start:end] in vocabulary:
+                pieces += [mark + word[start:end]]
+                start = end
+                break
+        else:
+            return [unknown]
+    return pieces
+
+
+@right("wordpiece")
+def recursive(word, vocabulary, unknown="[UNK]", mark=""):
+    if not word:
+        return []
+    end = next((n for n in range(len(word), 0, -1) if mark + word[:n] in vocabulary), None)
+    if end is None:
+        return [unknown]
+    rest = recursive(word[end:], vocabulary, unknown, "##")
+    return [unknown] if rest == [unknown] else [mark + word[:end], *rest]
+
+
+@right("wordpiece")
+def longest_of_all_entries(word, vocabulary, unknown="[UNK]"):
+    pieces, left = [], word
+    while left:
+        text = "##" + left if pieces else left
+        # An entry without anything behind its mark would stand still.
+        fits = [e for e in vocabulary if text.startswith(e) and e.startswith("##") == bool(pieces)]
+        if not fits:
+            return [unknown]
+        pieces.append(max(fits, key=len))
+        left = text[len(pieces[-1]) :]
+    return pieces
+
+
+def _mark(start):
+    return "##" if start else ""
+
+
+@wrong("wordpiece", "takes the shortest")
+def shortest_first(word, vocabulary, unknown="[UNK]"):
+    pieces, start = [], 0
+    while start < len(word):
+        for end in range(start + 1, len(word) + 1):
+            if _mark(start) + word[start:end] in vocabulary:
+                pieces.append(_mark(start) + word[start:end])
+                start = end
+                break
+        else:
+            return [unknown]
+    return pieces
+
+
+@wrong("wordpiece", "keeps the pieces before")
+def pieces_then_unknown(word, vocabulary, unknown="[UNK]"):
+    pieces, start = [], 0
+    while start < len(word):
+        end = len(word)
+        while end > start and _mark(start) + word[start:end] not in vocabulary:
+            end -= 1
+        if end == start:
+            return [*pieces, unknown]
+        pieces.append(_mark(start) + word[start:end])
+        start = end
+    return pieces
+
+
+@wrong("wordpiece", "becomes unknown alone")
+def letter_unknown(word, vocabulary, unknown="[UNK]"):
+    pieces, start = [], 0
+    while start < len(word):
+        end = len(word)
+        while end > start and _mark(start) + word[start:end] not in vocabulary:
+            end -= 1
+        pieces.append(_mark(start) + word[start:end] if end > start else unknown)
+        start = max(end, start + 1)
+    return pieces
+
+
+@wrong("wordpiece", "goes back")
+def tries_everything(word, vocabulary, unknown="[UNK]"):
+    def cuts(left, mark):
+        if left == "":
+            yield []
+        for end in range(len(left), 0, -1):
+            if mark + left[:end] in vocabulary:
+                for others in cuts(left[end:], "##"):
+                    yield [mark + left[:end], *others]
+
+    return next(cuts(word, ""), [unknown])
+
+
+@wrong("wordpiece", "The ## is missing")
+def without_mark(word, vocabulary, unknown="[UNK]"):
+    pieces = []
+    while word:
+        end = next((n for n in range(len(word), 0, -1) if word[:n] in vocabulary), 0)
+        if not end:
+            return [unknown]
+        pieces, word = [*pieces, word[:end]], word[end:]
+    return pieces
+
+
+@wrong("wordpiece", "look them up with it")
+def marked_afterwards(word, vocabulary, unknown="[UNK]"):
+    pieces = without_mark(word, vocabulary, unknown)
+    return [pieces[0], *("##" + piece for piece in pieces[1:])]
+
+
+@wrong("wordpiece", "written without it")
+def mark_taken_off(word, vocabulary, unknown="[UNK]"):
+    return [piece.removeprefix("##") for piece in ends_downwards(word, vocabulary, unknown)]
+
+
+@wrong("wordpiece", "argument `unknown` is not used")
+def always_unk(word, vocabulary, unknown="[UNK]"):
+    return ends_downwards(word, vocabulary)
+
+
+@wrong("wordpiece", None)
+def unknown_as_text(word, vocabulary, unknown="[UNK]"):
+    pieces = ends_downwards(word, vocabulary, unknown)
+    return unknown if pieces == [unknown] else pieces
+
+
+@wrong("wordpiece", "from the word's end")
+def from_the_end(word, vocabulary, unknown="[UNK]"):
+    pieces, end = [], len(word)
+    while end:
+        start = next((s for s in range(end) if _mark(s) + word[s:end] in vocabulary), None)
+        if start is None:
+            return [unknown]
+        pieces.insert(0, _mark(start) + word[start:end])
+        end = start
+    return pieces
+
+
+@wrong("wordpiece", None)
+def whole_words_only(word, vocabulary, unknown="[UNK]"):
+    return [word if word in vocabulary else unknown]
+
+
+# Embeddings
+
+
+class Embedded(nn.Module):
+    """Embeddings to start from, right; what a wrong answer changes is a method of its own."""
+
+    def __init__(self, config):
+        super().__init__()
+        size = config.hidden_size
+        pad = config.pad_token_id
+        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=pad)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def words(self, ids):
+        return self.word_embeddings(ids)
+
+    def places(self, ids):
+        return self.position_embeddings(torch.arange(ids.shape[1]))
+
+    def kinds(self, ids, types):
+        return self.token_type_embeddings(torch.zeros_like(ids) if types is None else types)
+
+    def finish(self, words, places, kinds):
+        return self.dropout(self.LayerNorm(words + places + kinds))
+
+    def forward(self, input_ids, token_type_ids=None):
+        words, places = self.words(input_ids), self.places(input_ids)
+        return self.finish(words, places, self.kinds(input_ids, token_type_ids))
+
+
+right("Embeddings")(Embedded)
+
+
+@right("Embeddings")
+class FirstRows(Embedded):
+    def places(self, ids):
+        return self.position_embeddings.weight[None, : ids.size(-1)]
+
+    def finish(self, words, places, kinds):
+        return F.dropout(self.LayerNorm(kinds + places + words), self.dropout.p, self.training)
+
+
+@right("Embeddings")
+class ExpandedPositions(Embedded):
+    def places(self, ids):
+        return self.position_embeddings(torch.arange(ids.shape[1]).expand_as(ids))
+
+    def kinds(self, ids, types):
+        types = ids * 0 if types is None else types
+        return F.one_hot(types, 2).float() @ self.token_type_embeddings.weight
+
+
+@wrong("Embeddings", "left at 0")
+class FirstSegmentOnly(Embedded):
+    def kinds(self, ids, types):
+        return self.token_type_embeddings(torch.zeros_like(ids))
+
+
+@wrong("Embeddings", "segments are missing from the sum")
+class NoSegments(Embedded):
+    def kinds(self, ids, types):
+        return 0
+
+
+@wrong("Embeddings", "Where no segments are given")
+class SegmentsIfGiven(Embedded):
+    def kinds(self, ids, types):
+        return 0 if types is None else self.token_type_embeddings(types)
+
+
+@wrong("Embeddings", "positions are missing")
+class NoPositions(Embedded):
+    def places(self, ids):
+        return 0
+
+
+@wrong("Embeddings", "added twice")
+class PositionsTwice(Embedded):
+    def finish(self, words, places, kinds):
+        return super().finish(words + places, places, kinds)
+
+
+@wrong("Embeddings", "square root of H")
+class WordsTimesRoot(Embedded):
+    def words(self, ids):
+        return self.word_embeddings(ids) * self.word_embeddings.embedding_dim**0.5
+
+
+@wrong("Embeddings", "position and LayerNorm a second time")
+class FinishedThenAgain(Embedded):
+    def finish(self, words, places, kinds):
+        return self.dropout(self.LayerNorm(self.LayerNorm(words + places + kinds) + places))
+
+
+@wrong("Embeddings", "LayerNorm is missing")
+class PlainSum(Embedded):
+    def finish(self, words, places, kinds):
+        return self.dropout(words + places + kinds)
+
+
+@wrong("Embeddings", "on the words alone")
+class NormTooEarly(Embedded):
+    def finish(self, words, places, kinds):
+        return self.dropout(self.LayerNorm(words) + places + kinds)
+
+
+@wrong("Embeddings", "on each of the three alone")
+class NormOfEachPart(Embedded):
+    def finish(self, words, places, kinds):
+        return self.dropout(self.LayerNorm(words) + self.LayerNorm(places) + self.LayerNorm(kinds))
+
+
+@wrong("Embeddings", "count from 1")
+class PositionsFromOne(Embedded):
+    def places(self, ids):
+        return self.position_embeddings(torch.arange(1, ids.shape[1] + 1))
+
+
+@wrong("Embeddings", "exchanged")
+class SegmentsExchanged(Embedded):
+    def kinds(self, ids, types):
+        return super().kinds(ids, None if types is None else 1 - types)
+
+
+@wrong("Embeddings", "not handed to LayerNorm")
+class NormWithItsDefault(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+
+
+@wrong("Embeddings", "torch's 1e-5")
+class TorchsNorm(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size)
+
+
+@wrong("Embeddings", "never applied")
+class NoDropout(Embedded):
+    def finish(self, words, places, kinds):
+        return self.LayerNorm(words + places + kinds)
+
+
+@wrong("Embeddings", "before LayerNorm")
+class DropoutOnSum(Embedded):
+    def finish(self, words, places, kinds):
+        return self.LayerNorm(self.dropout(words + places + kinds))
+
+
+@wrong("Embeddings", "also acts in evaluation")
+class AlwaysDrops(Embedded):
+    def finish(self, words, places, kinds):
+        return F.dropout(self.LayerNorm(words + places + kinds), self.dropout.p)
+
+
+@wrong("Embeddings", "padding_idx is missing")
+class PaddingTrained(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+
+
+@wrong("Embeddings", None)
+class PositionOfTheRow(Embedded):
+    def places(self, ids):
+        return self.position_embeddings(torch.arange(len(ids)))[:, None]
+
+
+@wrong("Embeddings", None)
+class PaddingZeroed(Embedded):
+    def words(self, ids):
+        return self.word_embeddings(ids) * (ids != 0)[..., None]
+
+
+@wrong("Embeddings", None)
+class Averaged(Embedded):
+    def finish(self, words, places, kinds):
+        return self.dropout(self.LayerNorm((words + places + kinds) / 3 + 1e-3 * words))
+
+
+@wrong("Embeddings", "RuntimeError")
+class AllPositions(Embedded):
+    def places(self, ids):
+        return self.position_embeddings.weight
+
+
+@wrong("Embeddings", "token_type_embeddings.weight is missing")
+class OtherTableNames(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.segment_embeddings = self.token_type_embeddings
+        del self.token_type_embeddings
+
+
+@wrong("Embeddings", "expected '9 x 8'")
+class TurnedTable(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.position_embeddings = nn.Embedding(config.hidden_size, config.max_position_embeddings)
+
+
+@wrong("Embeddings", "missing 1 required positional argument")
+class SegmentsRequired(Embedded):
+    def forward(self, input_ids, token_type_ids):
+        return super().forward(input_ids, token_type_ids)
+
+
+# AddNorm, Attention, FeedForward, Layer, Encoder, Pooler, Bert
+
+
+class Added(nn.Module):
+    """Add and norm to start from, right."""
+
+    def __init__(self, size, config):
+        super().__init__()
+        self.dense = nn.Linear(size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x, residual):
+        return self.LayerNorm(residual + self.dropout(self.dense(x)))
+
+
+right("AddNorm")(Added)
+
+
+@right("AddNorm")
+class AddedWithFunctions(Added):
+    def forward(self, x, residual):
+        new = F.linear(x, self.dense.weight, self.dense.bias)
+        total = F.dropout(new, self.dropout.p, self.training).add(residual)
+        norm = self.LayerNorm
+        return F.layer_norm(total, total.shape[-1:], norm.weight, norm.bias, norm.eps)
+
+
+@wrong("AddNorm", "falls on the sum")
+class DropsTheSum(Added):
+    def forward(self, x, residual):
+        return self.LayerNorm(self.dropout(self.dense(x) + residual))
+
+
+@wrong("AddNorm", "before the linear layer")
+class DropsTheInput(Added):
+    def forward(self, x, residual):
+        return self.LayerNorm(self.dense(self.dropout(x)) + residual)
+
+
+@wrong("AddNorm", "never applied")
+class DropsNothing(Added):
+    def forward(self, x, residual):
+        return self.LayerNorm(self.dense(x) + residual)
+
+
+@wrong("AddNorm", "residual is not added")
+class AddsNothing(Added):
+    def forward(self, x, residual):
+        return self.LayerNorm(self.dropout(self.dense(x)))
+
+
+@wrong("AddNorm", "on the new part alone")
+class NormsTheNewPart(Added):
+    def forward(self, x, residual):
+        return residual + self.LayerNorm(self.dropout(self.dense(x)))
+
+
+@wrong("AddNorm", "not handed to LayerNorm")
+class IgnoresTheConfigsEpsilon(Added):
+    def __init__(self, size, config):
+        super().__init__(size, config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+
+
+@wrong("AddNorm", "torch's 1e-5")
+class TorchsEpsilon(Added):
+    def __init__(self, size, config):
+        super().__init__(size, config)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size)
+
+
+@wrong("AddNorm", "expected '8 x 5'")
+class SquareOnly(Added):
+    def __init__(self, size, config):
+        super().__init__(config.hidden_size, config)
+
+
+@wrong("AddNorm", None)
+class FixedRate(Added):
+    def __init__(self, size, config):
+        super().__init__(size, config)
+        self.dropout = nn.Dropout(0.1)
+
+
+@wrong("AddNorm", None)
+class ResidualTwice(Added):
+    def forward(self, x, residual):
+        return super().forward(x, 2 * residual)
+
+
+class Looks(nn.Module):
+    """Self-attention, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.query, self.key, self.value = (
+            nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3)
+        )
+
+    def forward(self, hidden, attention_mask):
+        q, k, v = (
+            f(hidden).unflatten(-1, (self.config.num_attention_heads, -1)).transpose(1, 2)
+            for f in (self.query, self.key, self.value)
+        )
+        s = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        s = s.masked_fill(attention_mask[:, None, None] == 0, -1e9)
+        return (s.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+class Half(nn.Module):
+    """The first half of a layer to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.self = Looks(config)
+        self.output = Added(config.hidden_size, config)
+
+    def forward(self, hidden, attention_mask):
+        return self.output(self.self(hidden, attention_mask), hidden)
+
+
+right("Attention")(Half)
+
+
+@right("Attention")
+class HalfByNames(Half):
+    def forward(self, hidden, attention_mask):
+        new = self.self(hidden=hidden, attention_mask=attention_mask)
+        return self.output(residual=hidden.clone(), x=new)
+
+
+@wrong("Attention", "mask does not reach")
+class HalfWithoutMask(Half):
+    def forward(self, hidden, attention_mask):
+        return self.output(self.self(hidden, torch.ones_like(attention_mask)), hidden)
+
+
+@wrong("Attention", "exchanged")
+class HalfExchanged(Half):
+    def forward(self, hidden, attention_mask):
+        return self.output(hidden, self.self(hidden, attention_mask))
+
+
+@wrong("Attention", "Add and norm is missing")
+class HalfUnfinished(Half):
+    def forward(self, hidden, attention_mask):
+        return self.self(hidden, attention_mask)
+
+
+@wrong("Attention", "second time")
+class HalfAddsTwice(Half):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, attention_mask) + hidden
+
+
+@wrong("Attention", "turned round")
+class HalfTurnedMask(Half):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, 1 - attention_mask)
+
+
+@wrong("Attention", "new part once more")
+class HalfOwnResidual(Half):
+    def forward(self, hidden, attention_mask):
+        new = self.self(hidden, attention_mask)
+        return self.output(new, new)
+
+
+@wrong("Attention", "self.query.weight is missing")
+class HalfOtherNames(Half):
+    def __init__(self, config):
+        super().__init__(config)
+        self.attention = self.self
+        del self.self
+
+
+@wrong("Attention", None)
+class HalfResidualDetached(Half):
+    def forward(self, hidden, attention_mask):
+        return self.output(self.self(hidden, attention_mask), hidden.detach())
+
+
+class Wide(nn.Module):
+    """The wide part to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden):
+        return nn.GELU()(self.dense(hidden))
+
+
+right("FeedForward")(Wide)
+
+
+@right("FeedForward")
+class WideByHand(Wide):
+    def forward(self, hidden):
+        x = self.dense(hidden)
+        return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+@wrong("FeedForward", "ReLU")
+class WideReLU(Wide):
+    def forward(self, hidden):
+        return self.dense(hidden).clamp(min=0)
+
+
+@wrong("FeedForward", "approximation of GELU")
+class WideAlmost(Wide):
+    def forward(self, hidden):
+        x = self.dense(hidden)
+        return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+@wrong("FeedForward", "activation is missing")
+class WideLinear(Wide):
+    def forward(self, hidden):
+        return self.dense(hidden)
+
+
+@wrong("FeedForward", "before the linear layer")
+class WideEarly(Wide):
+    def forward(self, hidden):
+        return self.dense(F.gelu(hidden))
+
+
+@wrong("FeedForward", "Dropout does not belong")
+class WideDrops(Wide):
+    def forward(self, hidden):
+        return F.dropout(super().forward(hidden), 0.5, self.training)
+
+
+@wrong("FeedForward", None)
+class WideTwice(Wide):
+    def forward(self, hidden):
+        return F.gelu(super().forward(hidden))
+
+
+@wrong("FeedForward", "expected '12 x 8'")
+class WideFourTimes(Wide):
+    def __init__(self, config):
+        super().__init__(config)
+        self.dense = nn.Linear(config.hidden_size, 4 * config.hidden_size)
+
+
+@wrong("FeedForward", "wide.weight does not belong there")
+class WideAndBack(Wide):
+    def __init__(self, config):
+        super().__init__(config)
+        self.wide = nn.Linear(config.intermediate_size, config.hidden_size)
+
+
+class Both(nn.Module):
+    """A layer to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention = Half(config)
+        self.intermediate = Wide(config)
+        self.output = Added(config.intermediate_size, config)
+
+    def forward(self, hidden, attention_mask):
+        attended = self.attention(hidden, attention_mask)
+        return self.output(self.intermediate(attended), attended)
+
+
+right("Layer")(Both)
+
+
+@right("Layer")
+class BothOneName(Both):
+    def forward(self, x, mask):
+        x = self.attention(x, mask)
+        return self.output(residual=x, x=self.intermediate(x))
+
+
+@wrong("Layer", "residual of the second half")
+class BothOldResidual(Both):
+    def forward(self, hidden, attention_mask):
+        attended = self.attention(hidden, attention_mask)
+        return self.output(self.intermediate(attended), hidden)
+
+
+@wrong("Layer", "works on the layer's input")
+class BothOldInput(Both):
+    def forward(self, hidden, attention_mask):
+        attended = self.attention(hidden, attention_mask)
+        return self.output(self.intermediate(hidden), attended)
+
+
+@wrong("Layer", "mask does not reach")
+class BothWithoutMask(Both):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, torch.ones_like(attention_mask))
+
+
+@wrong("Layer", "Attention is never called")
+class BothWithoutAttention(Both):
+    def forward(self, hidden, attention_mask):
+        return self.output(self.intermediate(hidden), hidden)
+
+
+@wrong("Layer", "feed-forward half is missing")
+class BothUnfinished(Both):
+    def forward(self, hidden, attention_mask):
+        return self.attention(hidden, attention_mask)
+
+
+@wrong("Layer", "added once more")
+class BothAddsTwice(Both):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, attention_mask) + hidden
+
+
+@wrong("Layer", "twice, one after the other")
+class BothAttendTwice(Both):
+    def forward(self, hidden, attention_mask):
+        return super().forward(self.attention(hidden, attention_mask), attention_mask)
+
+
+@wrong("Layer", None)
+class BothFeedTwice(Both):
+    def forward(self, hidden, attention_mask):
+        x = super().forward(hidden, attention_mask)
+        return self.output(self.intermediate(x), x)
+
+
+@wrong("Layer", "is missing")
+class BothOneAddNorm(Both):
+    def __init__(self, config):
+        super().__init__(config)
+        del self.output
+        self.finish = self.attention.output
+
+
+class Stacked(nn.Module):
+    """The stack of layers to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.ModuleList([Both(config) for _ in range(config.num_hidden_layers)])
+
+    def forward(self, hidden, attention_mask):
+        for layer in self.layer:
+            hidden = layer(hidden, attention_mask)
+        return hidden
+
+
+right("Encoder")(Stacked)
+
+
+@right("Encoder")
+class StackedByNumber(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.ModuleList()
+        for _ in range(config.num_hidden_layers):
+            self.layer.append(Both(config))
+
+    def forward(self, x, mask):
+        stages = [x]
+        for n in range(len(self.layer)):
+            stages.append(self.layer[n](stages[-1], mask))
+        return stages[-1]
+
+
+@wrong("Encoder", "plain list")
+class StackedInAList(Stacked):
+    def __init__(self, config):
+        nn.Module.__init__(self)
+        self.layer = [Both(config) for _ in range(config.num_hidden_layers)]
+
+
+@wrong("Encoder", "One layer stands in the list")
+class StackedCopies(Stacked):
+    def __init__(self, config):
+        nn.Module.__init__(self)
+        layer = Both(config)
+        self.layer = nn.ModuleList([layer for _ in range(config.num_hidden_layers)])
+
+
+@wrong("Encoder", "gets the encoder's input")
+class StackedSideBySide(Stacked):
+    def forward(self, hidden, attention_mask):
+        return [layer(hidden, attention_mask) for layer in self.layer][-1]
+
+
+@wrong("Encoder", "from the last to the first")
+class StackedUpsideDown(Stacked):
+    def forward(self, hidden, attention_mask):
+        for layer in list(self.layer)[::-1]:
+            hidden = layer(hidden, attention_mask)
+        return hidden
+
+
+@wrong("Encoder", "after the first layer")
+class StackedReturnsEarly(Stacked):
+    def forward(self, hidden, attention_mask):
+        for layer in self.layer:
+            hidden = layer(hidden, attention_mask)
+            return hidden
+
+
+@wrong("Encoder", "mask does not reach")
+class StackedWithoutMask(Stacked):
+    def forward(self, hidden, attention_mask):
+        return super().forward(hidden, attention_mask.new_ones(attention_mask.shape))
+
+
+@wrong("Encoder", None)
+class StackedAllStages(Stacked):
+    def forward(self, hidden, attention_mask):
+        stages = [hidden]
+        for layer in self.layer:
+            stages.append(layer(stages[-1], attention_mask))
+        return stages
+
+
+@wrong("Encoder", None)
+class StackedSum(Stacked):
+    def forward(self, hidden, attention_mask):
+        for layer in self.layer:
+            hidden = hidden + layer(hidden, attention_mask)
+        return hidden
+
+
+@wrong("Encoder", "layers.0")
+class StackedOtherName(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.layer = nn.ModuleList([Both(config) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList([Both(config)])
+
+
+class First(nn.Module):
+    """The pooler to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden):
+        return self.dense(hidden[:, 0]).tanh()
+
+
+right("Pooler")(First)
+
+
+@right("Pooler")
+class AllThenFirst(First):
+    def forward(self, hidden):
+        return torch.tanh(self.dense(hidden))[:, 0, :]
+
+
+@wrong("Pooler", "mean of all tokens")
+class PoolsMean(First):
+    def forward(self, hidden):
+        return self.dense(hidden.mean(1)).tanh()
+
+
+@wrong("Pooler", "last token")
+class PoolsLast(First):
+    def forward(self, hidden):
+        return self.dense(hidden[:, -1]).tanh()
+
+
+@wrong("Pooler", "first sentence")
+class PoolsFirstSentence(First):
+    def forward(self, hidden):
+        return self.dense(hidden[0]).tanh()
+
+
+@wrong("Pooler", "tanh is missing")
+class PoolsLinearly(First):
+    def forward(self, hidden):
+        return self.dense(hidden[:, 0])
+
+
+@wrong("Pooler", "before the linear layer")
+class PoolsTooEarly(First):
+    def forward(self, hidden):
+        return self.dense(hidden[:, 0].tanh())
+
+
+@wrong("Pooler", "linear layer is not used")
+class PoolsWithoutLinear(First):
+    def forward(self, hidden):
+        return hidden[:, 0].tanh()
+
+
+@wrong("Pooler", "a vector for every token")
+class PoolsEverything(First):
+    def forward(self, hidden):
+        return self.dense(hidden).tanh()
+
+
+@wrong("Pooler", None)
+class PoolsWithGelu(First):
+    def forward(self, hidden):
+        return F.gelu(self.dense(hidden[:, 0]))
+
+
+@wrong("Pooler", None)
+class PoolsMaximum(First):
+    def forward(self, hidden):
+        return self.dense(hidden.amax(dim=1)).tanh()
+
+
+class Whole(nn.Module):
+    """BERT to start from, right."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embedded(config)
+        self.encoder = Stacked(config)
+        self.pooler = First(config)
+        self.apply(self.start)
+
+    def start(self, module):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, self.config.initializer_range)
+        if isinstance(module, nn.Linear):
+            module.bias.data.zero_()
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        hidden = self.encoder(self.embeddings(input_ids, token_type_ids), attention_mask)
+        return hidden, self.pooler(hidden)
+
+
+right("Bert")(Whole)
+
+
+@right("Bert")
+class WholeInSteps(Whole):
+    def start(self, module):
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, nn.LayerNorm):
+                continue
+            value = torch.randn_like(parameter) * self.config.initializer_range
+            parameter.data = torch.zeros_like(value) if name == "bias" else value
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        x = self.embeddings(input_ids, token_type_ids)
+        for layer in self.encoder.layer:
+            x = layer(x, attention_mask)
+        return [x, self.pooler(x)]
+
+
+@wrong("Bert", "segments do not reach")
+class WholeWithoutSegments(Whole):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        return super().forward(input_ids, attention_mask)
+
+
+@wrong("Bert", "mask does not reach")
+class WholeWithoutMask(Whole):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        return super().forward(input_ids, torch.ones_like(input_ids), token_type_ids)
+
+
+@wrong("Bert", "pooler works on the embeddings")
+class WholePoolsEarly(Whole):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        x = self.embeddings(input_ids, token_type_ids)
+        return self.encoder(x, attention_mask), self.pooler(x)
+
+
+@wrong("Bert", "exchanged")
+class WholeExchanged(Whole):
+    def forward(self, *inputs):
+        hidden, pooled = super().forward(*inputs)
+        return pooled, hidden
+
+
+@wrong("Bert", "Only the sentences' vectors")
+class WholePooledOnly(Whole):
+    def forward(self, *inputs):
+        return super().forward(*inputs)[1]
+
+
+@wrong("Bert", "Only the tokens' vectors")
+class WholeHiddenOnly(Whole):
+    def forward(self, *inputs):
+        return super().forward(*inputs)[0]
+
+
+@wrong("Bert", "keep torch's own start")
+class WholeUnstarted(Whole):
+    def start(self, module):
+        pass
+
+
+@wrong("Bert", "always start with the spread 0.02")
+class WholeFixedSpread(Whole):
+    def start(self, module):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, 0.02)
+        if isinstance(module, nn.Linear):
+            module.bias.data.zero_()
+
+
+@wrong("Bert", "All parameters are drawn")
+class WholeAllDrawn(Whole):
+    def start(self, module):
+        for parameter in module.parameters(recurse=False):
+            parameter.data.normal_(0.0, self.config.initializer_range)
+
+
+@wrong("Bert", None)
+class WholeBiasesLeft(Whole):
+    def start(self, module):
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, self.config.initializer_range)
+
+
+@wrong("Bert", "no attribute 'config'")
+class WholeWithoutConfig(Whole):
+    def __init__(self, config):
+        super().__init__(config)
+        del self.config
+
+
+@wrong("Bert", None)
+class WholeEmbedsTwice(Whole):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        x = self.embeddings(input_ids, token_type_ids)
+        x = self.embeddings.LayerNorm(x + self.embeddings.places(input_ids))
+        x = self.encoder(x, attention_mask)
+        return x, self.pooler(x)
+
+
+# run_layer
+
+
+@right("run_layer")
+def calls_the_parts(layer, hidden, attention_mask, heads):
+    attended = layer.attention(hidden, attention_mask)
+    return layer.output(layer.intermediate(attended), attended)
+
+
+@right("run_layer")
+def with_torchs_attention(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads)
+
+
+def _by_hand(layer, hidden, mask, heads, scale=None, queries=False, gelu="none", old=False):
+    part = layer.attention.self
+    q, k, v = (
+        f(hidden).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for f in (part.query, part.key, part.value)
     )
+    s = torch.einsum("bhqd,bhkd->bhqk", q, k) / (scale or q.shape[-1]) ** 0.5
+    s = s + (mask[:, None, :, None] if queries else mask[:, None, None]).sub(1) * 1e9
+    x = torch.einsum("bhqk,bhkd->bqhd", s.softmax(-1), v).flatten(2)
+    x = layer.attention.output.LayerNorm(layer.attention.output.dense(x) + hidden)
+    wide = F.gelu(layer.intermediate.dense(x), approximate=gelu)
+    return layer.output.LayerNorm(layer.output.dense(wide) + (hidden if old else x))
 
 
-@right("embed")
-def padded_positions(state, ids, types):
-    mixed = state[TYPE][0] + types[..., None] * (state[TYPE][1] - state[TYPE][0])
-    return _ln(state, state[WORD][ids] + state[POS][None, : ids.shape[1]] + mixed)
+@wrong("run_layer", "All four are left")
+def as_it_was_found(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads, hidden.shape[-1], True, "tanh", True)
 
 
-@wrong("embed", "left at 0")
-def first_segment_only(state, ids, types):
-    return _ln(state, state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][0])
+@wrong(
+    "run_layer",
+    "Two faults are left. On the data's way through the layer, the next to meet is in the mask",
+)
+def scale_and_residual_mended(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads, None, True, "tanh")
 
 
-@wrong("embed", "segments are missing")
-def no_segments(state, ids, types):
-    return _ln(state, state[WORD][ids] + state[POS][: ids.shape[1]])
+@wrong(
+    "run_layer",
+    "One fault is left. On the data's way through the layer, the next to meet is in the feed",
+)
+def gelu_left(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads, gelu="tanh")
 
 
-@wrong("embed", "positions are missing")
-def no_positions(state, ids, types):
-    return _ln(state, F.embedding(ids, state[WORD]) + F.embedding(types, state[TYPE]))
+@wrong(
+    "run_layer",
+    "One fault is left. On the data's way through the layer, the next to meet is in the last",
+)
+def residual_left(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads, old=True)
 
 
-@wrong("embed", "added twice")
-def positions_twice(state, ids, types):
-    x = state[WORD][ids] + state[POS][: ids.shape[1]]
-    return _ln(state, x + state[TYPE][types] + state[POS][: ids.shape[1]])
+@wrong("run_layer", None)
+def worse_than_before(layer, hidden, attention_mask, heads):
+    return _by_hand(layer, hidden, attention_mask, heads, scale=1)
 
 
-@wrong("embed", "position and LayerNorm a second time")
-def finished_then_again(state, ids, types):
-    x = _ln(state, state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types])
-    return _ln(state, x + state[POS][: ids.shape[1]])
-
-
-@wrong("embed", "LayerNorm is missing")
-def plain_sum(state, ids, types):
-    return state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types]
-
-
-@wrong("embed", "on the words alone")
-def norm_too_early(state, ids, types):
-    return _ln(state, state[WORD][ids]) + state[POS][: ids.shape[1]] + state[TYPE][types]
-
-
-@wrong("embed", None)
-def position_of_the_row(state, ids, types):
-    return _ln(state, state[WORD][ids] + state[POS][: len(ids), None] + state[TYPE][types])
-
-
-@wrong("embed", None)
-def position_of_the_word(state, ids, types):
-    return _ln(state, state[WORD][ids] + state[POS][ids.clamp(max=8)] + state[TYPE][types])
-
-
-@wrong("embed", "count from 1")
-def positions_from_1(state, ids, types):
-    places = torch.arange(1, ids.shape[1] + 1).clamp(max=len(state[POS]))
-    padded = torch.cat([state[POS], state[POS][-1:]])
-    if ids.shape[1] == len(state[POS]):
-        places = places[:-1]
-    return _ln(state, state[WORD][ids] + padded[places] + state[TYPE][types])
-
-
-@wrong("embed", "exchanged")
-def segments_exchanged(state, ids, types):
-    x = state[WORD][ids] + state[POS][: ids.shape[1]]
-    return _ln(state, x + torch.where(types[..., None] == 0, state[TYPE][1], state[TYPE][0]))
-
-
-@wrong("embed", None)
-def padding_zeroed(state, ids, types):
-    words = state[WORD][ids] * (ids != 0)[..., None]
-    return _ln(state, words + state[POS][: ids.shape[1]] + state[TYPE][types])
-
-
-@wrong("embed", "not used")
-def norm_without_weights(state, ids, types):
-    x = state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types]
-    return (x - x.mean(-1, True)) / (x.var(-1, correction=0, keepdim=True) + 1e-12).sqrt()
-
-
-@wrong("embed", "torch's 1e-5")
-def torchs_epsilon(state, ids, types):
-    norm = torch.nn.LayerNorm(state[WORD].shape[1])
-    norm.weight.data, norm.bias.data = state[LN + ".weight"], state[LN + ".bias"]
-    return norm(state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types])
-
-
-@wrong("embed", None)
-def epsilon_too_large(state, ids, types):
-    x = state[WORD][ids] + state[POS][: ids.shape[1]] + state[TYPE][types]
-    return _ln(state, x, eps=1e-2)
-
-
-@wrong("embed", None)
-def norm_of_each_part(state, ids, types):
-    parts = state[WORD][ids], state[POS][: ids.shape[1]], state[TYPE][types]
-    return sum(_ln(state, part) for part in parts)
-
-
-@wrong("embed", "RuntimeError")
-def all_positions(state, ids, types):
-    return _ln(state, state[WORD][ids] + state[POS] + state[TYPE][types])
-
-
-@wrong("embed", "KeyError")
-def other_names(state, ids, types):
-    return state["word_embeddings"][ids]
-
-
-@wrong("embed", None)
-def words_detached(state, ids, types):
-    words = state[WORD][ids].detach()
-    return _ln(state, words + state[POS][: ids.shape[1]] + state[TYPE][types])
+@wrong("run_layer", None)
+def gives_its_input(layer, hidden, attention_mask, heads):
+    return hidden
 
 
 # add_norm
