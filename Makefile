@@ -92,7 +92,7 @@ study-collect: $(STAMP) ## 5 s | Copy the study's finished runs into data/result
 	@"$(BIN)/mtl" study collect
 	@"$(BIN)/mtl" figures
 
-final: $(STAMP) ## 82 min | Train the model of data/models/final on DATA=FOLDER and its phrases
+final: $(STAMP) ## 2 hours | Train the model of data/models/final on DATA=FOLDER and its phrases
 	@"$(BIN)/mtl" final --out data $(if $(DATA),--data "$(DATA)")
 
 # Nothing here may touch a reader's runs or figures, and threads decide the last bits of a sum.

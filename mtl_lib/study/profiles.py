@@ -119,8 +119,8 @@ FURTHER = {
         instrument=_FINALE | {"steps": 2000}, rows=tuple(LADDER),
     ),
     "final": replace(
-        _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=4500,
-        instrument=_FINALE | {"steps": 8000}, rows=tuple(FINISHED),
+        _REAL, epochs=1, max_length=128, dev_sample=None, threads=1, seconds=7000,
+        instrument=_FINALE | {"steps": 12000}, rows=tuple(FINISHED),
     ),
 }  # fmt: skip
 ALL_PROFILES = PROFILES | FURTHER
