@@ -424,7 +424,7 @@ def climbs(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     return p - lr * decay * p - lr * m / (v.sqrt() + eps)
 
 
-@wrong("adamw_step", None)
+@wrong("adamw_step", "betas are exchanged")
 def betas_exchanged(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         return p
@@ -461,6 +461,321 @@ def corrected_means_stored(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, d
 @wrong("adamw_step", None)
 def sign_step(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     return p if g is None else p - lr * decay * p - lr * g.sign()
+
+
+@wrong("adamw_step", "nor the count is stored")
+def nothing_stored(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    return p if g is None else literal(p, g, {}, lr, betas, eps, decay)
+
+
+@wrong("adamw_step", "m and v are never stored")
+def moments_never_stored(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    t = state["t"] = state.get("t", 0) + 1
+    m, v = state.get("m", 0), state.get("v", 0)
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    m, v = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+    return p - lr * decay * p - lr * m / (v.sqrt() + eps)
+
+
+# AdamW
+
+
+@right("AdamW")
+class Torchs(torch.optim.AdamW):
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        super().__init__(parameters, lr, betas, eps, weight_decay=decay)
+
+    def step(self):
+        self.param_groups[0]["lr"] = self.lr
+        super().step()
+
+    @property
+    def lr(self):
+        return self.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value):
+        self.param_groups[0]["lr"] = value
+
+
+@right("AdamW")
+class ByFunction:
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        self.pairs = [(p, {}) for p in parameters]
+        self.lr, self.rest = lr, (betas, eps, decay)
+
+    def step(self):
+        for p, state in self.pairs:
+            p.data = literal(p.data, p.grad, state, self.lr, *self.rest)
+
+    def zero_grad(self):
+        for p, _ in self.pairs:
+            p.grad = None
+
+
+@right("AdamW")
+class StatesByParameter:
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        self.parameters, self.states = tuple(parameters), {}
+        self.lr, self.betas, self.eps, self.decay = lr, betas, eps, decay
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.parameters:
+            if p.grad is None:
+                continue
+            if p not in self.states:
+                self.states[p] = [0, torch.zeros_like(p), torch.zeros_like(p)]
+            self.states[p][0] += 1
+            t, m, v = self.states[p]
+            m.mul_(self.betas[0]).add_(p.grad, alpha=1 - self.betas[0])
+            v.mul_(self.betas[1]).addcmul_(p.grad, p.grad, value=1 - self.betas[1])
+            m, v = m / (1 - self.betas[0] ** t), v / (1 - self.betas[1] ** t)
+            p -= self.lr * self.decay * p + self.lr * m / (v.sqrt() + self.eps)
+
+    def zero_grad(self):
+        for p in self.parameters:
+            del p.grad
+
+
+@right("AdamW")
+class FlatInFloat64:
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        self.all = [*parameters]
+        self.lr, self.betas, self.eps, self.decay = lr, betas, eps, decay
+        self.t = np.zeros(len(self.all), dtype=int)
+        self.m = [np.zeros(tuple(p.shape)) for p in self.all]
+        self.v = [np.zeros(tuple(p.shape)) for p in self.all]
+
+    def step(self):
+        for n, p in enumerate(self.all):
+            if p.grad is not None:
+                g, (b1, b2) = p.grad.double().numpy(), self.betas
+                self.t[n] += 1
+                self.m[n] = b1 * self.m[n] + (1 - b1) * g
+                self.v[n] = b2 * self.v[n] + (1 - b2) * g * g
+                m, v = self.m[n] / (1 - b1 ** self.t[n]), self.v[n] / (1 - b2 ** self.t[n])
+                new = p.detach().double().numpy() * (1 - self.lr * self.decay)
+                new = new - self.lr * m / (np.sqrt(v) + self.eps)
+                with torch.no_grad():
+                    p[...] = torch.from_numpy(new)
+
+    def zero_grad(self, set_to_none=True):
+        for p in self.all:
+            p.grad = None
+
+
+@wrong("AdamW", "used up after one loop")
+class Exhausted(ByFunction):
+    def __init__(self, parameters, **options):
+        super().__init__((), **options)
+        self.parameters = parameters
+        self.states = {}
+
+    def step(self):
+        for n, p in enumerate(self.parameters):
+            state = self.states.setdefault(n, {})
+            p.data = literal(p.data, p.grad, state, self.lr, *self.rest)
+
+    def zero_grad(self):
+        for p in self.parameters:
+            p.grad = None
+
+
+@wrong("AdamW", "starts from an empty state")
+class StateMadeInStep(ByFunction):
+    def step(self):
+        self.pairs = [(p, {}) for p, _ in self.pairs]
+        super().step()
+
+
+@wrong("AdamW", "share one state")
+class TheSameDict(ByFunction):
+    def __init__(self, parameters, **options):
+        super().__init__(parameters, **options)
+        states = [{}] * len(self.pairs)
+        self.pairs = [(p, state) for (p, _), state in zip(self.pairs, states, strict=True)]
+
+
+@wrong("AdamW", "of one shape share a state")
+class ByShape(ByFunction):
+    def __init__(self, parameters, **options):
+        super().__init__(parameters, **options)
+        states = {}
+        self.pairs = [(p, states.setdefault(p.shape, {})) for p, _ in self.pairs]
+
+
+@wrong("AdamW", "one step count for all")
+class CountsCalls(ByFunction):
+    calls = 0
+
+    def step(self):
+        for _, state in self.pairs:
+            state["t"] = self.calls
+        self.calls += 1
+        super().step()
+
+
+@wrong("AdamW", "betas are exchanged")
+class Exchanged(ByFunction):
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        super().__init__(parameters, lr, (betas[1], betas[0]), eps, decay)
+
+
+@wrong("AdamW", "decay is coupled")
+class Coupled(ByFunction):
+    def step(self):
+        betas, eps, decay = self.rest
+        for p, state in self.pairs:
+            g = None if p.grad is None else p.grad + decay * p.data
+            p.data = literal(p.data, g, state, self.lr, betas, eps, 0.0)
+
+
+@wrong("AdamW", "decay is dropped")
+class NoDecay(ByFunction):
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        super().__init__(parameters, lr, betas, eps)
+
+
+@wrong("AdamW", "`lr` is read once")
+class RateFixed(ByFunction):
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        super().__init__(parameters, lr, betas, eps, decay)
+        self.first = lr
+
+    def step(self):
+        self.lr = self.first
+        super().step()
+
+
+@wrong("AdamW", "as if its gradient were zero")
+class NoneIsZero(ByFunction):
+    def step(self):
+        for p, _ in self.pairs:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        super().step()
+
+
+@wrong("AdamW", "leaves zeros")
+class FillsZeros(ByFunction):
+    def zero_grad(self):
+        for p, _ in self.pairs:
+            if p.grad is not None:
+                p.grad.zero_()
+
+
+@wrong("AdamW", "leaves the gradients")
+class ZeroGradForgotten(ByFunction):
+    def zero_grad(self):
+        pass
+
+
+@wrong("AdamW", "never move")
+class BindsANewName(ByFunction):
+    def step(self):
+        for p, state in self.pairs:
+            p = literal(p.data, p.grad, state, self.lr, *self.rest)
+
+
+@wrong("AdamW", "inside `torch.no_grad()`")
+class RecordsTheStep(ByFunction):
+    def step(self):
+        for p, state in self.pairs:
+            p.copy_(literal(p, p.grad, state, self.lr, *self.rest))
+
+
+@wrong("AdamW", None)
+class OneCountForEachMove(ByFunction):
+    moves = 0
+
+    def step(self):
+        for p, state in self.pairs:
+            state["t"] = self.moves
+            self.moves += p.grad is not None
+            p.data = literal(p.data, p.grad, state, self.lr, *self.rest)
+
+
+@wrong("AdamW", None)
+class OtherEpsilon(ByFunction):
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, decay=0.0):
+        super().__init__(parameters, lr, betas, eps, decay)
+
+
+@wrong("AdamW", "AttributeError")
+class NoZeroGrad:
+    def __init__(self, parameters, **options):
+        self.inner = ByFunction(parameters, **options)
+
+    def step(self):
+        self.inner.step()
+
+
+# FoundAdamW
+
+right("FoundAdamW")(Torchs)
+right("FoundAdamW")(StatesByParameter)
+
+
+class Found(ByFunction):
+    """As it stands in the chapter; what is mended is named."""
+
+    mended = ()
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+        super().__init__(parameters, lr, betas, eps, decay)
+        self.keep = 1 - lr * decay
+
+    @torch.no_grad()
+    def step(self):
+        (b1, b2), eps, decay = self.rest
+        for p, state in self.pairs:
+            g = p.grad
+            if g is None or (not g.any() and "zero" not in self.mended):
+                continue
+            if not state:
+                state.update(t=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+            state["t"] += 1
+            m = state["m"].mul_(b1).add_((1 - b1) * g)
+            v = state["v"].mul_(b2).add_((1 - b2) * g**2)
+            if "in place" in self.mended:
+                m, v = m.clone(), v.clone()
+            m /= 1 - b1 ** state["t"]
+            v /= 1 - b2 ** state["t"]
+            keep = 1 - self.lr * decay if "rate" in self.mended else self.keep
+            p.copy_(keep * p - self.lr * m / (v.sqrt() + eps))
+
+
+wrong("FoundAdamW", "All three faults")(Found)
+
+
+@wrong("FoundAdamW", "One of the three faults is still there: it goes wrong once `lr` is set anew.")
+class OnlyTheRateLeft(Found):
+    mended = ("zero", "in place")
+
+
+@wrong(
+    "FoundAdamW", "One of the three faults is still there: it goes wrong after a gradient of zeros"
+)
+class OnlyTheZeroLeft(Found):
+    mended = ("rate", "in place")
+
+
+@wrong("FoundAdamW", "Two of the three faults")
+class TwoLeft(Found):
+    mended = ("rate",)
+
+
+@wrong("FoundAdamW", None)
+class MendedTooMuch(Found):
+    mended = ("rate", "zero", "in place")
+
+    def step(self):
+        for p, _ in self.pairs:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        super().step()
 
 
 # decay_shrinkage

@@ -1,18 +1,241 @@
 """Answers to the exercises of chapter 04."""
 
+import copy
 import random
+from itertools import islice
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import stats
 from sklearn import metrics
+from torch import nn
 from wrong_answers.bank import Bank
 
-from mtl_lib.data import sorted_batches
+from mtl_lib.data import BatchStream, sorted_batches
 from mtl_lib.evaluation import predict
 
 bank = Bank()
 wrong, right, WRONG, RIGHT = bank.wrong, bank.right, bank.WRONG, bank.RIGHT
+
+# class_loss
+
+
+@right("class_loss")
+def torchs_own(logits, labels):
+    return F.cross_entropy(logits, labels)
+
+
+@right("class_loss")
+def by_logsumexp(logits, labels):
+    return (torch.logsumexp(logits, dim=1) - logits[torch.arange(len(labels)), labels]).mean()
+
+
+@right("class_loss")
+def largest_first(logits, labels):
+    shifted = logits - logits.max(dim=1, keepdim=True).values
+    logs = shifted - shifted.exp().sum(dim=1, keepdim=True).log()
+    hot = F.one_hot(labels, logits.shape[1])
+    return -(hot * logs).sum() / len(labels)
+
+
+@right("class_loss")
+def example_by_example(logits, labels):
+    total = 0
+    for row, label in zip(logits.double(), labels.tolist(), strict=True):
+        total = total + torch.logsumexp(row, 0) - row[label]
+    return total / len(labels)
+
+
+@wrong("class_loss", "`nll_loss` on the logits")
+def nll_on_logits(logits, labels):
+    return F.nll_loss(logits, labels)
+
+
+@wrong("class_loss", "logarithm is missing")
+def no_logarithm(logits, labels):
+    return F.nll_loss(logits.softmax(1), labels)
+
+
+@wrong("class_loss", "softmax is taken twice")
+def softmax_twice(logits, labels):
+    return torchs_own(torch.softmax(logits, -1), labels)
+
+
+@wrong("class_loss", "overflow")
+def overflows(logits, labels):
+    p = torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True)
+    return -torch.log(p[range(len(labels)), labels]).mean()
+
+
+@wrong("class_loss", "rounds to 0")
+def log_of_softmax(logits, labels):
+    return -torch.log(F.softmax(logits, dim=1))[torch.arange(len(labels)), labels].mean()
+
+
+@wrong("class_loss", "sum over the batch")
+def summed(logits, labels):
+    return by_logsumexp(logits, labels) * len(labels)
+
+
+@wrong("class_loss", "B times C entries")
+def mean_of_all(logits, labels):
+    return -(F.one_hot(labels, logits.shape[1]) * logits.log_softmax(1)).mean()
+
+
+@wrong("class_loss", "losses of single examples")
+def not_reduced(logits, labels):
+    return torch.logsumexp(logits, dim=1) - logits[torch.arange(len(labels)), labels]
+
+
+@wrong("class_loss", "over the examples of the batch")
+def wrong_axis(logits, labels):
+    return F.nll_loss(F.log_softmax(logits, dim=0), labels)
+
+
+@wrong("class_loss", "base 2")
+def in_bits(logits, labels):
+    return by_logsumexp(logits, labels) / np.log(2)
+
+
+@wrong("class_loss", "detached")
+def in_numpy(logits, labels):
+    z = logits.detach().numpy()
+    return torch.tensor(-stats.zscore(z)[0, 0] * 0 + torchs_own(torch.tensor(z), labels).item())
+
+
+@wrong("class_loss", None)
+def clipped(logits, labels):
+    return -(logits.softmax(1) + 1e-7).log()[torch.arange(len(labels)), labels].mean()
+
+
+@wrong("class_loss", None)
+def smoothed(logits, labels):
+    return F.cross_entropy(logits, labels, label_smoothing=0.1)
+
+
+# SentimentClassifier
+
+
+@right("SentimentClassifier")
+class ByHand(nn.Module):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__()
+        self.head = nn.Linear(hidden_size, classes, bias=True)
+        self.dropout, self.encoder = nn.Dropout(p=dropout), encoder
+
+    def forward(self, batch):
+        pooled = self.encoder(batch.input_ids, batch.attention_mask)[1]
+        pooled = self.dropout(pooled)
+        return pooled @ self.head.weight.T + self.head.bias
+
+
+class OwnDropout(nn.Module):
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * torch.from_numpy(np.random.random(x.shape) >= self.rate) / (1 - self.rate)
+
+
+@right("SentimentClassifier")
+class WithOwnDropout(ByHand):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__(encoder, hidden_size, classes, dropout)
+        self.dropout = OwnDropout(dropout)
+
+
+class Changed(ByHand):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+
+    def pooled(self, batch):
+        return self.encoder(batch.input_ids, batch.attention_mask)[1]
+
+    def forward(self, batch):
+        return self.head(self.dropout(self.pooled(batch)))
+
+
+@wrong("SentimentClassifier", "vector of [CLS] as the last layer left it")
+class FirstToken(Changed):
+    def pooled(self, batch):
+        return self.encoder(batch.input_ids, batch.attention_mask)[0][:, 0, :]
+
+
+@wrong("SentimentClassifier", "mask is forgotten")
+class NoMask(Changed):
+    def pooled(self, batch):
+        return self.encoder(batch.input_ids, torch.ones(batch.input_ids.shape))[1]
+
+
+@wrong("SentimentClassifier", "returns probabilities")
+class Probabilities(Changed):
+    def forward(self, batch):
+        return F.softmax(super().forward(batch), dim=-1)
+
+
+@wrong("SentimentClassifier", "acts on the logits")
+class DropsLogits(Changed):
+    def forward(self, batch):
+        return self.dropout(self.head(self.pooled(batch)))
+
+
+@wrong("SentimentClassifier", "Nothing is dropped")
+class ForgetsDropout(Changed):
+    def forward(self, batch):
+        return self.head(self.pooled(batch))
+
+
+@wrong("SentimentClassifier", "on in evaluation mode too")
+class AlwaysDrops(Changed):
+    def forward(self, batch):
+        return self.head(F.dropout(self.pooled(batch), self.dropout.p))
+
+
+@wrong("SentimentClassifier", "always 0.3")
+class FixedRate(Changed):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__(encoder, hidden_size, classes)
+
+
+@wrong("SentimentClassifier", "always five classes")
+class FiveClasses(Changed):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__(encoder, hidden_size, dropout=dropout)
+
+
+@wrong("SentimentClassifier", "No gradient reaches the encoder")
+class Frozen(Changed):
+    def pooled(self, batch):
+        with torch.no_grad():
+            return super().pooled(batch)
+
+
+@wrong("SentimentClassifier", None)
+class AnotherLayer(Changed):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__(encoder, hidden_size, classes, dropout)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, batch):
+        return self.head(self.dropout(torch.tanh(self.dense(self.pooled(batch)))))
+
+
+@wrong("SentimentClassifier", "AttributeError")
+class OtherNames(nn.Module):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__()
+        self.bert, self.linear = encoder, nn.Linear(hidden_size, classes)
+
+
+@wrong("SentimentClassifier", "AttributeError")
+class NoSuper(nn.Module):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        self.encoder = encoder
+
 
 # train_epoch
 
@@ -281,6 +504,24 @@ def returns_nothing(model, batches, optimizer):
     clears_at_the_end(model, batches, optimizer)
 
 
+@wrong("train_epoch", "hold on to their graphs")
+def appends_tensors(model, batches, optimizer):
+    model.train()
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = batch.task.loss(model(batch), batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss)
+    return losses
+
+
+@wrong("train_epoch", "hold on to their graphs")
+def stacks_tensors(model, batches, optimizer):
+    return torch.stack(appends_tensors(model, batches, optimizer))
+
+
 @wrong("train_epoch", None)
 def train_mode_after_the_first_batch(model, batches, optimizer):
     losses = []
@@ -440,6 +681,89 @@ def sorted_by_name(model, split, batch_size):
 def shortest_first(model, split, batch_size):
     order = torch.argsort(split.lengths)
     return predict(model, split, batch_size)[order.numpy()]
+
+
+# fit
+
+
+def _accuracy(model, dev, batch_size):
+    return (predict(model, dev, batch_size).argmax(axis=1) == dev.labels.numpy()).mean()
+
+
+@right("fit")
+def with_clones(model, train, dev, optimizer, epochs, batch_size, seed=0):
+    stream, scores = BatchStream(train, batch_size, seed), []
+    for _ in range(epochs):
+        clears_between(model, islice(stream, len(train) // batch_size), optimizer)
+        scores.append(float(_accuracy(model, dev, batch_size)))
+        if scores.index(max(scores)) == len(scores) - 1:
+            best = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(best)
+    return scores
+
+
+@right("fit")
+def keeps_all_epochs(model, train, dev, optimizer, epochs, batch_size, seed=0):
+    stream, scores, states = iter(BatchStream(train, batch_size, seed=seed)), [], []
+    for _ in range(epochs):
+        batches = [next(stream) for _ in range(len(train) // batch_size)]
+        with_autograd_grad(model, batches, optimizer)
+        scores.append(_accuracy(model, dev, batch_size))
+        states.append([p.detach().clone() for p in model.parameters()])
+    for p, value in zip(model.parameters(), states[int(np.argmax(scores))], strict=True):
+        p.data = value
+    return np.array(scores)
+
+
+def _fit(model, train, dev, optimizer, epochs, batch_size, seed, copied=True, better=None, **how):
+    scores, best, bar = [], None, -1.0
+    stream = BatchStream(train, batch_size, seed)
+    for epoch in range(epochs):
+        if how.get("anew"):
+            stream = BatchStream(train, batch_size, seed)
+        if how.get("list"):
+            stream = BatchStream(train, batch_size, seed + epoch)
+        number = -(-len(train) // batch_size) if how.get("ceil") else len(train) // batch_size
+        losses = clears_at_the_end(model, islice(stream, number), optimizer)
+        score = _accuracy(model, dev, batch_size)
+        value = better(model, train, losses, score) if better else score
+        if value > bar or (how.get("ties") and value == bar):
+            best = copy.deepcopy(model.state_dict()) if copied else model.state_dict()
+            bar = value if not how.get("stuck") else -1.0
+        scores.append(score)
+    if not how.get("forgets"):
+        model.load_state_dict(best)
+    return scores
+
+
+def _wrong_fit(text, **options):
+    @wrong("fit", text)
+    def fitted(model, train, dev, optimizer, epochs, batch_size, seed=0):
+        return _fit(model, train, dev, optimizer, epochs, batch_size, seed, **options)
+
+    fitted.__name__ = "_".join(map(str, options))
+
+
+_wrong_fit("keep a copy", copied=False)
+_wrong_fit("left as the last epoch", forgets=True)
+_wrong_fit("left as the last epoch", stuck=True)
+_wrong_fit("keeps the later one", ties=True)
+_wrong_fit("begins anew", anew=True)
+_wrong_fit("seed of its own", list=True)
+_wrong_fit(None, ceil=True)
+_wrong_fit("on the training set", better=lambda m, t, losses, s: _accuracy(m, t, 4))
+_wrong_fit("by the training loss", better=lambda m, t, losses, s: 1e3 - sum(losses))
+_wrong_fit(None, better=lambda m, t, losses, s: 1e3 - losses[-1])
+
+
+@wrong("fit", "best accuracy only")
+def returns_the_best(model, train, dev, optimizer, epochs, batch_size, seed=0):
+    return max(with_clones(model, train, dev, optimizer, epochs, batch_size, seed))
+
+
+@wrong("fit", "never")
+def never_ends(model, train, dev, optimizer, epochs, batch_size, seed=0):
+    raise RuntimeError("a BatchStream never ends")
 
 
 # balanced_accuracy
@@ -673,7 +997,7 @@ def b_alone(a, b, draws=2000):
     return tuple(np.quantile(_means(b, draws, 2), [0.025, 0.975]))
 
 
-@wrong("paired_bootstrap", None)
+@wrong("paired_bootstrap", "without replacement")
 def without_replacement(a, b, draws=2000):
     d, g = b * 1.0 - a, np.random.default_rng(0)
     means = [g.permutation(d).mean() for _ in range(draws)]

@@ -1,17 +1,29 @@
 """Exercises of chapter 04: sentiment, and how to tell a gain from noise."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
 from mtl_lib import evaluation
-from mtl_lib.data import Batch, TokenizedSplit, sorted_batches
-from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call, draw
+from mtl_lib.data import Batch, BatchStream, TokenizedSplit, sorted_batches
+from mtl_lib.handbook.checks.framework import (
+    Case,
+    Detached,
+    Exercise,
+    Mistake,
+    call,
+    draw,
+    with_gradient,
+)
 from mtl_lib.tasks import SENTIMENT
 
 
@@ -36,6 +48,341 @@ class ToyModel(nn.Module):
             hidden = hidden * torch.tensor([2.0, 0.0, 2.0, 0.0])
         return hidden @ self.head
 
+
+# The loss
+
+
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy: the mean of -log softmax at the right class, logits `[B, C]`, labels `[B]`."""
+    return F.cross_entropy(logits, labels)
+
+
+def _right(values: Tensor, labels: Tensor) -> Tensor:
+    """Of each row the value at its label, `[B, C]` -> `[B]`."""
+    return values.gather(1, labels[:, None])[:, 0]
+
+
+def _loss_asks(size: int, classes: int, seed: int, scale: float = 1.0, shift: float = 0.0):
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (size,), generator=random)
+    logits = scale * draw(size, classes, seed=seed) + shift
+    return lambda answer: with_gradient(lambda z: answer(z, labels.clone()), z=logits)
+
+
+OVERFLOWS = "Large logits overflow: take away each row's largest one before `exp`."
+ROUNDS_TO_0 = (
+    "A probability that rounds to 0 has an infinite logarithm: use the logarithm of the softmax as "
+    "one formula, not the logarithm of its result."
+)
+
+CLASS_LOSS = Exercise(
+    name="class_loss",
+    chapter=4,
+    title="the loss of a classifier",
+    difficulty=2,
+    importance=4,
+    minutes=8,
+    task="""
+Write `class_loss(logits, labels)`, the mean cross-entropy, by hand: without `cross_entropy` and
+`nll_loss` of torch.
+
+- `logits` `[B, C]`: any real numbers, also as large as 1,000; `labels` `[B]`: the right classes,
+  int64.
+- For each example, minus the logarithm of the probability of its right class; then the mean over
+  the B examples. A scalar that gradients flow through.
+- `exp(1000)` is infinite in float32. Take away each row's largest logit first: that changes no
+  probability. Or let `torch.logsumexp` do it.
+""",
+    hint="""
+The logarithm of the softmax is `z - logsumexp(z)`, row by row. `x[torch.arange(B), labels]` picks
+one number from each row.
+""",
+    reference=class_loss,
+    cases=(
+        Case("six examples, five classes", _loss_asks(6, 5, 1)),
+        Case("two classes", _loss_asks(4, 2, 2)),
+        Case("one example", _loss_asks(1, 5, 3)),
+        Case("logits of 1,000", _loss_asks(4, 5, 4, shift=1000.0), rtol=1e-3, atol=1e-4),
+        Case("logits far apart", _loss_asks(5, 4, 5, scale=200.0), rtol=1e-3, atol=1e-4),
+    ),
+    mistakes=(
+        Mistake(
+            lambda logits, labels: -_right(logits, labels).mean(),
+            "This is `nll_loss` on the logits themselves: it takes logarithms of probabilities, so "
+            "the log-softmax is missing, and the loss falls without end as the logits grow.",
+        ),
+        Mistake(
+            lambda logits, labels: -_right(logits.softmax(dim=1), labels).mean(),
+            "The logarithm is missing: this is minus the probability of the right class.",
+        ),
+        Mistake(
+            lambda logits, labels: F.cross_entropy(logits.softmax(dim=1), labels),
+            "The softmax is taken twice: the probabilities went where logits belong.",
+        ),
+        Mistake(
+            lambda logits, labels: (
+                -_right((logits.exp() / logits.exp().sum(dim=1, keepdim=True)).log(), labels).mean()
+            ),
+            OVERFLOWS,
+        ),
+        Mistake(
+            lambda logits, labels: (
+                -_right(logits.exp() / logits.exp().sum(dim=1, keepdim=True), labels).log().mean()
+            ),
+            OVERFLOWS,
+        ),
+        Mistake(
+            lambda logits, labels: -_right(logits.softmax(dim=1).log(), labels).mean(),
+            ROUNDS_TO_0,
+        ),
+        Mistake(
+            lambda logits, labels: -_right(logits.softmax(dim=1), labels).log().mean(),
+            ROUNDS_TO_0,
+        ),
+        Mistake(
+            lambda logits, labels: F.cross_entropy(logits, labels, reduction="sum"),
+            "This is the sum over the batch: the mean is asked for.",
+        ),
+        Mistake(
+            lambda logits, labels: F.cross_entropy(logits, labels) / logits.shape[1],
+            "The mean is taken over all B times C entries: there are B examples.",
+        ),
+        Mistake(
+            lambda logits, labels: F.cross_entropy(logits, labels, reduction="none"),
+            "These are the losses of single examples: their mean is asked for.",
+        ),
+        Mistake(
+            lambda logits, labels: -F.cross_entropy(logits, labels),
+            "The sign is wrong: training would make the right class less likely.",
+        ),
+        Mistake(
+            lambda logits, labels: -_right(logits.log_softmax(dim=0), labels).mean(),
+            "The softmax runs over the examples of the batch: it belongs to the classes of each.",
+        ),
+        Mistake(
+            lambda logits, labels: F.cross_entropy(logits, labels) / math.log(2),
+            "The logarithm is that to base 2: the natural one is asked for.",
+        ),
+    ),
+    notes="""
+`nll_loss` on logits trains a little, then runs away: it has no lower bound. 2 points.
+""",
+)
+
+# The classifier
+
+
+class SentimentClassifier(nn.Module):
+    """An encoder, dropout and one linear layer on its sentence vector (paper, section 4).
+
+    Args:
+        encoder: `encoder(input_ids, attention_mask)` gives `(tokens [B, L, H], sentence [B, H])`.
+        hidden_size: H.
+        classes: C, the width of the output.
+        dropout: its rate, on the sentence vector.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, hidden_size: int, classes: int = 5, dropout: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size, classes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """A batch of B sentences -> logits `[B, C]`."""
+        _, sentence = self.encoder(batch.input_ids, batch.attention_mask)
+        return self.head(self.dropout(sentence))
+
+
+class ToyEncoder(nn.Module):
+    """Tokens' vectors, and one of the sentence that is none of theirs, without dropout."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__()
+        self.words = nn.Parameter(draw(9, size, seed=seed))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids=None):
+        """`[B, L]` and a mask -> `[B, L, H]` and `[B, H]`."""
+        mask = attention_mask[:, :, None]
+        tokens = self.words[input_ids]
+        return tokens, torch.tanh(2 * (tokens * mask).sum(1) / mask.sum(1))
+
+
+class Ones(nn.Module):
+    """Every sentence vector is 1 throughout: what becomes of it shows the dropout."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids=None):
+        """`[B, L]` and a mask -> `[B, L, H]` and `[B, H]`."""
+        return torch.ones(*input_ids.shape, self.size), torch.ones(len(input_ids), self.size)
+
+
+class Classifier(SentimentClassifier):
+    """The classifier with one thing or another changed, as class attributes."""
+
+    vector: Callable = lambda tokens, sentence: sentence
+    after: Callable = lambda logits: logits
+    masked, detached, on_logits, always, keeps = True, False, False, False, False
+    rate: float | None = None
+    width: int | None = None
+
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        dropout = dropout if self.rate is None else self.rate
+        dropout = 1 - dropout if self.keeps else dropout
+        super().__init__(encoder, hidden_size, self.width or classes, dropout)
+
+    def forward(self, batch):
+        mask = batch.attention_mask if self.masked else torch.ones_like(batch.attention_mask)
+        vector = type(self).vector(*self.encoder(batch.input_ids, mask))
+        vector = vector.detach() if self.detached else vector
+        if self.on_logits:
+            return self.dropout(self.head(vector))
+        dropped = F.dropout(vector, self.dropout.p) if self.always else self.dropout(vector)
+        return type(self).after(self.head(dropped))
+
+
+def _classifier(**changes: Any) -> type:
+    return type("Variant", (Classifier,), changes)
+
+
+def _built(answer: Callable, encoder: nn.Module, size: int, seed: int, **options) -> nn.Module:
+    """The reader's model with a head of known weights."""
+    model = answer(encoder, size, **options)
+    with torch.no_grad():
+        model.head.weight.copy_(draw(*model.head.weight.shape, seed=seed))
+        model.head.bias.copy_(draw(*model.head.bias.shape, seed=seed + 1))
+    return model
+
+
+def _classifies(size: int, seed: int, **options):
+    def ask(answer: Callable) -> dict[str, Any]:
+        model = _built(answer, ToyEncoder(size, seed), size, seed + 1, **options).eval()
+        (batch,) = _batches((6,), seed)
+        logits = model(batch)
+        found = {"value": logits, "names": ", ".join(sorted(model.state_dict()))}
+        if not isinstance(logits, Tensor) or not logits.requires_grad:
+            return found | {"the encoder's gradient": Detached()}
+        (logits * draw(*logits.shape, seed=seed + 2)).sum().backward()
+        gradient = model.encoder.words.grad
+        return found | {"the encoder's gradient": Detached() if gradient is None else gradient}
+
+    return ask
+
+
+def _drops(training: bool, **options):
+    """What dropout leaves of vectors of ones; whichever random numbers it takes."""
+
+    def ask(answer: Callable) -> dict[str, Any]:
+        model = answer(Ones(5), 5, **options).train(training)
+        with torch.no_grad():
+            model.head.weight.copy_(torch.eye(5))
+            model.head.bias.fill_(0.25)
+        ids = torch.ones(400, 2, dtype=torch.long)
+        logits = model(Batch(SENTIMENT, ["x"] * 400, ids, ids, None)).detach()
+        low, high = logits.min().item(), logits.max().item()
+        share = (logits < (low + high) / 2).double().mean().item()
+        return {"smallest logit": low, "largest logit": high, "share of small ones": share}
+
+    return ask
+
+
+SENTIMENT_CLASSIFIER = Exercise(
+    name="SentimentClassifier",
+    chapter=4,
+    title="a classifier on top of BERT",
+    section="Training and evaluation",
+    difficulty=2,
+    importance=5,
+    minutes=12,
+    task="""
+Write the module `SentimentClassifier(encoder, hidden_size, classes=5, dropout=0.3)`.
+
+- `encoder(input_ids, attention_mask)` gives two things, as your `Bert` does: the tokens' vectors
+  `[B, L, H]` and the pooled vector of the sentence `[B, H]`.
+- Keep three modules, by these names: `encoder`, `dropout` (its rate is the argument) and `head`, a
+  linear layer from H to the number of classes.
+- `forward(batch)`: the pooled vector of `batch.input_ids` and `batch.attention_mask`, dropout on
+  it, then the head. Return the logits `[B, C]`; the loss will do the softmax.
+""",
+    hint="""
+`nn.Module` needs `super().__init__()` before anything is set. `nn.Dropout` switches itself off in
+evaluation mode, if it is a module of the model.
+""",
+    reference=SentimentClassifier,
+    cases=(
+        Case("in evaluation mode", _classifies(4, 1)),
+        Case("three classes", _classifies(6, 2, classes=3)),
+        Case("dropout in train mode", _drops(True), rtol=0, atol=0.05),
+        Case("much dropout", _drops(True, dropout=0.8), rtol=0, atol=0.05),
+        Case("no dropout in evaluation mode", _drops(False, dropout=0.5), rtol=0, atol=1e-5),
+    ),
+    mistakes=(
+        Mistake(
+            _classifier(vector=lambda tokens, sentence: tokens[:, 0]),
+            "It reads the vector of [CLS] as the last layer left it: the pooled vector is the "
+            "second thing that the encoder gives.",
+        ),
+        Mistake(
+            _classifier(vector=lambda tokens, sentence: tokens.mean(dim=1)),
+            "It reads the mean of the tokens' vectors: the pooled vector is the second thing that "
+            "the encoder gives.",
+        ),
+        Mistake(
+            _classifier(masked=False),
+            "The attention mask is forgotten: the encoder reads padding as words.",
+        ),
+        Mistake(
+            _classifier(after=lambda logits: logits.softmax(dim=1)),
+            "It returns probabilities: the loss takes logits and does the softmax itself.",
+        ),
+        Mistake(
+            _classifier(after=lambda logits: logits.log_softmax(dim=1)),
+            "It returns logarithms of probabilities: logits are asked for.",
+        ),
+        Mistake(
+            _classifier(after=torch.relu),
+            "There is a ReLU on the logits: a negative one becomes 0.",
+        ),
+        Mistake(
+            _classifier(on_logits=True),
+            "The dropout acts on the logits, whole classes vanish: it belongs to the pooled "
+            "vector, before the head.",
+        ),
+        Mistake(
+            _classifier(rate=0.0),
+            "Nothing is dropped in train mode.",
+        ),
+        Mistake(
+            _classifier(rate=0.3),
+            "The rate of the dropout is always 0.3: it is an argument.",
+        ),
+        Mistake(
+            _classifier(keeps=True),
+            "The dropout's rate is what it keeps: it is the share that is dropped.",
+        ),
+        Mistake(
+            _classifier(always=True),
+            "Dropout is on in evaluation mode too: use `nn.Dropout`, or hand `self.training` to "
+            "the function.",
+        ),
+        Mistake(
+            _classifier(detached=True),
+            "No gradient reaches the encoder, so it can never be fine-tuned.",
+        ),
+        Mistake(
+            _classifier(width=5),
+            "There are always five classes: their number is an argument.",
+        ),
+    ),
+    notes="""
+The train-mode cases do not depend on how dropout draws its numbers. 3 points.
+""",
+)
 
 # The training loop
 
@@ -71,10 +418,13 @@ def _trains(sizes: tuple[int, ...], seed: int, optimizer: Callable, begin_in_tra
     def ask(answer: Callable) -> dict:
         model = ToyModel(seed).train(begin_in_train)
         losses = answer(model, _batches(sizes, seed), optimizer(model.parameters()))
+        tensors = losses if isinstance(losses, list | tuple) else [losses]
+        graphs = any(isinstance(loss, Tensor) and loss.requires_grad for loss in tensors)
         if isinstance(losses, list):
             losses = [loss.item() if isinstance(loss, Tensor) else loss for loss in losses]
         return {
             "value": losses,
+            "numbers or graphs": "tensors with their graphs" if graphs else "numbers",
             "parameters afterwards": torch.cat([p.detach().flatten() for p in model.parameters()]),
         }
 
@@ -100,6 +450,7 @@ def _loop(
     scaled: bool = False,
     after: bool = False,
     last: int = 0,
+    graphs: bool = False,
 ) -> Callable:
     """The loop with one thing or another changed; `last` batches are not trained on."""
 
@@ -115,7 +466,7 @@ def _loop(
                 optimizer.step()
             if after:
                 loss = batch.task.loss(model(batch), batch.labels)
-            losses.append(loss.item() / (len(batch) if scaled else 1))
+            losses.append(loss if graphs else loss.item() / (len(batch) if scaled else 1))
         return losses
 
     return loop
@@ -198,6 +549,11 @@ adds to `.grad`; what does that mean for the next batch?
         Mistake(
             _mean_of(_loop()),
             "It returns the mean of the losses: a list with each of them is asked for.",
+        ),
+        Mistake(
+            _loop(graphs=True),
+            "The losses are tensors that hold on to their graphs, one for each batch, until memory "
+            "runs out: append numbers.",
         ),
         Mistake(
             _loop(after=True),
@@ -321,6 +677,193 @@ split.
     ),
     notes="""
 Predictions in another order than the ids give an accuracy near chance and no error. 2 points.
+""",
+)
+
+# Training with an eye on the development set
+
+
+def fit(
+    model: nn.Module,
+    train: TokenizedSplit,
+    dev: TokenizedSplit,
+    optimizer: Any,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+) -> list[float]:
+    """Train for some epochs; the model ends as it was after the best one.
+
+    Returns:
+        The accuracy on `dev` after each epoch.
+    """
+    batches, labels, scores = BatchStream(train, batch_size, seed), dev.labels, []
+    best: dict[str, Tensor] = {}
+    for _ in range(epochs):
+        train_epoch(model, islice(batches, len(train) // batch_size), optimizer)
+        predicted = torch.from_numpy(evaluation.predict(model, dev, batch_size)).argmax(dim=1)
+        score = (predicted == labels).double().mean().item()
+        if score > max(scores, default=-1.0):
+            best = copy.deepcopy(model.state_dict())
+        scores.append(score)
+    model.load_state_dict(best)
+    return scores
+
+
+def _fitting(
+    keep: str = "best",
+    ties: bool = False,
+    stream: str = "one",
+    more: int = 0,
+    judged: str = "dev",
+    returns: str = "all",
+    mode: bool = False,
+    first: bool = False,
+) -> Callable:
+    """`fit` with one thing or another changed."""
+
+    def accuracy(model, split, batch_size):
+        outputs = _predict(model, split, batch_size, mode=mode)
+        return (outputs.argmax(dim=1) == split.labels).double().mean().item()
+
+    def fitted(model, train, dev, optimizer, epochs, batch_size, seed=0):
+        batches, scores, judged_by = BatchStream(train, batch_size, seed), [], []
+        best = copy.deepcopy(model.state_dict())
+        for epoch in range(epochs):
+            if stream == "anew":
+                batches = BatchStream(train, batch_size, seed)
+            if stream == "other":
+                batches = BatchStream(train, batch_size, seed + epoch)
+            before = accuracy(model, dev, batch_size) if first else None
+            number = len(train) // batch_size + more
+            losses = train_epoch(model, islice(batches, number), optimizer)
+            score = before if first else accuracy(model, dev, batch_size)
+            by = {
+                "dev": score,
+                "train": accuracy(model, train, batch_size),
+                "loss": -sum(losses),
+                "worst": -score,
+            }[judged]
+            bar = max(judged_by, default=-math.inf)
+            if keep == "previous":
+                bar = judged_by[-1] if judged_by else -math.inf
+            if by > bar or (ties and by == bar) or keep == "last":
+                best = copy.deepcopy(model.state_dict())
+            scores.append(score)
+            judged_by.append(by)
+        model.load_state_dict(best)
+        return {"all": scores, "best": max(scores), "running": np.maximum.accumulate(scores)}[
+            returns
+        ]
+
+    return fitted
+
+
+def _fits(sizes: tuple[int, int], epochs: int, batch_size: int, seed: int, optimizer: Callable):
+    def ask(answer: Callable) -> dict[str, Any]:
+        model, random = ToyModel(seed), torch.Generator().manual_seed(seed)
+        splits = []
+        for size in sizes:
+            lengths = torch.randint(2, 7, (size,), generator=random).tolist()
+            split = _split(tuple(lengths), seed + size)
+            split.labels = torch.randint(0, 3, (size,), generator=random)
+            splits.append(split)
+        scores = answer(
+            model, *splits, optimizer(model.parameters()), epochs, batch_size, seed=seed
+        )
+        left = torch.cat([p.detach().flatten() for p in model.parameters()])
+        return {"value": scores, "parameters afterwards": left}
+
+    return ask
+
+
+FIT = Exercise(
+    name="fit",
+    chapter=4,
+    title="train, and keep the best epoch (harder)",
+    difficulty=4,
+    importance=4,
+    minutes=25,
+    task="""
+Write `fit(model, train, dev, optimizer, epochs, batch_size, seed=0)`: a whole training, from your
+own parts.
+
+- `train`, `dev`: tokenised splits with `labels` `[N]`. Take **one** `BatchStream(train, batch_size,
+  seed)` for the whole training. An epoch is `len(train) // batch_size` of its batches; `islice` of
+  `itertools` takes that many. Your `train_epoch` trains on them.
+- After each epoch, predict `dev` with your `predict_in_order` (the same batch size) and take the
+  accuracy: how often the largest logit is that of the true class.
+- In the end the model has the parameters it had **after its best epoch**, the earliest of equals.
+- Return the accuracies on `dev`, one number for each epoch.
+""",
+    hint="""
+`model.state_dict()` holds the model's own tensors, which go on changing: `copy.deepcopy` keeps them
+as they are. `model.load_state_dict` puts them back.
+""",
+    reference=fit,
+    cases=(
+        Case("five epochs", _fits((12, 9), 5, 4, 21, _sgd)),
+        Case("a number that does not divide", _fits((14, 7), 6, 4, 83, _sgd)),
+        Case("with AdamW", _fits((10, 8), 6, 3, 12, _adam)),
+        Case("equal epochs", _fits((9, 3), 7, 3, 23, _momentum)),
+        Case("one epoch", _fits((8, 6), 1, 4, 5, _sgd)),
+    ),
+    mistakes=(
+        Mistake(
+            _fitting(keep="last"),
+            "The model is left as the last epoch made it: load the best parameters back, and keep "
+            "a copy of them, since `state_dict` holds the model's own tensors.",
+        ),
+        Mistake(
+            _fitting(ties=True),
+            "Of two equal epochs it keeps the later one: the earlier is asked for.",
+        ),
+        Mistake(
+            _fitting(keep="previous"),
+            "It keeps every epoch that beats the one before it: compare with the best so far.",
+        ),
+        Mistake(
+            _fitting(judged="train"),
+            "The best epoch is chosen by the accuracy on the training set, which only says how "
+            "much was learned by heart.",
+        ),
+        Mistake(
+            _fitting(judged="loss"),
+            "The best epoch is chosen by the training loss: the development set decides.",
+        ),
+        Mistake(_fitting(judged="worst"), "It keeps the worst epoch."),
+        Mistake(
+            _fitting(stream="anew"),
+            "The stream begins anew in every epoch, so each has the same batches.",
+        ),
+        Mistake(
+            _fitting(stream="other"),
+            "Every epoch has a stream with a seed of its own: take one stream for all.",
+        ),
+        Mistake(
+            _fitting(more=1),
+            "Every epoch takes one batch too many.",
+        ),
+        Mistake(
+            _fitting(mode=True),
+            "The development set is predicted in train mode, with dropout.",
+        ),
+        Mistake(
+            _fitting(first=True),
+            "The accuracy is taken before each epoch's training: after it is asked for.",
+        ),
+        Mistake(
+            _fitting(returns="best"),
+            "It returns the best accuracy only: one for each epoch is asked for.",
+        ),
+        Mistake(
+            _fitting(returns="running"),
+            "It returns the best accuracy so far: that of each epoch is asked for.",
+        ),
+    ),
+    notes="""
+`best = model.state_dict()` without a copy is the classic: it costs no error and keeps the last
+epoch. Ask what choosing by the development score does to that score (chapter 09). 4 points.
 """,
 )
 
@@ -561,6 +1104,11 @@ make them numbers.
             "These are quantiles of single examples: resample, and take the mean of each resample.",
         ),
         Mistake(
+            lambda a, b, draws=2000: (float(np.mean(b) - np.mean(a)),) * 2,
+            "Every resample has the same mean: drawn without replacement, it holds all N examples "
+            "in another order. Draw with replacement.",
+        ),
+        Mistake(
             lambda a, b, draws=2000: tuple(
                 float(q) for q in np.quantile(_resampled(b, draws), [0.025, 0.975])
             ),
@@ -572,4 +1120,12 @@ Unpaired intervals are right for two development sets, and too wide for one. 3 p
 """,
 )
 
-EXERCISES = (TRAIN_EPOCH, PREDICT_IN_ORDER, BALANCED_ACCURACY, PAIRED_BOOTSTRAP)
+EXERCISES = (
+    CLASS_LOSS,
+    SENTIMENT_CLASSIFIER,
+    TRAIN_EPOCH,
+    PREDICT_IN_ORDER,
+    FIT,
+    BALANCED_ACCURACY,
+    PAIRED_BOOTSTRAP,
+)
