@@ -2,6 +2,7 @@
 
 import copy
 import math
+import random
 
 import numpy as np
 import torch
@@ -854,9 +855,20 @@ def whole_numbers(gram, order):
     return C.sum(0)
 
 
+@wrong("pcgrad_weights", "in a training step the two cannot be multiplied")
+def of_torch_s_default_type(gram, order):
+    C = torch.eye(len(gram))
+    for i, others in enumerate(order):
+        for j in others:
+            dot = C[i] @ gram[:, j]
+            if dot < 0:
+                C[i, j] -= dot / gram[j, j]
+    return C.sum(0)
+
+
 @right("pcgrad_weights")
 def right_weights(gram, order):
-    C = torch.eye(len(gram))
+    C = torch.eye(len(gram)).to(gram)
     for i, others in enumerate(order):
         for j in others:
             dot = C[i] @ gram[:, j]
@@ -1321,7 +1333,7 @@ def over_all_parameters(losses, model, order):
     unflatten(surgery(rows, order), everything)
 
 
-@wrong("surgery_step", None)
+@wrong("surgery_step", "Heads in and mean")
 def like_the_most_used_port(losses, model, order):
     everything = list(model.parameters())
     rows, reached = [], []
@@ -1678,3 +1690,335 @@ def heads_asked_for_too(losses, model, order):
             if g is not None:
                 p.grad = g
     unflatten(surgery(rows, order), shared)
+
+
+# surgery
+
+
+def step(losses, model, order):
+    right_step(losses, model, order)
+
+
+def others_of(tasks):
+    return [[j for j in range(tasks) if j != i] for i in range(tasks)]
+
+
+@wrong("surgery", "drawn once, before the first step")
+def drawn_at_the_start(seed):
+    generator, orders = torch.Generator().manual_seed(seed), {}
+    for tasks in (1, 2, 3, 4):
+        orders[tasks] = [
+            [others[k] for k in torch.randperm(tasks - 1, generator=generator).tolist()]
+            for others in others_of(tasks)
+        ]
+    return lambda losses, model: step(losses, model, orders[len(losses)])
+
+
+@wrong("surgery", "Every step has the same order")
+def python_generator_made_in_every_step(seed):
+    def backward(losses, model):
+        own = random.Random(seed)
+        step(losses, model, [own.sample(of, len(of)) for of in others_of(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "seeded in every step")
+def seeds_torch_in_every_step(seed):
+    def backward(losses, model):
+        torch.manual_seed(seed)
+        order = others_of(len(losses))
+        step(losses, model, [[of[k] for k in torch.randperm(len(of))] for of in order])
+
+    return backward
+
+
+@wrong("surgery", "comes from the global generator")
+def torch_randperm_as_it_is(seed):
+    def backward(losses, model):
+        order = []
+        for i in range(len(losses)):
+            order.append([k for k in torch.randperm(len(losses)).tolist() if k != i])
+        step(losses, model, order)
+
+    return backward
+
+
+@wrong("surgery", "comes from the global generator")
+def python_shuffle_as_it_is(seed):
+    def backward(losses, model):
+        order = others_of(len(losses))
+        for others in order:
+            random.shuffle(others)
+        step(losses, model, order)
+
+    return backward
+
+
+@wrong("surgery", "seeds the global generator")
+def torch_seeded_at_the_start(seed):
+    torch.manual_seed(seed)
+
+    def backward(losses, model):
+        order = others_of(len(losses))
+        step(losses, model, [[of[k] for k in torch.randperm(len(of))] for of in order])
+
+    return backward
+
+
+@wrong("surgery", "seeds the global generator")
+def numpy_seeded_at_the_start(seed):
+    np.random.seed(seed)
+
+    def backward(losses, model):
+        order = others_of(len(losses))
+        for others in order:
+            np.random.shuffle(others)
+        step(losses, model, order)
+
+    return backward
+
+
+@wrong("surgery", "Nothing is drawn")
+def always_by_number(seed):
+    return lambda losses, model: step(losses, model, others_of(len(losses)))
+
+
+@wrong("surgery", "among those that it meets itself")
+def all_tasks_shuffled(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        tasks = range(len(losses))
+        step(losses, model, [own.sample(tasks, len(losses)) for _ in tasks])
+
+    return backward
+
+
+@wrong("surgery", "One permutation serves all tasks")
+def one_permutation_a_step(seed):
+    generator = np.random.default_rng(seed)
+
+    def backward(losses, model):
+        everyone = generator.permutation(len(losses)).tolist()
+        step(losses, model, [[j for j in everyone if j != i] for i in range(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "with replacement")
+def drawn_with_replacement(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        step(losses, model, [[own.choice(of) for _ in of] for of in others_of(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "with replacement")
+def one_other_task_only(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        step(losses, model, [own.sample(of, min(1, len(of))) for of in others_of(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "takes the mean")
+def divided_by_the_tasks(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        step(losses, model, [own.sample(of, len(of)) for of in others_of(len(losses))])
+        for p in model.shared_parameters():
+            p.grad /= len(losses)
+
+    return backward
+
+
+@wrong("surgery", "plain sum")
+def no_surgery_at_all(seed):
+    def backward(losses, model):
+        for loss in losses:
+            loss.backward()
+
+    return backward
+
+
+_shared_generator = torch.Generator()
+
+
+@wrong("surgery", "share one generator")
+def a_generator_of_the_module(seed):
+    _shared_generator.manual_seed(seed)
+
+    def backward(losses, model):
+        order = others_of(len(losses))
+        for others in order:
+            others[:] = [
+                others[k] for k in torch.randperm(len(others), generator=_shared_generator)
+            ]
+        step(losses, model, order)
+
+    return backward
+
+
+@wrong("surgery", None)
+def three_tasks_only(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        order = [own.sample(of, 2) for of in others_of(3)]
+        step(losses, model, order[: len(losses)])
+
+    return backward
+
+
+@wrong("surgery", None)
+def returns_the_order(seed):
+    own = random.Random(seed)
+    return [own.sample(of, 2) for of in others_of(3)]
+
+
+@wrong("surgery", None)
+def one_random_task_is_left_as_it_is(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        order = [own.sample(of, len(of)) for of in others_of(len(losses))]
+        order[own.randrange(len(losses))] = []
+        step(losses, model, order)
+
+    return backward
+
+
+@right("surgery")
+def with_a_torch_generator(seed):
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+
+    def backward(losses, model):
+        tasks, order = len(losses), []
+        for i in range(tasks):
+            everyone = torch.randperm(tasks, generator=generator).tolist()
+            everyone.remove(i)
+            order.append(everyone)
+        step(losses, model, order)
+
+    return backward
+
+
+@right("surgery")
+def with_a_python_generator(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        order = others_of(len(losses))
+        for others in order:
+            own.shuffle(others)
+        step(losses, model, order)
+
+    return backward
+
+
+@right("surgery")
+class WithNumpyAndCall:
+    def __init__(self, seed):
+        self.generator = np.random.default_rng(seed)
+
+    def __call__(self, losses, model):
+        order = [self.generator.permutation(of).astype(int) for of in others_of(len(losses))]
+        step(losses, model, [others.tolist() for others in order])
+
+
+@right("surgery")
+def a_seed_for_every_step(seed):
+    taken = 0
+
+    def backward(losses, model):
+        nonlocal taken
+        own = random.Random(1000 * seed + taken)
+        taken += 1
+        step(
+            losses, model, [sorted(of, key=lambda j: own.random()) for of in others_of(len(losses))]
+        )
+
+    return backward
+
+
+# mended_port
+
+
+def port(losses, model, order, parameters, merge):
+    rows, reached = [], []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(parameters))
+        reached.append([p.grad is not None for p in parameters])
+        for p in parameters:
+            p.grad = None
+    projected, at = [], 0
+    for g, others in zip(rows, order, strict=True):
+        for j in others:
+            if g @ rows[j] < 0:
+                g = g - g @ rows[j] / (rows[j] @ rows[j]) * rows[j]
+        projected.append(g)
+    projected = torch.stack(projected)
+    for k, p in enumerate(parameters):
+        part = projected[:, at : at + p.numel()]
+        p.grad = merge(part, [of_task[k] for of_task in reached]).view_as(p).clone()
+        at += p.numel()
+
+
+def total(part, reached):
+    return part.sum(dim=0)
+
+
+def port_s_own(part, reached):
+    return part.mean(dim=0) if all(reached) else part.sum(dim=0)
+
+
+@wrong("mended_port", "Both faults are still there")
+def unmended(losses, model, order):
+    port(losses, model, order, list(model.parameters()), port_s_own)
+
+
+@wrong("mended_port", "heads still take part")
+def mean_mended(losses, model, order):
+    port(losses, model, order, list(model.parameters()), total)
+
+
+@wrong("mended_port", "still get the mean")
+def heads_mended(losses, model, order):
+    port(losses, model, order, list(model.shared_parameters()), port_s_own)
+
+
+@wrong("mended_port", "still get the mean")
+def heads_mended_and_mean_everywhere(losses, model, order):
+    port(losses, model, order, model.shared_parameters(), lambda part, reached: part.mean(dim=0))
+
+
+@wrong("mended_port", "heads end up without gradients")
+def clears_all(losses, model, order):
+    right_step(losses, model, order)
+    shared = model.shared_parameters()
+    for p in model.parameters():
+        if all(p is not q for q in shared):
+            p.grad = None
+
+
+@wrong("mended_port", None)
+def mean_over_all(losses, model, order):
+    port(losses, model, order, list(model.parameters()), lambda part, reached: part.mean(dim=0))
+
+
+@right("mended_port")
+def wholly_mended(losses, model, order):
+    port(losses, model, order, model.shared_parameters(), total)
+
+
+@right("mended_port")
+def written_anew(losses, model, order):
+    by_weights_of_the_losses(losses, model, order)

@@ -1,8 +1,11 @@
 """Exercises of chapter 06: gradient surgery."""
 
+import random
 from collections.abc import Callable, Iterator
-from itertools import product
+from functools import cache
+from itertools import permutations, product
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +16,7 @@ from mtl_lib.handbook.checks.precise import precisely, question
 from mtl_lib.study import conflicts
 
 Order = list[list[int]]
+Backward = Callable[[list[Tensor], nn.Module], None]
 
 
 def _normal(*shape: int, seed: int) -> Tensor:
@@ -486,6 +490,17 @@ def _written_elsewhere(row: Callable, column: Callable) -> Callable:
     return variant
 
 
+def _untyped(weights: Callable) -> Callable:
+    """The same with a new tensor of torch's default type, which no other type multiplies."""
+
+    def variant(gram: Tensor, order: Order) -> Tensor:
+        if gram.dtype != torch.get_default_dtype():
+            raise RuntimeError("expected both to have the same dtype")
+        return weights(gram, order)
+
+    return variant
+
+
 def _weights_onto_the_projected(gram: Tensor, order: Order) -> Tensor:
     rows = torch.eye(len(gram), dtype=gram.dtype)
     for i, others in enumerate(order):
@@ -513,6 +528,96 @@ def _gram(gradients: Tensor) -> Tensor:
 
 _CROWD = _gradients(4, 2, seed=8)
 
+_WRONG_WEIGHTS = (
+    Mistake(
+        lambda gram, order: torch.ones(len(gram)),
+        "These are the weights of the plain sum: all are 1, as if nothing were projected.",
+    ),
+    Mistake(
+        lambda gram, order: pcgrad_weights(gram, order) / len(gram),
+        "These are the weights of the mean; surgery is a sum, so without conflict every "
+        "weight is 1.",
+    ),
+    Mistake(
+        lambda gram, order: pcgrad_weights(gram, order) / pcgrad_weights(gram, order).sum(),
+        "The weights are scaled to add up to 1; surgery is a sum, so without conflict every "
+        "weight is 1.",
+    ),
+    Mistake(
+        lambda gram, order: pcgrad_weights(weighting.cosines(gram), order),
+        _COSINES,
+    ),
+    Mistake(
+        _weights(lambda gram, inner, i, j: gram[i, j] / gram[j, j], _inner_before),
+        "It uses the inner products of the original gradients throughout; after a first "
+        "projection the inner product with the next g_j is another one.",
+    ),
+    Mistake(_weights(tested=_inner_before), _TESTS_THE_ORIGINAL),
+    Mistake(_weights_onto_the_projected, _ONTO_THE_PROJECTED),
+    Mistake(
+        _written_into_gram,
+        "It writes a task's new inner products over the old ones, which the tasks after it "
+        "still need: the other task's gradient is the original one.",
+    ),
+    *(
+        Mistake(_weights(part, lambda *pair: -1), _ALWAYS)
+        for part in (_part, lambda gram, inner, i, j: inner / gram[j, j].clamp(min=1e-300))
+    ),
+    Mistake(
+        _weights(tested=lambda gram, inner, i, j: -inner),
+        "It projects where the gradients agree and not where they conflict: look at the sign.",
+    ),
+    Mistake(_weights(tested=lambda gram, inner, i, j: -1 if inner <= 0 else 1), _ZERO_BY_ZERO),
+    Mistake(
+        _weights(lambda gram, inner, i, j: inner / gram[i, i]),
+        _BY_OWN_LENGTH,
+    ),
+    Mistake(
+        _weights(lambda gram, inner, i, j: inner / gram[j, j].sqrt()),
+        "It divides by the length of g_j; the diagonal holds squared lengths, and they are "
+        "what belongs there.",
+    ),
+    Mistake(
+        _weights(lambda gram, inner, i, j: inner),
+        "It divides by nothing, which is right only for a g_j of length 1.",
+    ),
+    Mistake(
+        _weights(lambda gram, inner, i, j: -inner / gram[j, j]),
+        "It adds the conflicting part once more instead of taking it out.",
+    ),
+    *(
+        Mistake(
+            _written_elsewhere(row, column),
+            "It changes the wrong coefficient: what a projection subtracts from the gradient "
+            "of task i is a multiple of g_j.",
+        )
+        for row, column in (
+            (lambda i, j: i, lambda i, j: i),
+            (lambda i, j: j, lambda i, j: i),
+            (lambda i, j: j, lambda i, j: j),
+        )
+    ),
+    Mistake(
+        lambda gram, order: _coefficients(gram, order).sum(dim=1),
+        "It adds up what each projected gradient is made of; a weight says how often one "
+        "original gradient occurs in all of them: the other direction of the matrix.",
+    ),
+    Mistake(_weights_in_order(lambda others: others[:1]), _FIRST_ONLY),
+    Mistake(_weights_in_order(sorted), _BY_NUMBER),
+    Mistake(_weights_in_order(lambda others: others[::-1]), _REVERSED),
+    *(
+        Mistake(
+            _weights(lambda gram, inner, i, j, guard=guard: inner / guard(gram[j, j])),
+            _NO_EPSILON,
+        )
+        for guard in _GUARDS
+    ),
+)
+_UNTYPED = (
+    "A new tensor has torch's default type, float32, and the Gram matrix is float64: in a training "
+    "step the two cannot be multiplied. Give the new one the matrix's type."
+)
+
 PCGRAD_WEIGHTS = Exercise(
     name="pcgrad_weights",
     chapter=6,
@@ -527,6 +632,7 @@ the order as in `pcgrad`, to weights `[T]`.
 
 With these weights, $\\sum_k w_k\\, g_k$ is what `pcgrad(gradients, order)` returns. The gradients
 themselves are not given, and not needed. A gradient may be zero; one task alone has the weight 1.
+The matrix is float64 while torch's default type is float32: new tensors need its type.
 """,
     hint="Write each projected gradient as a combination of the original ones, one row of "
     "coefficients a task, at first the identity matrix. Its inner product with g_j is then a row "
@@ -542,91 +648,15 @@ themselves are not given, and not needed. A gradient may be zero; one task alone
         Case("lengths from 1e-2 to 1e-8", precisely(_ask_short_gram)),
         question("one gradient is zero", _gram(_WITH_ZERO), _FORWARD),
         question("one task", _gram(_THREE[:1]), [[]]),
+        Case(
+            "three tasks, torch's default type float32",
+            lambda answer: call(answer, _gram(_THREE), _FORWARD),
+        ),
     ),
     mistakes=(
-        Mistake(
-            lambda gram, order: torch.ones(len(gram)),
-            "These are the weights of the plain sum: all are 1, as if nothing were projected.",
-        ),
-        Mistake(
-            lambda gram, order: pcgrad_weights(gram, order) / len(gram),
-            "These are the weights of the mean; surgery is a sum, so without conflict every "
-            "weight is 1.",
-        ),
-        Mistake(
-            lambda gram, order: pcgrad_weights(gram, order) / pcgrad_weights(gram, order).sum(),
-            "The weights are scaled to add up to 1; surgery is a sum, so without conflict every "
-            "weight is 1.",
-        ),
-        Mistake(
-            lambda gram, order: pcgrad_weights(weighting.cosines(gram), order),
-            _COSINES,
-        ),
-        Mistake(
-            _weights(lambda gram, inner, i, j: gram[i, j] / gram[j, j], _inner_before),
-            "It uses the inner products of the original gradients throughout; after a first "
-            "projection the inner product with the next g_j is another one.",
-        ),
-        Mistake(_weights(tested=_inner_before), _TESTS_THE_ORIGINAL),
-        Mistake(_weights_onto_the_projected, _ONTO_THE_PROJECTED),
-        Mistake(
-            _written_into_gram,
-            "It writes a task's new inner products over the old ones, which the tasks after it "
-            "still need: the other task's gradient is the original one.",
-        ),
-        *(
-            Mistake(_weights(part, lambda *pair: -1), _ALWAYS)
-            for part in (_part, lambda gram, inner, i, j: inner / gram[j, j].clamp(min=1e-300))
-        ),
-        Mistake(
-            _weights(tested=lambda gram, inner, i, j: -inner),
-            "It projects where the gradients agree and not where they conflict: look at the sign.",
-        ),
-        Mistake(_weights(tested=lambda gram, inner, i, j: -1 if inner <= 0 else 1), _ZERO_BY_ZERO),
-        Mistake(
-            _weights(lambda gram, inner, i, j: inner / gram[i, i]),
-            _BY_OWN_LENGTH,
-        ),
-        Mistake(
-            _weights(lambda gram, inner, i, j: inner / gram[j, j].sqrt()),
-            "It divides by the length of g_j; the diagonal holds squared lengths, and they are "
-            "what belongs there.",
-        ),
-        Mistake(
-            _weights(lambda gram, inner, i, j: inner),
-            "It divides by nothing, which is right only for a g_j of length 1.",
-        ),
-        Mistake(
-            _weights(lambda gram, inner, i, j: -inner / gram[j, j]),
-            "It adds the conflicting part once more instead of taking it out.",
-        ),
-        *(
-            Mistake(
-                _written_elsewhere(row, column),
-                "It changes the wrong coefficient: what a projection subtracts from the gradient "
-                "of task i is a multiple of g_j.",
-            )
-            for row, column in (
-                (lambda i, j: i, lambda i, j: i),
-                (lambda i, j: j, lambda i, j: i),
-                (lambda i, j: j, lambda i, j: j),
-            )
-        ),
-        Mistake(
-            lambda gram, order: _coefficients(gram, order).sum(dim=1),
-            "It adds up what each projected gradient is made of; a weight says how often one "
-            "original gradient occurs in all of them: the other direction of the matrix.",
-        ),
-        Mistake(_weights_in_order(lambda others: others[:1]), _FIRST_ONLY),
-        Mistake(_weights_in_order(sorted), _BY_NUMBER),
-        Mistake(_weights_in_order(lambda others: others[::-1]), _REVERSED),
-        *(
-            Mistake(
-                _weights(lambda gram, inner, i, j, guard=guard: inner / guard(gram[j, j])),
-                _NO_EPSILON,
-            )
-            for guard in _GUARDS
-        ),
+        Mistake(_untyped(pcgrad_weights), _UNTYPED),
+        *_WRONG_WEIGHTS,
+        *(Mistake(_untyped(mistake.wrong), mistake.says) for mistake in _WRONG_WEIGHTS),
     ),
     notes="Normalising the Gram matrix to cosines feels natural and is wrong as soon as lengths "
     "differ. Summing the coefficients along the wrong axis gives plausible weights. A student who "
@@ -1077,6 +1107,71 @@ def _only_last(losses, model, order):
     _step(losses, model.shared_parameters(), lambda rows: rows[-1])
 
 
+def _reached_by_all(losses: list[Tensor], parameters: list[nn.Parameter]) -> list[bool]:
+    found = [
+        torch.autograd.grad(x, parameters, retain_graph=True, allow_unused=True) for x in losses
+    ]
+    return [all(g is not None for g in of_tasks) for of_tasks in zip(*found, strict=True)]
+
+
+def _port(heads_in: bool, mean: Callable | None, heads_scaled: bool = True) -> Callable:
+    """What Tseng's port (2020) does, or a part of it.
+
+    Args:
+        heads_in: whether all parameters of the model are one vector, heads included.
+        mean: says which parameters get the mean over the tasks; all others get the sum.
+        heads_scaled: whether the projections change the heads' gradients too.
+    """
+
+    def variant(losses: list[Tensor], model: nn.Module, order: Order) -> None:
+        shared = list(model.shared_parameters())
+        others = [p for p in model.parameters() if all(p is not q for q in shared)]
+        parameters = [*shared, *others] if heads_in else shared
+        averaged = mean(losses, parameters, shared) if mean else [False] * len(parameters)
+        own: dict[nn.Parameter, Tensor | None] = {}
+
+        def combine(rows: Tensor) -> Tensor:
+            own.update((p, rows[:, at : at + p.numel()].sum(dim=0)) for p, at in places)
+            projected = _projected(rows, order)
+            divided = torch.cat(
+                [
+                    torch.full((p.numel(),), len(rows) if of_all else 1.0, dtype=rows.dtype)
+                    for p, of_all in zip(parameters, averaged, strict=True)
+                ]
+            )
+            return projected.sum(dim=0) / divided
+
+        places, at = [], 0
+        for p in parameters:
+            places.append((p, at))
+            at += p.numel()
+        _step(losses, parameters, combine)
+        if heads_in and not heads_scaled:
+            for p in others:
+                p.grad = own[p].view_as(p).clone()
+
+    return variant
+
+
+def _reached(losses: list[Tensor], parameters: list, shared: list) -> list[bool]:
+    return _reached_by_all(losses, parameters)
+
+
+def _shared_ones(losses: list[Tensor], parameters: list, shared: list) -> list[bool]:
+    return [any(p is q for q in shared) for p in parameters]
+
+
+_HEADS_IN = (
+    "The heads count in the norms: all parameters were made one vector, so too little of a "
+    "conflict is taken out."
+)
+_HEADS_IN_AND_MEAN = (
+    "Heads in and mean, as in the most used port (Tseng, 2020): all parameters are one vector, so "
+    "the heads count in the norms and too little of a conflict is taken out, and the shared "
+    "parameters get the mean over the tasks, where surgery is a sum."
+)
+
+
 def _through_one_tensor(losses, model, order):
     together = torch.stack(losses)
     gradients = TaskGradients(model.shared_parameters())
@@ -1126,6 +1221,19 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
             _with_heads,
             "The heads take part in the surgery; only shared parameters can be in conflict, "
             "and a head's gradient is its own task's.",
+        ),
+        *(Mistake(_port(True, mean), _HEADS_IN_AND_MEAN) for mean in (_reached, _shared_ones)),
+        *(
+            Mistake(
+                _port(True, mean, heads_scaled=False),
+                f"{_HEADS_IN} And the shared parameters get the mean over the tasks.",
+            )
+            for mean in (_reached, _shared_ones)
+        ),
+        Mistake(_port(True, None, heads_scaled=False), _HEADS_IN),
+        Mistake(
+            _port(False, _reached),
+            "It takes the mean where every task reaches a parameter; surgery is a sum everywhere.",
         ),
         Mistake(
             _per_tensor,
@@ -1204,10 +1312,398 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
             "sends zeros through every other task's graph, T times the work.",
         ),
     ),
-    notes="The most used public port runs the surgery over the heads too: on the first case it "
-    "gives (.042, .529) and heads 3.30 and 4.23 in place of (.2, .9), 3 and 4. `retain_graph` is a "
-    "sign that the losses were joined first. 4 points.",
+    notes="The most used public port runs the surgery over the heads too and takes the mean: on "
+    "the first case it gives (.042, .529) and heads 3.30 and 4.23 in place of (.2, .9), 3 and 4. "
+    "`retain_graph` is a sign that the losses were joined first. 4 points.",
 )
 
 
-EXERCISES = (PROJECT, PCGRAD, PCGRAD_WEIGHTS, GRAM_MATRIX, CONFLICT_RATE, SURGERY_STEP)
+# surgery
+
+
+def surgery(seed: int) -> Backward:
+    """Gradient surgery for `joint_step`: at every step each task meets the others in a new order.
+
+    The orders come from a generator of its own, so that a run can be repeated.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def backward(losses: list[Tensor], model: nn.Module) -> None:
+        surgery_step(losses, model, _random_order(len(losses), _torch_shuffle(generator)))
+
+    return backward
+
+
+Shuffle = Callable[[list[int]], list[int]]
+
+
+def _random_order(tasks: int, shuffled: Shuffle) -> Order:
+    return [shuffled([j for j in range(tasks) if j != i]) for i in range(tasks)]
+
+
+def _torch_shuffle(generator: torch.Generator | None) -> Shuffle:
+    def shuffled(others: list[int]) -> list[int]:
+        return [others[k] for k in torch.randperm(len(others), generator=generator).tolist()]
+
+    return shuffled
+
+
+# Three tasks any two of which conflict; every order gives another result.
+_FIGHT = _gradients(3, 4, seed=3)
+# Projected on both others, the first gradient is at odds with itself.
+_SELF_DOUBT = torch.tensor([[1.0, 0.0, 0.1], [-1.0, 0.2, 0.0], [-1.0, -0.2, 0.0]]).double()
+
+
+def _all_orders(tasks: int) -> list[Order]:
+    others = [[j for j in range(tasks) if j != i] for i in range(tasks)]
+    return [list(map(list, order)) for order in product(*map(permutations, others))]
+
+
+@cache
+def _kinds(tasks: int, which: str) -> dict[str, Tensor]:
+    """What a step may be: the results `[K, P]` of each kind, over all orders."""
+    gradients = _toy_gradients(which)[:tasks]
+    right = torch.stack([pcgrad(gradients, order) for order in _all_orders(tasks)])
+    everyone = list(permutations(range(tasks)))
+    with_itself = [pcgrad(gradients, order) for order in product(everyone, repeat=tasks)]
+    pairs = [list(product([j for j in range(tasks) if j != i], repeat=2)) for i in range(tasks)]
+    repeated = [pcgrad(gradients, order) for order in product(*pairs)] if tasks > 1 else []
+    return {
+        "surgery": right,
+        "the plain sum": gradients.sum(dim=0)[None],
+        "surgery, but the mean": right / tasks,
+        "surgery in which a task meets itself": torch.stack(with_itself),
+        "surgery in which some task is not met": torch.stack([*repeated, right[0]]),
+    }
+
+
+def _toy_gradients(which: str) -> Tensor:
+    return {"fight": _FIGHT, "self-doubt": _SELF_DOUBT}[which]
+
+
+def _step_of(backward: Callable, tasks: int = 3, which: str = "fight") -> tuple[str, int]:
+    """What kind of step a toy model's `.grad` are afterwards, and which order it had."""
+    gradients, model = _toy_gradients(which)[:tasks], nn.Module()
+    model.shared = nn.Parameter(torch.zeros_like(gradients[0]))
+    model.heads = nn.ParameterList(nn.Parameter(torch.ones_like(g[0])) for g in gradients)
+    model.shared_parameters = lambda: [model.shared]
+    losses = [model.shared @ g + (3 + t) * model.heads[t] for t, g in enumerate(gradients)]
+    backward(losses, model)
+    if model.shared.grad is None:
+        return "no gradient", -1
+    heads = [0.0 if head.grad is None else head.grad.item() for head in model.heads]
+    if not np.allclose(heads, np.arange(3, 3 + tasks)):
+        return "changed heads", -1
+    for kind, results in _kinds(tasks, which).items():
+        near = torch.isclose(results, model.shared.grad.to(results), rtol=1e-4, atol=1e-6)
+        if near.all(dim=1).any():
+            return kind, int(near.all(dim=1).long().argmax())
+    return "none that we know", -1
+
+
+def _steps(answer: Callable, seed: int, number: int) -> list[tuple[str, int]]:
+    backward = answer(seed)
+    return [_step_of(backward) for _ in range(number)]
+
+
+def _wrong_kinds(steps: list[tuple[str, int]]) -> str:
+    """The kinds that are not surgery, or "surgery"."""
+    return ", ".join(sorted({kind for kind, _ in steps} - {"surgery"})) or "surgery"
+
+
+def _ask_orders(answer: Callable) -> dict:
+    steps = _steps(answer, 0, 90)
+    kind, orders = _wrong_kinds(steps), len(set(steps))
+    return {"a step": kind, "different orders in 90 steps": orders if kind == "surgery" else None}
+
+
+def _ask_numbers_of_tasks(answer: Callable) -> dict:
+    backward = answer(1)
+    steps = {tasks: [_step_of(backward, tasks) for _ in range(4)] for tasks in (3, 2, 1)}
+    return {f"a step of {tasks} tasks": _wrong_kinds(found) for tasks, found in steps.items()}
+
+
+def _ask_itself(answer: Callable) -> str:
+    backward = answer(2)
+    return _wrong_kinds([_step_of(backward, which="self-doubt") for _ in range(30)])
+
+
+def _ask_seeds(answer: Callable) -> dict:
+    found = [_steps(answer, seed, 12) for seed in (0, 0, 1, 2, 3, 4, 5)]
+    return {
+        "equal seeds give equal steps": found[0] == found[1],
+        "other seeds give other steps": any(found[0] != other for other in found[2:]),
+    }
+
+
+def _ask_apart(answer: Callable) -> bool:
+    """Two of one seed in turn, and other random numbers drawn between their steps."""
+    alone, first, second = _steps(answer, 6, 20), answer(6), answer(6)
+    found: list[list] = [[], []]
+    for _ in range(20):
+        for backward, steps in ((first, found[0]), (second, found[1])):
+            steps.append(_step_of(backward))
+            torch.rand(1), random.random(), np.random.rand()
+    return found == [alone, alone]
+
+
+def _ask_global(answer: Callable) -> str:
+    def states() -> dict[str, str]:
+        return {
+            "torch": str(torch.get_rng_state().tolist()),
+            "random": str(random.getstate()),
+            "numpy": str(np.random.get_state()[1:3]),
+        }
+
+    before = states()
+    _steps(answer, 7, 3)
+    return ", ".join(name for name, state in states().items() if state != before[name]) or "none"
+
+
+def _surgery_with(begin: Callable[[int], Shuffle], order: Callable = _random_order) -> Callable:
+    """A variant: `begin` is called once with the seed, `order` in every step."""
+
+    def variant(seed: int) -> Backward:
+        shuffled = begin(seed)
+        return lambda losses, model: surgery_step(losses, model, order(len(losses), shuffled))
+
+    return variant
+
+
+def _own_generator(seed: int) -> Shuffle:
+    return _torch_shuffle(torch.Generator().manual_seed(seed))
+
+
+def _python_shuffle(seed: int | None) -> Shuffle:
+    if seed is not None:
+        random.seed(seed)
+    return lambda others: random.sample(others, len(others))
+
+
+def _numpy_shuffle(seed: int | None) -> Shuffle:
+    if seed is not None:
+        np.random.seed(seed)
+    return lambda others: np.random.permutation(others).astype(int).tolist()
+
+
+def _torch_global(seed: int | None) -> Shuffle:
+    if seed is not None:
+        torch.manual_seed(seed)
+    return _torch_shuffle(None)
+
+
+_GLOBAL = (_torch_global, _python_shuffle, _numpy_shuffle)
+
+
+def _each_step_anew(begin: Callable[[int], Shuffle]) -> Callable:
+    return lambda seed: (
+        lambda losses, model: surgery_step(losses, model, _random_order(len(losses), begin(seed)))
+    )
+
+
+_ONE = torch.Generator()
+
+
+def _one_generator(seed: int) -> Shuffle:
+    return _torch_shuffle(_ONE.manual_seed(seed))
+
+
+def _one_permutation(tasks: int, shuffled: Shuffle) -> Order:
+    everyone = shuffled(list(range(tasks)))
+    return [[j for j in everyone if j != i] for i in range(tasks)]
+
+
+def _own_task_too(tasks: int, shuffled: Shuffle) -> Order:
+    return [shuffled(list(range(tasks))) for _ in range(tasks)]
+
+
+def _with_replacement(tasks: int, shuffled: Shuffle) -> Order:
+    others = [[j for j in range(tasks) if j != i] for i in range(tasks)]
+    return [[shuffled(of)[0] for _ in of] for of in others]
+
+
+def _of_the_result(change: Callable[[Tensor, int], Tensor]) -> Callable:
+    """A variant: what surgery leaves in the shared parameters is changed."""
+
+    def variant(seed: int) -> Backward:
+        right = surgery(seed)
+
+        def backward(losses: list[Tensor], model: nn.Module) -> None:
+            right(losses, model)
+            for parameter in model.shared_parameters():
+                parameter.grad = change(parameter.grad, len(losses))
+
+        return backward
+
+    return variant
+
+
+SURGERY = Exercise(
+    name="surgery",
+    chapter=6,
+    title="surgery for your training loop",
+    section="Surgery",
+    difficulty=3,
+    importance=5,
+    minutes=15,
+    task="""
+Write `surgery(seed)`. It returns a function `backward(losses, model)`, which your `joint_step` of
+chapter 05 can call in place of `sum_of_losses`: it does the backward part of *one* step with your
+`surgery_step`.
+
+- For each task it draws the order in which that task meets all the others, itself left out: a
+  random permutation, every one equally likely, each task's apart from the other tasks', and **all
+  of them anew in every step**.
+- The orders come from a random generator that belongs to this `backward` alone: two of equal seed
+  take equal steps, whatever else draws random numbers meanwhile, and no global generator (torch's,
+  Python's, NumPy's) is used or seeded.
+
+The number of tasks is that of `losses`. `backward` returns nothing.
+""",
+    hint="A function inside a function remembers what stands around it. What has to be made once, "
+    "when `surgery` is called, and what in every step? `torch.Generator().manual_seed(seed)` is a "
+    "generator of your own, and `torch.randperm` takes one.",
+    reference=surgery,
+    cases=(
+        Case("three tasks, 90 steps", precisely(_ask_orders)),
+        Case("three tasks, then two, then one", precisely(_ask_numbers_of_tasks)),
+        Case("a task that would conflict with itself once projected", precisely(_ask_itself)),
+        Case("seeds", precisely(_ask_seeds)),
+        Case("two of one seed in turn, and others draw meanwhile", precisely(_ask_apart)),
+        Case("global generators that were used", precisely(_ask_global)),
+    ),
+    mistakes=(
+        Mistake(
+            _each_step_anew(_own_generator),
+            "Every step has the same order. Either it was drawn once, before the first step, or "
+            "the generator is made anew with its seed in every step and so draws the same again.",
+        ),
+        *(
+            Mistake(
+                _each_step_anew(begin),
+                "The global generator is seeded in every step: each step draws the same order, and "
+                "so does everything else that draws, such as dropout.",
+            )
+            for begin in _GLOBAL
+        ),
+        Mistake(
+            _surgery_with(_own_generator, lambda tasks, shuffled: _all_orders(tasks)[0]),
+            "Nothing is drawn: the tasks meet in one fixed order, whatever the seed.",
+        ),
+        *(
+            Mistake(
+                _surgery_with(lambda seed, begin=begin: begin(None)),
+                "The order comes from the global generator: the seed has no say, and whatever else "
+                "draws, such as dropout, changes the steps.",
+            )
+            for begin in _GLOBAL
+        ),
+        *(
+            Mistake(
+                _surgery_with(begin),
+                "It seeds the global generator, which everything else draws from too: make a "
+                "generator of your own.",
+            )
+            for begin in _GLOBAL
+        ),
+        Mistake(
+            _surgery_with(_one_generator),
+            "All that `surgery` returns share one generator: two runs side by side draw from each "
+            "other. Make it inside `surgery`.",
+        ),
+        Mistake(
+            _surgery_with(_own_generator, _own_task_too),
+            "A task is among those that it meets itself. Mostly that changes nothing, but a "
+            "projected gradient can point against its own original: leave the task out.",
+        ),
+        Mistake(
+            _surgery_with(_own_generator, _one_permutation),
+            "One permutation serves all tasks: their orders then depend on each other, and some "
+            "combinations never come. Draw for each task apart.",
+        ),
+        Mistake(
+            _surgery_with(_own_generator, _with_replacement),
+            "Some task is not met: the others were drawn with replacement, or not all of them.",
+        ),
+        Mistake(
+            _of_the_result(lambda gradient, tasks: gradient / tasks),
+            "It takes the mean for the shared parameters; surgery is a sum.",
+        ),
+        Mistake(
+            lambda seed: lambda losses, model: sum(losses).backward(),
+            "That is the plain sum of the gradients: nothing has been projected.",
+        ),
+    ),
+    notes="A closure with a state is new to many: the generator made inside `backward` is the most "
+    "frequent fault, and a run with it looks healthy. Worth asking: why does dropout make the "
+    "global generator a bad choice? 3 points.",
+)
+
+
+# mended_port
+
+
+MENDED_PORT = Exercise(
+    name="mended_port",
+    chapter=6,
+    title="mend the port",
+    difficulty=3,
+    importance=4,
+    minutes=10,
+    task="""
+`mended_port(losses, model, order)` below ought to do what your `surgery_step` does. It is condensed
+from the port that the paper integrates, runs without an error, and computes something else. Find
+the two lines that make the difference, and mend them: afterwards every `.grad` is as specified for
+`surgery_step`. Leave the rest as it is.
+""",
+    hint="Follow one head's gradient through the function, and ask of each long vector whose "
+    "numbers are in it. Then try the toy above, shared gradients (1, 0) and (-1, 0.5), with the "
+    "heads left out: what is still half as long as it ought to be?",
+    reference=surgery_step,
+    cases=SURGERY_STEP.cases,
+    mistakes=(
+        *(
+            Mistake(
+                _port(True, mean),
+                "Both faults are still there: the heads count in the norms, and the shared "
+                "parameters get the mean.",
+            )
+            for mean in (_reached, _shared_ones)
+        ),
+        Mistake(
+            _with_heads,
+            "It is a sum now, but the heads still take part: they count in the norms, and a head "
+            "is scaled by a conflict that it has no part in.",
+        ),
+        *(
+            Mistake(wrong, "The heads are out, but the shared parameters still get the mean.")
+            for wrong in (_port(False, _reached), _mean_of_projected)
+        ),
+        Mistake(_port(True, None, heads_scaled=False), _HEADS_IN),
+        Mistake(
+            _heads_forgotten,
+            "The heads end up without gradients: what is cleared between two tasks is the shared "
+            "parameters' `.grad`, no more.",
+        ),
+        Mistake(_earlier_heads_cleared, "Only the last task's head keeps its gradient."),
+        Mistake(
+            _accumulated,
+            "The gradients of earlier tasks are still in `.grad` when the next one is taken.",
+        ),
+    ),
+    notes="The port is Tseng's (2020), named in section 4 of the paper. Worth asking: which of the "
+    "two faults does AdamW forgive? (The mean: a constant factor cancels, but not between shared "
+    "parameters and heads under decay and epsilon.) 3 points.",
+)
+
+
+EXERCISES = (
+    PROJECT,
+    PCGRAD,
+    PCGRAD_WEIGHTS,
+    GRAM_MATRIX,
+    CONFLICT_RATE,
+    SURGERY_STEP,
+    SURGERY,
+    MENDED_PORT,
+)
