@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
+
+from mtl_lib.methods.regularizers import lp_penalty
 
 WRONG, RIGHT = [], []
 
@@ -350,3 +353,289 @@ def filled(x, kept, p, training):
     out = x.clone()
     out[kept == 0] = 0
     return out / (1.0 - p)
+
+
+# InvertedDropout
+
+
+@wrong("InvertedDropout", "All three faults")
+class TheColleaguesLayer(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+        self.mask = None
+
+    def forward(self, x):
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = (torch.rand_like(x) < self.p).to(x)
+        return x * self.mask / (1 - self.p)
+
+
+@wrong("InvertedDropout", "drawn once and kept")
+class MaskOfTheFirstCall(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p, self.masks = p, {}
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        mask = self.masks.setdefault(x.shape, torch.rand(x.shape) >= self.p)
+        return x * mask / (1 - self.p)
+
+
+@wrong("InvertedDropout", "p is the share that goes")
+class KeepsAShareP(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand_like(x) < self.p) / (1 - self.p)
+
+
+@wrong("InvertedDropout", "every prediction would be random")
+class AlwaysAtWork(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, self.p)
+
+
+@wrong("InvertedDropout", "not made larger")
+class Unscaled(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x.masked_fill(torch.rand_like(x) < self.p, 0.0) if self.training else x
+
+
+@wrong("InvertedDropout", "drops whole rows")
+class RowByRow(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * (torch.rand(len(x), 1) > self.p) / (1 - self.p)
+
+
+@wrong("InvertedDropout", None)
+class RescaledByWhatStayed(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        kept = (torch.rand_like(x) >= self.p).double()
+        return x * kept / kept.mean()
+
+
+@wrong("InvertedDropout", "detached")
+class CutFromTheGraph(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    @torch.no_grad()
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * torch.empty_like(x).bernoulli_(1 - self.p) / (1 - self.p)
+
+
+@right("InvertedDropout")
+class AroundTorchs(nn.Dropout):
+    pass
+
+
+@right("InvertedDropout")
+class WithWhere(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.rate = p
+
+    def forward(self, x):
+        if not self.training or self.rate == 0:
+            return x
+        return torch.where(torch.rand(x.shape) < self.rate, 0.0, x / (1 - self.rate))
+
+
+@right("InvertedDropout")
+class FromADistribution(nn.Module):
+    def __init__(self, p: float):
+        super().__init__()
+        self.stay = 1 - p
+
+    def forward(self, x):
+        if self.training:
+            draws = torch.distributions.Bernoulli(self.stay).sample(x.shape)
+            x = x * draws / self.stay
+        return x
+
+
+# penalised
+
+
+def _matrices_of(model, task):
+    return [w for name, w in model.heads[task].named_parameters() if name.endswith("weight")]
+
+
+@wrong("penalised", "biases are penalised")
+def biases_too(backward, task, p, strength):
+    def with_penalty(losses, model):
+        names = list(model.heads)
+        extra = strength * lp_penalty(model.heads[task].parameters(), p)
+        new = [loss + extra * (name == task) for name, loss in zip(names, losses, strict=True)]
+        backward(new, model)
+
+    return with_penalty
+
+
+@wrong("penalised", "counts three times")
+def in_every_loss(backward, task, p, strength):
+    def with_penalty(losses, model):
+        extra = strength * lp_penalty(_matrices_of(model, task), p)
+        backward([loss + extra for loss in losses], model)
+
+    return with_penalty
+
+
+@wrong("penalised", "writes into the caller's loss")
+def added_in_place(backward, task, p, strength):
+    def with_penalty(losses, model):
+        i = list(model.heads.keys()).index(task)
+        losses[i] += strength * lp_penalty(_matrices_of(model, task), p)
+        backward(losses, model)
+
+    return with_penalty
+
+
+@wrong("penalised", "the caller's list")
+def in_the_given_list(backward, task, p, strength):
+    def with_penalty(losses, model):
+        for i, name in enumerate(model.heads):
+            if name == task:
+                losses[i] = losses[i] + strength * lp_penalty(_matrices_of(model, task), p)
+        return backward(losses, model)
+
+    return with_penalty
+
+
+@wrong("penalised", "behind the given one")
+def its_own_backward(backward, task, p, strength):
+    def with_penalty(losses, model):
+        backward(losses, model)
+        penalty = strength * lp_penalty(_matrices_of(model, task), p)
+        penalty.backward()
+
+    return with_penalty
+
+
+@wrong("penalised", "sums the losses itself")
+def sums_itself(backward, task, p, strength):
+    def with_penalty(losses, model):
+        penalty = strength * lp_penalty(_matrices_of(model, task), p)
+        (sum(losses) + penalty).backward()
+
+    return with_penalty
+
+
+@wrong("penalised", "always changes the last loss")
+def the_last_one(backward, task, p, strength):
+    def with_penalty(losses, model):
+        *others, last = losses
+        backward([*others, last + strength * lp_penalty(_matrices_of(model, task), p)], model)
+
+    return with_penalty
+
+
+@wrong("penalised", "heads of all tasks")
+def every_head(backward, task, p, strength):
+    def with_penalty(losses, model):
+        weights = [w for w in model.heads.parameters() if w.dim() > 1]
+        i = list(model.heads).index(task)
+        new = list(losses)
+        new[i] = new[i] + strength * lp_penalty(weights, p)
+        backward(new, model)
+
+    return with_penalty
+
+
+@wrong("penalised", "plain number")
+def without_a_gradient(backward, task, p, strength):
+    def with_penalty(losses, model):
+        i = list(model.heads).index(task)
+        new = list(losses)
+        new[i] = new[i] + strength * float(lp_penalty(_matrices_of(model, task), p))
+        backward(new, model)
+
+    return with_penalty
+
+
+@wrong("penalised", "is a return missing?")
+def no_return(backward, task, p, strength):
+    def with_penalty(losses, model):
+        i = list(model.heads).index(task)
+        new = list(losses)
+        new[i] = new[i] + strength * lp_penalty(_matrices_of(model, task), p)
+        backward(new, model)
+
+
+@wrong("penalised", None)
+def twice_as_strong(backward, task, p, strength):
+    def with_penalty(losses, model):
+        i = list(model.heads).index(task)
+        new = list(losses)
+        new[i] = new[i] + 2 * strength * lp_penalty(_matrices_of(model, task), p)
+        backward(new, model)
+
+    return with_penalty
+
+
+@right("penalised")
+def by_name(backward, task, p, strength):
+    def with_penalty(losses, model):
+        by_task = dict(zip(model.heads, losses, strict=True))
+        by_task[task] = by_task[task] + strength * lp_penalty(_matrices_of(model, task), p)
+        backward(list(by_task.values()), model)
+
+    return with_penalty
+
+
+@right("penalised")
+class AsAClass:
+    def __init__(self, backward, task, p, strength):
+        self.backward, self.task, self.p, self.strength = backward, task, p, strength
+
+    def __call__(self, losses, model):
+        vector = torch.cat(
+            [w.reshape(-1) for w in model.heads[self.task].parameters() if w.ndim > 1]
+        )
+        penalty = torch.linalg.vector_norm(vector, self.p) * self.strength
+        new = [
+            loss + penalty if name == self.task else loss
+            for name, loss in zip(model.heads.keys(), losses, strict=True)
+        ]
+        return self.backward(new, model)
+
+
+@right("penalised")
+def with_a_lambda(backward, task, p, strength):
+    return lambda losses, model: backward(
+        [
+            loss + (strength * lp_penalty(_matrices_of(model, task), p) if name == task else 0)
+            for name, loss in zip(model.heads, losses, strict=True)
+        ],
+        model,
+    )

@@ -5,6 +5,9 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from mtl_lib.handbook.checks.chapter_08 import smart_penalty
 
 WRONG, RIGHT = [], []
 
@@ -1208,3 +1211,200 @@ def weights_passed_as_constants(model, x, start, step_size, radius):
     grad = torch.func.grad(lambda delta: kl(constant(clean + delta), constant(clean)))(start)
     change = start + step_size * grad / per_sentence(grad)
     return kl(model(x + change.clamp(-radius, radius)), model(x))
+
+
+# AfterEmbeddings
+
+
+class Rest(nn.Module):
+    """What the answers below have in common."""
+
+    def __init__(self, model, task, attention_mask):
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.mask = attention_mask
+
+    def forward(self, x):
+        bert = self.model.encoder
+        return self.model.heads[self.task.name](bert.pooler(bert.encoder(x, self.mask)))
+
+
+@wrong("AfterEmbeddings", "Positions and LayerNorm are applied once more")
+class EmbeddedTwice(Rest):
+    def forward(self, x):
+        bert = self.model.encoder
+        places = torch.arange(x.size(1))
+        x = bert.embeddings.LayerNorm(x + bert.embeddings.position_embeddings(places)[None])
+        return self.model.heads[self.task.name](bert.pooler(bert.encoder(x, self.mask)))
+
+
+@wrong("AfterEmbeddings", "Words look at padding")
+class MaskForgotten(Rest):
+    def forward(self, x):
+        bert = self.model.encoder
+        everything = torch.ones(x.shape[:2], dtype=torch.long)
+        return self.model.heads[self.task.name](bert.pooler(bert.encoder(x, everything)))
+
+
+@wrong("AfterEmbeddings", "pooler is left out")
+class BareFirstToken(Rest):
+    def forward(self, x):
+        hidden = self.model.encoder.encoder(x, self.mask)
+        return self.model.heads[self.task.name](hidden[:, 0, :])
+
+
+@wrong("AfterEmbeddings", "on a copy of the model")
+class OnACopy(Rest):
+    def __init__(self, model, task, attention_mask):
+        super().__init__(copy.deepcopy(model), task, attention_mask)
+
+
+@wrong("AfterEmbeddings", "do not reach the model")
+class BehindAFunction(nn.Module):
+    def __init__(self, model, task, attention_mask):
+        super().__init__()
+        rest = Rest(model, task, attention_mask)
+        self.run = lambda x: rest(x)
+
+    def forward(self, x):
+        return self.run(x)
+
+
+@wrong("AfterEmbeddings", "asked are logits")
+class Probabilities(Rest):
+    def forward(self, x):
+        return F.softmax(super().forward(x), dim=-1)
+
+
+@wrong("AfterEmbeddings", None)
+class FirstHead(Rest):
+    def forward(self, x):
+        bert = self.model.encoder
+        return next(iter(self.model.heads.values()))(bert.pooler(bert.encoder(x, self.mask)))
+
+
+@wrong("AfterEmbeddings", "expected an nn.Module")
+def only_a_function(model, task, attention_mask):
+    rest = Rest(model, task, attention_mask)
+    return lambda x: rest(x)
+
+
+@right("AfterEmbeddings")
+class PartByPart(nn.Module):
+    def __init__(self, model, task, attention_mask):
+        super().__init__()
+        self.layers, self.pooler = model.encoder.encoder, model.encoder.pooler
+        self.head, self.whole = model.heads[task.name], model
+        self.attention_mask = attention_mask
+
+    def forward(self, x):
+        return self.head(self.pooler(self.layers(x, self.attention_mask)))
+
+
+@right("AfterEmbeddings")
+class LayerByLayer(Rest):
+    def forward(self, x):
+        for layer in self.model.encoder.encoder.layer:
+            x = layer(x, self.mask)
+        first = torch.tanh(self.model.encoder.pooler.dense(x[:, 0]))
+        return self.model.heads[self.task.name](first)
+
+
+# smart_term
+
+
+@wrong("smart_term", "an x with holes in it")
+def embedded_before_eval(model, batch, start, step_size, radius):
+    training = model.training
+    x = model.encoder.embeddings(batch.input_ids)
+    model.eval()
+    rest = Rest(model, batch.task, batch.attention_mask)
+    value = smart_penalty(rest, x, start, step_size, radius)
+    model.train(training)
+    return value
+
+
+@wrong("smart_term", "also where it came in eval mode")
+def as_smart_penalty_leaves_it(model, batch, start, step_size, radius):
+    model.eval()
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask)
+    return smart_penalty(rest, x, start, step_size, radius)
+
+
+@wrong("smart_term", "an x with holes in it")
+def no_mode_at_all(model, batch, start, step_size, radius):
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask)
+    return smart_penalty(rest, x, start, step_size, radius)
+
+
+@wrong("smart_term", "without dropout")
+def stays_in_eval(model, batch, start, step_size, radius):
+    model.eval()
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask).eval()
+    return smart_penalty(rest, x, start, step_size, radius)
+
+
+@wrong("smart_term", "cut from what made it")
+def embeddings_detached(model, batch, start, step_size, radius):
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask)
+    value = smart_penalty(rest, x, start, step_size, radius)
+    model.train(training)
+    return value
+
+
+@wrong("smart_term", "have changed places")
+def radius_and_step_exchanged(model, batch, start, step_size, radius):
+    training = model.training
+    model.eval()
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask)
+    value = smart_penalty(rest, x, start, radius, step_size)
+    model.train(training)
+    return value
+
+
+@wrong("smart_term", "the training step adds the two")
+def with_the_task_loss(model, batch, start, step_size, radius):
+    loss = F.cross_entropy(model(batch), batch.labels)
+    return loss + right_term(model, batch, start, step_size, radius)
+
+
+@wrong("smart_term", "detached")
+def term_as_a_number(model, batch, start, step_size, radius):
+    return right_term(model, batch, start, step_size, radius).item()
+
+
+@wrong("smart_term", None)
+def double(model, batch, start, step_size, radius):
+    return 2 * right_term(model, batch, start, step_size, radius)
+
+
+@right("smart_term")
+def right_term(model, batch, start, step_size, radius):
+    training = model.training
+    model.eval()
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = Rest(model, batch.task, batch.attention_mask)
+    value = smart_penalty(rest, x, start, step_size, radius)
+    model.train(training)
+    return value
+
+
+@right("smart_term")
+def everything_at_once(model, batch, start, step_size, radius):
+    rest = Rest(model, batch.task, batch.attention_mask)
+    rest.train(model.training)
+    mode, _ = model.training, rest.eval()
+    embeddings = model.encoder.embeddings(batch.input_ids)
+    try:
+        return smart_penalty(rest, embeddings, start, step_size, radius)
+    finally:
+        model.train(mode)

@@ -1,11 +1,15 @@
 """Answers to the exercises of chapter 09, as people write them."""
 
+import copy
+import math
 from collections import Counter
 from fractions import Fraction
 
 import numpy as np
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+
+from mtl_lib.optim import linear_warmup
 
 WRONG, RIGHT = [], []
 
@@ -431,3 +435,254 @@ def with_gather(selecting, fresh):
 def with_a_mask(selecting, fresh):
     won = selecting == selecting.max(axis=1, keepdims=True)
     return np.average(selecting - fresh, weights=won)
+
+
+# train_and_keep_best
+
+
+@wrong("train_and_keep_best", "no copy")
+def weights_not_copied(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, kept, history = optimizer.lr, -math.inf, None, []
+    for step in range(steps):
+        optimizer.lr = base * linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            value = score()
+            history.append((step + 1, value))
+            if value > best:
+                best, kept = value, model.state_dict()
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "factors pile up")
+def rate_multiplied_again_and_again(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    kept = copy.deepcopy(model.state_dict())
+    for step in range(steps):
+        optimizer.lr *= linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            value = score()
+            history.append((step + 1, value))
+            if value > best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "a step ahead")
+def counted_from_one(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    kept = copy.deepcopy(model.state_dict())
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if step % every == 0 or step == steps:
+            value = score()
+            history.append((step, value))
+            if value > best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "Of equal scores the latest wins")
+def latest_of_equals(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    kept = copy.deepcopy(model.state_dict())
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0 or step == steps:
+            value = score()
+            history.append((step, value))
+            if value >= best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "last step is not scored")
+def end_forgotten(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    kept = copy.deepcopy(model.state_dict())
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0:
+            value = score()
+            history.append((step, value))
+            if value > best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "the rate of the last step")
+def rate_left_as_it_is(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    kept = copy.deepcopy(model.state_dict())
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0 or step == steps:
+            value = score()
+            history.append((step, value))
+            if value > best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    return history
+
+
+@wrong("train_and_keep_best", "`np.argmax`")
+def all_kept_and_argmax(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, kept, history = optimizer.lr, [], []
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0 or step == steps:
+            history.append((step, score()))
+            kept.append(copy.deepcopy(model.state_dict()))
+    model.load_state_dict(kept[np.argmax([value for _, value in history])])
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", None)
+def starts_from_the_first(model, optimizer, take_step, score, steps, warmup_steps, every):
+    """A NaN that comes first is never beaten."""
+    base, best, history, kept = optimizer.lr, None, [], None
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0 or step == steps:
+            value = score()
+            history.append((step, value))
+            if best is None or value > best:
+                best, kept = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@right("train_and_keep_best")
+def tensors_cloned(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base = optimizer.lr
+    history, best = [], None
+    for step in range(steps):
+        optimizer.lr = base * linear_warmup(step, warmup_steps, steps)
+        take_step()
+        taken = step + 1
+        if taken % every == 0 or taken == steps:
+            value = score()
+            history.append([taken, value])
+            if not math.isnan(value) and (best is None or value > best[0]):
+                best = value, {name: w.clone() for name, w in model.state_dict().items()}
+    if best:
+        model.load_state_dict(best[1])
+    optimizer.lr = base
+    return history
+
+
+@right("train_and_keep_best")
+def chosen_at_the_end(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, history, snapshots = optimizer.lr, [], {}
+    for step in range(steps):
+        optimizer.lr = linear_warmup(step, warmup_steps, steps) * base
+        take_step()
+        if not (step + 1) % every or step == steps - 1:
+            history.append((step + 1, score()))
+            snapshots[step + 1] = [w.detach().clone() for w in model.parameters()]
+    ranked = [(value, -step) for step, value in history if value == value]
+    with torch.no_grad():
+        for weight, old in zip(model.parameters(), snapshots[-max(ranked)[1]], strict=True):
+            weight.copy_(old)
+    optimizer.lr = base
+    return history
+
+
+# choose_and_report
+
+
+@wrong("choose_and_report", "All three faults")
+def the_colleagues_report(dev, test):
+    epochs = np.argmax(dev, axis=0)
+    scores = np.array([test[epoch, task] for task, epoch in enumerate(epochs)])
+    return epochs, np.maximum(scores, test[len(test) - 1])
+
+
+@wrong("choose_and_report", "an epoch of its own")
+def a_checkpoint_per_task(dev, test):
+    epochs = np.nan_to_num(dev).argmax(0)
+    return epochs, test[epochs, range(test.shape[1])]
+
+
+@wrong("choose_and_report", "A NaN wins")
+def plain_argmax(dev, test):
+    epoch = np.argmax(np.mean(dev, axis=1))
+    return epoch, test[epoch]
+
+
+@wrong("choose_and_report", "left out of the mean")
+def mean_of_the_others(dev, test):
+    epoch = int(np.nanargmax(np.nanmean(dev, axis=1)))
+    return epoch, test[epoch]
+
+
+@wrong("choose_and_report", "not in the race")
+def epochs_with_a_nan_left_out(dev, test):
+    averages = np.array([row.mean() if not np.isnan(row).any() else -1 for row in dev])
+    return averages.argmax(), test[averages.argmax()]
+
+
+@wrong("choose_and_report", "the test set has chosen")
+def better_of_best_and_last(dev, test):
+    epoch = np.nan_to_num(dev).mean(1).argmax()
+    return epoch, np.maximum(test[epoch], test[-1])
+
+
+@wrong("choose_and_report", "The test set chooses")
+def best_on_the_test_set(dev, test):
+    epoch = np.nan_to_num(test).mean(axis=1).argmax()
+    return epoch, test[epoch]
+
+
+@wrong("choose_and_report", "development scores, which have just")
+def development_scores(dev, test):
+    epoch = np.nan_to_num(dev).mean(axis=1).argmax()
+    return epoch, dev[epoch]
+
+
+@wrong("choose_and_report", None)
+def second_best(dev, test):
+    epoch = np.nan_to_num(dev).mean(axis=1).argsort()[-2:][0]
+    return epoch, test[epoch]
+
+
+@right("choose_and_report")
+def in_a_loop(dev, test):
+    best, chosen = -1.0, 0
+    for epoch, row in enumerate(dev):
+        average = sum(0.0 if math.isnan(value) else value for value in row) / len(row)
+        if average > best:
+            best, chosen = average, epoch
+    return chosen, test[chosen]
+
+
+@right("choose_and_report")
+def by_sums(dev, test):
+    epoch = np.argmax(np.nansum(dev, axis=1))
+    return int(epoch), np.array(test[epoch])
+
+
+@right("choose_and_report")
+def by_where(dev, test):
+    filled = np.where(np.isnan(dev), 0, dev)
+    order = sorted(range(len(filled)), key=lambda e: -filled[e].mean())
+    return order[0], test[order[0]].tolist()

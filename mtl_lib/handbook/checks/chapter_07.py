@@ -4,9 +4,18 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtl_lib.handbook.checks.framework import Case, Detached, Exercise, Mistake, draw, with_gradient
+from mtl_lib.handbook.checks.framework import (
+    Case,
+    Detached,
+    Exercise,
+    Mistake,
+    WrongKind,
+    draw,
+    tensor,
+    with_gradient,
+)
 from mtl_lib.handbook.checks.precise import precisely, question
 from mtl_lib.methods import regularizers
 
@@ -311,4 +320,610 @@ entry itself. In eval mode nothing happens. $0 \\le p < 1$.
 )
 
 
-EXERCISES = (LP_PENALTY, SORTED_WEIGHTS, DROPOUT)
+# InvertedDropout
+
+
+class InvertedDropout(nn.Module):
+    """Dropout as a layer, in the place of `nn.Dropout`: a new mask at every call in training.
+
+    Args:
+        p: share of the entries that are dropped, 0 <= p < 1.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        kept = torch.empty_like(x).bernoulli_(1 - self.p)
+        return dropout(x, kept, self.p, self.training)
+
+
+class _Variant(InvertedDropout):
+    """A wrong layer: what it does with x, the share that stays, and the mode."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x).bernoulli_(1 - self.p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, self.training)
+
+
+class _OneMask(_Variant):
+    """Drawn at the first call, and again only where the shape is another."""
+
+    mask: Tensor | None = None
+
+    def kept(self, x: Tensor) -> Tensor:
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = super().kept(x).detach()
+        return self.mask
+
+
+class _KeepsP(_Variant):
+    """p is the share that stays, in the mask and in the factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = torch.empty_like(x).bernoulli_(self.p)
+        return (x * kept / self.p if self.p else x * kept) if self.training else x
+
+
+class _KeepsPScaledByRest(_Variant):
+    """p is the share that stays, in the mask only."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return torch.empty_like(x).bernoulli_(self.p)
+
+
+class _AlwaysOn(_Variant):
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, True)
+
+
+class _NotScaled(_Variant):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.kept(x) if self.training else x
+
+
+class _ShrinksInEval(_Variant):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.kept(x) if self.training else x * (1 - self.p)
+
+
+class _NeverOn(_Variant):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+class _WholeRows(_Variant):
+    """One decision for each row."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return super().kept(x[..., :1]).expand_as(x)
+
+
+class _OneRowForAll(_Variant):
+    """One mask for the last axis, the same for every row."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return super().kept(x.reshape(-1, x.shape[-1])[0]).expand_as(x)
+
+
+class _OneForAll(_Variant):
+    """The whole input, or nothing of it."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return super().kept(x.flatten()[:1]).expand(x.shape)
+
+
+class _OwnFlag(_Variant):
+    """A flag of its own, which `eval()` of the model around it does not reach."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p)
+        self.train_mode = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, self.train_mode)
+
+
+class _Colleague(_OneMask):
+    """The layer of the bug hunt, with all its three faults."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = (torch.rand_like(x) < self.p).to(x)
+        return self.mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, True)
+
+
+_INPUT = _normal(400, 400, seed=8).abs() + 1  # no entry is 0 by itself
+
+
+def _layer_in_training(layer: type, p: float) -> dict:
+    """What can be said of a layer's masks without knowing its random numbers."""
+    torch.manual_seed(3)
+    layer = layer(p)
+    first, second = tensor(layer(_INPUT.clone())), tensor(layer(_INPUT.clone()))
+    stays = first != 0
+    factor = (first / _INPUT)[stays]
+    share = stays.double().mean().item()
+    return {
+        "shape": list(first.shape),
+        "share that stays": 1 - p if abs(share - (1 - p)) < 0.08 else round(share, 1),
+        "smallest factor of what stays": factor.min() if len(factor) else torch.tensor(math.nan),
+        "largest factor of what stays": factor.max() if len(factor) else torch.tensor(math.nan),
+        "some row is dropped in part": bool((stays.any(dim=1) & ~stays.all(dim=1)).any()),
+        "rows have different masks": bool((stays != stays[:1]).any()),
+        "two calls have different masks": bool((stays != (second != 0)).any()),
+    }
+
+
+def _layer_in_a_model(layer: type) -> dict:
+    """Inside a model, whose mode it has to follow."""
+    torch.manual_seed(4)
+    model = nn.Sequential(layer(0.25), nn.Identity())
+    x = _INPUT[:4].clone()
+    before = model.eval()(x)
+    model.train()
+    random = bool((tensor(model(x)) != x).any())
+    model.eval()
+    return {
+        "eval mode": before,
+        "changes something in train mode": random,
+        "eval mode once more": model(x),
+        "weights to learn": len(list(model.parameters())),
+    }
+
+
+def _layer_with_gradient(layer: type) -> dict:
+    torch.manual_seed(5)
+    layer = layer(0.5)
+    x = _INPUT[:3].clone().requires_grad_()
+    out = layer(x)
+    if not isinstance(out, Tensor) or not out.requires_grad:
+        raise Detached
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    return {"gradient minus output / input": gradient - (out / x).detach()}
+
+
+def _layer_without_loss(layer: type) -> Tensor:
+    layer = layer(0.0)
+    return tensor(layer(_INPUT[:2, :5].clone()))
+
+
+INVERTED_DROPOUT = Exercise(
+    name="InvertedDropout",
+    chapter=7,
+    title="bug hunt: a colleague's dropout layer",
+    section="Regularisation",
+    difficulty=2,
+    importance=3,
+    minutes=10,
+    task="""
+The class above runs, has the right shape, and has three faults. Find them, then write
+`InvertedDropout(p)`, an `nn.Module` that stands where `nn.Dropout(p)` stands:
+
+- `forward(x)`: a tensor of any shape to the same shape. In training each entry is dropped with
+  probability p, on its own, and what stays makes up for it; in eval mode nothing happens.
+- Each call draws new random numbers.
+- `model.train()` and `model.eval()` of the model around it reach this layer too.
+
+Your `dropout` is there to be called. $0 \\le p < 1$.
+""",
+    hint="`nn.Module` keeps the mode in `self.training`. `torch.empty_like(x).bernoulli_(q)` draws "
+    "1 with probability q. When are the random numbers drawn, and what is q?",
+    reference=InvertedDropout,
+    cases=(
+        Case("in training, p = 0.3", precisely(lambda layer: _layer_in_training(layer, 0.3))),
+        Case("in training, p = 0.5", precisely(lambda layer: _layer_in_training(layer, 0.5))),
+        Case("in training, p = 0.9", precisely(lambda layer: _layer_in_training(layer, 0.9))),
+        Case("inside a model, train and eval", precisely(_layer_in_a_model)),
+        Case("gradient in training", precisely(_layer_with_gradient)),
+        Case("p = 0", precisely(_layer_without_loss)),
+    ),
+    mistakes=(
+        Mistake(
+            _Colleague,
+            "All three faults are in it still: when the mask is drawn, what p means, and which "
+            "mode the model is in.",
+        ),
+        Mistake(
+            _OneMask,
+            "The mask is drawn once and kept: the same entries are dropped at every call, and the "
+            "others never learn to do without them.",
+        ),
+        *(
+            Mistake(
+                wrong,
+                "It keeps a share p and drops the rest; p is the share that goes. (At p = 0.5 "
+                "nobody sees it.)",
+            )
+            for wrong in (_KeepsP, _KeepsPScaledByRest)
+        ),
+        *(
+            Mistake(
+                wrong,
+                "It drops in eval mode too: every prediction would be random. The mode is in "
+                "`self.training`.",
+            )
+            for wrong in (_AlwaysOn, _OwnFlag)
+        ),
+        Mistake(
+            _NotScaled,
+            "What stays is not made larger, so the mean over masks is (1 - p) x, and eval mode "
+            "sees inputs that training never saw.",
+        ),
+        Mistake(
+            _ShrinksInEval,
+            "That is the original dropout, which shrinks in eval mode; here eval mode leaves x "
+            "alone, and training makes up for it.",
+        ),
+        Mistake(_NeverOn, "Nothing is ever dropped."),
+        Mistake(
+            _WholeRows,
+            "It drops whole rows; each entry is dropped on its own.",
+        ),
+        Mistake(
+            _OneRowForAll,
+            "Every row has the same mask; each entry is dropped on its own.",
+        ),
+        Mistake(_OneForAll, "It drops the whole input or nothing; each entry is dropped alone."),
+    ),
+    notes="Three faults that survive a test at p = 0.5 with one call in train mode. A mask kept "
+    "from the first call is the one that looks like good engineering. 2 points.",
+)
+
+
+# penalised
+
+Backward = Callable[[list[Tensor], nn.Module], None]
+
+
+def penalised(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    """A backward for `joint_step` that adds `strength * ||w||_p` of one head to its task's loss.
+
+    Args:
+        backward: takes the losses, one for each of `model.heads` in their order, and the model,
+            and fills the parameters' `.grad`.
+        task: name of the task.
+        p, strength: as in `lp_penalty`, and its factor.
+    """
+
+    def with_penalty(losses: list[Tensor], model: nn.Module) -> None:
+        matrices = [weight for weight in model.heads[task].parameters() if weight.dim() == 2]
+        place = list(model.heads).index(task)
+        changed = list(losses)
+        changed[place] = losses[place] + strength * regularizers.lp_penalty(matrices, p)
+        return backward(changed, model)
+
+    return with_penalty
+
+
+class _Joint(nn.Module):
+    """A shared layer and three heads, that of similarity with two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(5, 4)
+        self.heads = nn.ModuleDict(
+            {
+                "sentiment": nn.Sequential(nn.Dropout(0.0), nn.Linear(4, 5)),
+                "paraphrase": nn.Linear(4, 1),
+                "similarity": nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)),
+            }
+        )
+
+    def losses(self) -> list[Tensor]:
+        vectors = self.encoder(_normal(6, 5, seed=9))
+        return [(head(vectors) ** 2).mean() for head in self.heads.values()]
+
+
+def _sum(losses: list[Tensor], model: nn.Module) -> None:
+    torch.stack(list(losses)).sum().backward()
+
+
+def _weighted(losses: list[Tensor], model: nn.Module) -> None:
+    """A backward that is no plain sum: like surgery, it writes `.grad` anew."""
+    total = sum(weight * loss for weight, loss in zip((0.5, 2.0, 3.0), losses, strict=True))
+    parameters = list(model.parameters())
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True
+    ):
+        parameter.grad = gradient
+
+
+def _ask_joint(
+    backward: Backward, task: str, p: float, strength: float, steps: int = 1
+) -> Callable:
+    """What reaches the backward, all gradients behind it, and the caller's list afterwards."""
+
+    def ask(answer: Callable) -> dict:
+        torch.manual_seed(6)
+        model, reached = _Joint(), []
+
+        def watched(losses: list[Tensor], model: nn.Module) -> None:
+            reached.append([loss.item() for loss in losses])
+            backward(losses, model)
+
+        mine = answer(watched, task, p, strength)
+        if not callable(mine):
+            what = "nothing (is a return missing?)" if mine is None else type(mine).__name__
+            raise WrongKind(f"it returns {what}, expected a function (losses, model)")
+        for _ in range(steps):
+            losses = model.losses()
+            given, before = list(losses), [loss.item() for loss in losses]
+            model.zero_grad()
+            mine(losses, model)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0 if parameter.grad is None else 0.1 * parameter.grad
+        same = len(losses) == len(given) and all(a is b for a, b in zip(losses, given, strict=True))
+        return {
+            "losses that reach `backward`": reached,
+            **{
+                f"gradient of {name}": torch.zeros_like(w) if w.grad is None else w.grad
+                for name, w in model.named_parameters()
+            },
+            "the caller's list holds the same losses": same,
+            "they have the same values": [loss.item() for loss in given] == before,
+        }
+
+    return precisely(ask)
+
+
+def _penalty_variant(change: Callable) -> Callable:
+    """A wrong `penalised`; `change(losses, place, model, task, penalty)` gives the new losses.
+
+    `penalty(weights)` is strength * ||w||_p.
+    """
+
+    def variant(backward: Backward, task: str, p: float, strength: float) -> Backward:
+        def penalty(weights) -> Tensor:
+            return strength * regularizers.lp_penalty(list(weights), p)
+
+        def with_penalty(losses: list[Tensor], model: nn.Module) -> None:
+            place = list(model.heads).index(task)
+            backward(change(losses, place, model, task, penalty), model)
+
+        return with_penalty
+
+    return variant
+
+
+def _matrices(module: nn.Module) -> list[Tensor]:
+    return [weight for weight in module.parameters() if weight.dim() == 2]
+
+
+def _plus(losses: list[Tensor], place: int, extra: Tensor) -> list[Tensor]:
+    return [loss + extra if i == place else loss for i, loss in enumerate(losses)]
+
+
+def _around_backward(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    """The penalty has a backward of its own, behind the given one."""
+
+    def with_penalty(losses: list[Tensor], model: nn.Module) -> None:
+        backward(losses, model)
+        (strength * regularizers.lp_penalty(_matrices(model.heads[task]), p)).backward()
+
+    return with_penalty
+
+
+def _before_backward(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    def with_penalty(losses: list[Tensor], model: nn.Module) -> None:
+        (strength * regularizers.lp_penalty(_matrices(model.heads[task]), p)).backward()
+        backward(losses, model)
+
+    return with_penalty
+
+
+def _backward_forgotten(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    return penalised(_sum, task, p, strength)
+
+
+def _factor_forgotten(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    return penalised(backward, task, p, 1.0)
+
+
+def _fixed_factor(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    return penalised(backward, task, p, 0.05)
+
+
+def _in_the_list(losses, place, model, task, penalty):
+    losses[place] = losses[place] + penalty(_matrices(model.heads[task]))
+    return losses
+
+
+def _in_the_tensor(losses, place, model, task, penalty):
+    losses[place] += penalty(_matrices(model.heads[task]))
+    return losses
+
+
+_CALLERS_LIST = (
+    "It writes the penalised loss into the caller's list: the loop would note it as the task's "
+    "loss. Make a list of your own."
+)
+
+PENALISED = Exercise(
+    name="penalised",
+    chapter=7,
+    title="a penalty in your own training loop",
+    section="Regularisation",
+    difficulty=4,
+    importance=4,
+    minutes=20,
+    task="""
+Your `joint_step(model, batches, optimizer, backward)` of chapter 05 computes one loss for each task
+and hands them to `backward(losses, model)`, which fills every parameter's `.grad`. So a penalty
+needs no new loop, only another `backward`.
+
+Write `penalised(backward, task, p, strength)`. It returns a *function*
+`with_penalty(losses, model)` that stands where a backward stands:
+
+- To the loss of `task` it adds `strength` times $||w||_p$ of that task's head: of all weight
+  *matrices* of `model.heads[task]` as one vector, without biases. (A matrix has two dimensions.)
+- It hands the list with that one loss changed to `backward`, which does the rest: perhaps a sum,
+  perhaps surgery. `losses` stand in the order of `model.heads`.
+- The list that the caller gave stays as it is, since `joint_step` notes the losses from it.
+
+`lp_penalty` is yours to call.
+""",
+    hint="A function can define another one and return it; the inner one sees `backward`, `task`, "
+    "`p` and `strength`. `list(model.heads)` has the tasks' names in order. What does "
+    "`losses[i] += penalty` do to the list, and to the tensor in it?",
+    reference=penalised,
+    cases=(
+        Case("similarity, p = 2", _ask_joint(_sum, "similarity", 2, 0.5)),
+        Case("similarity, p = 1", _ask_joint(_sum, "similarity", 1, 0.05)),
+        Case("similarity, p = infinity", _ask_joint(_sum, "similarity", math.inf, 0.3)),
+        Case("the first task", _ask_joint(_sum, "sentiment", 2, 0.2)),
+        Case(
+            "a backward that weighs the losses and writes `.grad` anew",
+            _ask_joint(_weighted, "similarity", 1, 0.1),
+        ),
+        Case("two steps", _ask_joint(_weighted, "paraphrase", 2, 0.2, steps=2)),
+    ),
+    mistakes=(
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(model.heads[task].parameters())
+                )
+            ),
+            "The biases are penalised too; the penalty acts on the matrices.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(_matrices(model))
+                )
+            ),
+            "It penalises every matrix of the model, encoder included; asked is one head.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(model.parameters())
+                )
+            ),
+            "It penalises every weight of the model; asked are the matrices of one head.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(_matrices(model.heads))
+                )
+            ),
+            "It penalises the heads of all tasks; asked is that of one.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(_matrices(model.encoder))
+                )
+            ),
+            "It penalises the encoder, which all tasks share; asked is one task's head.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, sum(penalty([w]) for w in _matrices(model.heads[task]))
+                )
+            ),
+            "It adds up the norms of the single matrices; asked is one norm of all of them.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(_matrices(model.heads[task])[:1])
+                )
+            ),
+            "It penalises the head's first matrix only; a head may have two layers.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: [
+                    loss + penalty(_matrices(model.heads[task])) for loss in losses
+                ]
+            ),
+            "The penalty is in every task's loss, so it counts three times; it belongs to one.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: _plus(
+                    losses, place, penalty(_matrices(model.heads[task])).item()
+                )
+            ),
+            "The penalty is added as a plain number: the loss is larger, and no gradient comes "
+            "from it.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: [
+                    penalty(_matrices(model.heads[task])) if i == place else loss
+                    for i, loss in enumerate(losses)
+                ]
+            ),
+            "The penalty replaces the task's loss; it is added to it.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: [
+                    *losses[:-1],
+                    losses[-1] + penalty(_matrices(model.heads[task])),
+                ]
+            ),
+            "It always changes the last loss; which one is the task's, `model.heads` says.",
+        ),
+        Mistake(
+            _penalty_variant(
+                lambda losses, place, model, task, penalty: [
+                    losses[0] + penalty(_matrices(model.heads[task])),
+                    *losses[1:],
+                ]
+            ),
+            "It always changes the first loss; which one is the task's, `model.heads` says.",
+        ),
+        Mistake(
+            _penalty_variant(lambda losses, place, model, task, penalty: list(losses)),
+            "Nothing is penalised: the losses reach `backward` as they came.",
+        ),
+        Mistake(
+            _around_backward,
+            "The penalty has a backward of its own, behind the given one, which so never sees it: "
+            "it neither weighs it nor projects it.",
+        ),
+        Mistake(
+            _before_backward,
+            "The penalty has a backward of its own, before the given one, which may write `.grad` "
+            "anew.",
+        ),
+        Mistake(
+            _backward_forgotten,
+            "It sums the losses itself; the backward that it was given has to do the rest.",
+        ),
+        Mistake(_factor_forgotten, "The factor `strength` is missing."),
+        Mistake(_fixed_factor, "It uses 0.05 whatever `strength` says."),
+        Mistake(_penalty_variant(_in_the_list), _CALLERS_LIST),
+        Mistake(
+            _penalty_variant(_in_the_tensor),
+            "`+=` writes into the caller's loss itself: the loop would note it with the penalty. "
+            "Add with `+`, in a list of your own.",
+        ),
+        Mistake(
+            lambda backward, task, p, strength: penalised(backward, task, p, -strength),
+            "The sign is wrong: the penalty is subtracted, and the weights are driven away from "
+            "zero.",
+        ),
+    ),
+    notes="The first function of the handbook that returns a function: show a decorator-like toy "
+    "first if needed. `losses[i] += penalty` is the trap: in place, on the tensor. A penalty with "
+    "its own `backward` passes with a sum and fails with surgery, which overwrites `.grad`. "
+    "5 points.",
+)
+
+
+EXERCISES = (LP_PENALTY, SORTED_WEIGHTS, DROPOUT, INVERTED_DROPOUT, PENALISED)

@@ -1,5 +1,6 @@
 """Exercises of chapter 08: smoothness."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -7,9 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl_lib.handbook.checks.framework import Case, Detached, Exercise, Mistake, draw, with_gradient
+from mtl_lib.bert import BertConfig, BertModel
+from mtl_lib.data import Batch
+from mtl_lib.handbook.checks.chapter_05 import MultitaskModel
+from mtl_lib.handbook.checks.framework import (
+    Case,
+    Detached,
+    Exercise,
+    Mistake,
+    WrongKind,
+    draw,
+    tensor,
+    with_gradient,
+)
 from mtl_lib.handbook.checks.precise import precisely, question
 from mtl_lib.methods import regularizers
+from mtl_lib.tasks import PARAPHRASE, SENTIMENT, Task
 
 
 def _normal(*shape: int, seed: int) -> Tensor:
@@ -1105,4 +1119,426 @@ predictions; return the divergence between the prediction at the point reached a
 )
 
 
-EXERCISES = (CLIP_TO_BALL, SYMMETRIC_KL, DIVERGENCE, SMART_STEP, SMART_PENALTY)
+# AfterEmbeddings
+
+
+class AfterEmbeddings(nn.Module):
+    """What a multi-task model does with finished embeddings: `[n*B, L, H]` -> logits `[B, C]`.
+
+    Args:
+        model: has `encoder` with `embeddings`, `encoder` and `pooler`, and `heads` by task name.
+        task: whose head is asked.
+        attention_mask: 1 on tokens, 0 on padding, `[n*B, L]`.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, attention_mask: Tensor) -> None:
+        super().__init__()
+        self.model, self.task, self.attention_mask = model, task, attention_mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.model.encoder.encoder(x, self.attention_mask)  # [n*B, L, H]
+        vectors = self.model.encoder.pooler(hidden)  # [n*B, H]
+        return self.model.heads[self.task.name](vectors)
+
+
+_SMALL = BertConfig(
+    vocab_size=13,
+    hidden_size=6,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=8,
+    max_position_embeddings=9,
+    hidden_dropout_prob=0.3,
+    attention_probs_dropout_prob=0.3,
+    initializer_range=0.6,
+)
+_WEATHER = Task("weather", outputs=3)
+
+
+def _own_model(seed: int) -> MultitaskModel:
+    torch.manual_seed(seed)
+    tasks = (_WEATHER, SENTIMENT, PARAPHRASE)
+    return MultitaskModel(BertModel(_SMALL), _SMALL.hidden_size, tasks, dropout=0.3)
+
+
+def _own_batch(task: Task, seed: int, size: int = 4, length: int = 5) -> Batch:
+    """Random words; every row but the first is padded."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = task.sentences * size
+    lengths = torch.randint(2, length, (rows,), generator=generator)
+    lengths[0] = length
+    mask = (torch.arange(length) < lengths[:, None]).long()
+    ids = torch.randint(1, _SMALL.vocab_size, (rows, length), generator=generator) * mask
+    labels = torch.zeros(size, dtype=torch.long)
+    return Batch(task, [str(n) for n in range(size)], ids, mask, labels)
+
+
+def _ask_after(task: Task, seed: int) -> Callable:
+    """Logits from embeddings, their gradients, and whether modes reach the model."""
+
+    def ask(answer: Callable) -> dict:
+        model, batch = _own_model(seed), _own_batch(task, seed)
+        rest = answer(model, task, batch.attention_mask.clone())
+        if not isinstance(rest, nn.Module):
+            raise WrongKind(f"it makes {type(rest).__name__}, expected an nn.Module")
+        rest.eval()
+        reached = not model.training
+        model.eval()
+        x = model.encoder.embeddings(batch.input_ids).detach().requires_grad_()
+        logits = tensor(rest(x))
+        if not logits.requires_grad:
+            raise Detached
+        weights = torch.arange(1, logits.numel() + 1).sin().view(logits.shape)
+        (logits * weights).sum().backward()
+        rest.train()
+        return {
+            "logits": logits.detach(),
+            "gradient of x": torch.zeros_like(x) if x.grad is None else x.grad,
+            **{
+                f"gradient of {name}": torch.zeros_like(w) if w.grad is None else w.grad
+                for name, w in model.named_parameters()
+            },
+            "eval() reaches the model": reached,
+            "train() reaches the model": model.training,
+        }
+
+    return precisely(ask)
+
+
+def _after(forward: Callable) -> type:
+    """The class with another forward pass, `forward(self, x)`."""
+    return type("AfterEmbeddings", (AfterEmbeddings,), {"forward": forward})
+
+
+def _vectors(rest: AfterEmbeddings, x: Tensor) -> Tensor:
+    return rest.model.encoder.pooler(rest.model.encoder.encoder(x, rest.attention_mask))
+
+
+def _positions_again(rest: AfterEmbeddings, x: Tensor) -> Tensor:
+    embeddings = rest.model.encoder.embeddings
+    x = x + embeddings.position_embeddings(torch.arange(x.shape[1]))
+    return AfterEmbeddings.forward(rest, embeddings.LayerNorm(x))
+
+
+class _Copied(AfterEmbeddings):
+    def __init__(self, model: nn.Module, task: Task, attention_mask: Tensor) -> None:
+        super().__init__(copy.deepcopy(model), task, attention_mask)
+
+
+class _Hidden(nn.Module):
+    """The model is kept where torch does not look for modules."""
+
+    def __init__(self, model: nn.Module, task: Task, attention_mask: Tensor) -> None:
+        super().__init__()
+        self.kept = [AfterEmbeddings(model, task, attention_mask)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kept[0](x)
+
+
+AFTER_EMBEDDINGS = Exercise(
+    name="AfterEmbeddings",
+    chapter=8,
+    title="your model, from its embeddings on",
+    section="Regularisation",
+    difficulty=3,
+    importance=4,
+    minutes=12,
+    task="""
+SMART moves the embeddings, so it needs your model in two parts: what makes the embeddings, and what
+comes after them. Write the second as an `nn.Module`:
+`AfterEmbeddings(model, task, attention_mask)`.
+
+- `model` is your multi-task model of chapter 05: `model.encoder` is your `Bert`, with the parts
+  `embeddings`, `encoder` (the layers) and `pooler`; `model.heads` has a head for each task's name.
+- `forward(x)`: finished embeddings `[n*B, L, H]`, such as `model.encoder.embeddings(input_ids)`
+  returns them, to the logits `[B, C]` of `task` (n sentences an example). `attention_mask` is
+  `[n*B, L]`.
+- In eval mode `forward(model.encoder.embeddings(batch.input_ids))` is what `model(batch)` is.
+- It has no weights of its own: gradients reach those of `model`, and so do `eval()` and `train()`.
+""",
+    hint="What does your `Bert.forward` do after its first line? A module that is set as an "
+    "attribute of another one becomes a part of it.",
+    reference=AfterEmbeddings,
+    cases=(
+        Case("one sentence, five classes", _ask_after(SENTIMENT, 31)),
+        Case("pairs, one output", _ask_after(PARAPHRASE, 32)),
+        Case("a task of three classes", _ask_after(_WEATHER, 33)),
+    ),
+    mistakes=(
+        Mistake(
+            _after(_positions_again),
+            "Positions and LayerNorm are applied once more: `x` is finished already, and even "
+            "without any change of it the prediction would move.",
+        ),
+        Mistake(
+            _after(
+                lambda rest, x: AfterEmbeddings.forward(
+                    rest, rest.model.encoder.embeddings.LayerNorm(x)
+                )
+            ),
+            "LayerNorm is applied once more: `x` is finished already.",
+        ),
+        Mistake(
+            _after(
+                lambda rest, x: rest.model.heads[rest.task.name](
+                    rest.model.encoder.pooler(
+                        rest.model.encoder.encoder(x, torch.ones_like(rest.attention_mask))
+                    )
+                )
+            ),
+            "Words look at padding: the layers need the attention mask.",
+        ),
+        Mistake(
+            _after(
+                lambda rest, x: rest.model.heads[rest.task.name](
+                    rest.model.encoder.encoder(x, rest.attention_mask)[:, 0]
+                )
+            ),
+            "The pooler is left out: the head sees the bare vector of [CLS].",
+        ),
+        Mistake(
+            _after(
+                lambda rest, x: rest.model.heads[rest.task.name](
+                    rest.model.encoder.encoder(x, rest.attention_mask).mean(dim=1)
+                )
+            ),
+            "The head sees the mean of the tokens' vectors; in your model it is the pooler's "
+            "output.",
+        ),
+        Mistake(
+            _after(lambda rest, x: rest.model.heads[rest.task.name](rest.model.encoder.pooler(x))),
+            "The layers are left out: the embeddings go straight to the pooler.",
+        ),
+        Mistake(
+            _after(lambda rest, x: AfterEmbeddings.forward(rest, x).softmax(dim=1)),
+            "It returns probabilities; asked are logits.",
+        ),
+        Mistake(
+            _after(lambda rest, x: AfterEmbeddings.forward(rest, x.detach())),
+            "No gradient reaches x: nothing could look for the worst change of it.",
+        ),
+        Mistake(
+            _Copied,
+            "It works on a copy of the model: no gradient and no mode reaches the model itself.",
+        ),
+        Mistake(
+            _Hidden,
+            "`eval()` and `train()` do not reach the model: torch finds only modules that are "
+            "attributes themselves.",
+        ),
+    ),
+    notes="Short, if chapter 02 was understood. Positions added twice is the fault of public code: "
+    "the prediction moves by a percent at zero noise. 3 points.",
+)
+
+
+# smart_term
+
+
+def smart_term(
+    model: nn.Module, batch: Batch, start: Tensor, step_size: float, radius: float
+) -> Tensor:
+    """SMART's R of a batch for a multi-task model, to be added to the task's loss; a scalar.
+
+    Args:
+        model: as in `AfterEmbeddings`.
+        batch: of a task with classes.
+        start: a small random change of the embeddings, `[n*B, L, H]`.
+        step_size, radius: as in `smart_penalty`.
+    """
+
+    def penalty() -> Tensor:
+        x = model.encoder.embeddings(batch.input_ids)  # without dropout, too
+        rest = AfterEmbeddings(model, batch.task, batch.attention_mask)
+        return smart_penalty(rest, x, start, step_size, radius)
+
+    return _without_dropout(model, penalty)
+
+
+def _ask_term(task: Task, seed: int, training: bool, radius: float, step_size: float) -> Callable:
+    """The term, all gradients, and whether the model is as it was."""
+
+    def ask(answer: Callable) -> dict:
+        model, batch = _own_model(seed).train(training), _own_batch(task, seed)
+        start = 0.1 * radius * _normal(*batch.input_ids.shape, _SMALL.hidden_size, seed=seed)
+        for w in model.parameters():
+            w.grad = torch.ones_like(w)  # of another loss
+        torch.manual_seed(0)
+        value = answer(model, batch, start, step_size, radius)
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            raise Detached
+        kept = all(w.grad is not None and bool((w.grad == 1).all()) for w in model.parameters())
+        model.zero_grad()
+        value.backward()
+        modes = {"train" if module.training else "eval" for module in model.modules()}
+        return {
+            "value": value.detach(),
+            **{
+                f"gradient of {name}": torch.zeros_like(w) if w.grad is None else w.grad
+                for name, w in model.named_parameters()
+            },
+            "mode of the model afterwards": " and ".join(sorted(modes)),
+            "weights' .grad as before": kept,
+        }
+
+    return precisely(ask)
+
+
+def _term(
+    model,
+    batch,
+    start,
+    step_size,
+    radius,
+    embed=lambda embeddings, ids: embeddings(ids),
+    whole=AfterEmbeddings,
+    penalty=smart_penalty,
+) -> Tensor:
+    x = embed(model.encoder.embeddings, batch.input_ids)
+    return penalty(whole(model, batch.task, batch.attention_mask), x, start, step_size, radius)
+
+
+def _term_variant(**changes) -> Callable:
+    return lambda model, *rest: _without_dropout(model, lambda: _term(model, *rest, **changes))
+
+
+def _term_left_in_eval(model: nn.Module, *rest) -> Tensor:
+    value = smart_term(model, *rest)
+    model.eval()
+    return value
+
+
+def _term_left_in_train(model: nn.Module, *rest) -> Tensor:
+    value = smart_term(model, *rest)
+    model.train()
+    return value
+
+
+def _term_with_dropped_embeddings(model: nn.Module, *rest) -> Tensor:
+    """Dropout is on while the embeddings are made; the mode afterwards is right."""
+    was_training = model.training
+    value = _term(model, *rest)
+    model.train(was_training)
+    return value
+
+
+def _term_in_train_mode(model: nn.Module, batch: Batch, start, step_size, radius) -> Tensor:
+    x = model.encoder.embeddings(batch.input_ids)
+    rest = AfterEmbeddings(model, batch.task, batch.attention_mask)
+    return _penalty(rest, x, start, step_size, radius)
+
+
+def _with_task_loss(model: nn.Module, batch: Batch, *rest) -> Tensor:
+    return batch.task.loss(model(batch), batch.labels) + smart_term(model, batch, *rest)
+
+
+def _cleared(model: nn.Module, *rest) -> Tensor:
+    model.zero_grad()
+    return smart_term(model, *rest)
+
+
+_DROPPED = (
+    "Dropout is on while the embeddings are made, so R is measured around an x with holes in it. "
+    "The model has to be in eval mode before the first pass, the embeddings' own included."
+)
+
+SMART_TERM = Exercise(
+    name="smart_term",
+    chapter=8,
+    title="SMART for your own model",
+    section="Regularisation",
+    difficulty=4,
+    importance=4,
+    minutes=20,
+    task="""
+Write `smart_term(model, batch, start, step_size, radius)`: SMART's R of one batch for your
+multi-task model, a scalar tensor that a training step adds to the task's loss.
+
+- `batch` has `input_ids` and `attention_mask`, `[B, L]`, and a `task` with classes. `start` is a
+  small random change of its embeddings, `[B, L, H]`, drawn already.
+- The embeddings are made by the model, so gradients have to reach *all* its weights that act on the
+  batch: the head's, the layers' and the embeddings'.
+- No dropout in any of the passes, the embeddings' own included. Leave the model in the mode in
+  which it came, train or eval.
+- The weights' `.grad` stays as it is: other losses may have left something there.
+
+`AfterEmbeddings` and `smart_penalty` are yours to call.
+""",
+    hint="Put the parts together: embeddings, what comes after them, the penalty. Then ask of each "
+    "pass in which mode the model is, and in which mode a module is that has just been made.",
+    reference=smart_term,
+    cases=(
+        Case("five classes, in train mode", _ask_term(SENTIMENT, 41, True, 0.05, 0.5), atol=1e-8),
+        Case("three classes, in eval mode", _ask_term(_WEATHER, 42, False, 0.05, 0.5), atol=1e-8),
+        Case("a large ball", _ask_term(SENTIMENT, 43, True, 0.5, 0.2), atol=1e-8),
+    ),
+    mistakes=(
+        Mistake(_term_with_dropped_embeddings, _DROPPED),
+        Mistake(
+            lambda model, *rest: _term(model, *rest),
+            _DROPPED + " And it leaves the model in train mode, also where it came in eval mode.",
+        ),
+        Mistake(
+            _term_in_train_mode,
+            "Dropout is on in every pass: the term measures masks, not smoothness.",
+        ),
+        Mistake(
+            _term_left_in_eval,
+            "It leaves the model in eval mode: the rest of the training would run without dropout.",
+        ),
+        Mistake(
+            _term_left_in_train,
+            "It leaves the model in train mode, also where it came in eval mode. (A module that "
+            "has just been made is in train mode.)",
+        ),
+        Mistake(
+            _term_variant(embed=lambda embeddings, ids: embeddings(ids).detach()),
+            "The value is right, but no gradient reaches the embeddings: `x` is cut from what made "
+            "it.",
+        ),
+        Mistake(
+            _term_variant(embed=lambda embeddings, ids: embeddings.word_embeddings(ids)),
+            "It perturbs bare word vectors; the model works on finished embeddings, with positions "
+            "and LayerNorm.",
+        ),
+        Mistake(
+            _term_variant(whole=_after(_positions_again)),
+            "Positions and LayerNorm are applied twice.",
+        ),
+        Mistake(
+            lambda model, batch, start, step_size, radius: smart_term(
+                model, batch, start, radius, step_size
+            ),
+            "`step_size` and `radius` have changed places.",
+        ),
+        Mistake(
+            _term_variant(penalty=lambda rest, x, start, *sizes: _start_only(rest, x, start, 0, 0)),
+            "It takes the random start for the answer: nobody has looked for the worst point.",
+        ),
+        Mistake(
+            _term_variant(
+                penalty=lambda rest, x, start, *sizes: _from_x_itself(rest, x, start, *sizes)
+            ),
+            "It comes out as 0, as for a search that starts at x itself: `start` is missing.",
+        ),
+        Mistake(
+            _with_task_loss,
+            "The task's own loss is in it already; the training step adds the two.",
+        ),
+        Mistake(_cleared, "It clears the weights' `.grad`, where other losses may have left some."),
+    ),
+    notes="Four short lines and one trap: the embeddings have a dropout of their own, so eval mode "
+    "has to begin before them, and a fresh module says it is in train mode. 5 points.",
+)
+
+
+EXERCISES = (
+    CLIP_TO_BALL,
+    SYMMETRIC_KL,
+    DIVERGENCE,
+    SMART_STEP,
+    SMART_PENALTY,
+    AFTER_EMBEDDINGS,
+    SMART_TERM,
+)

@@ -1,13 +1,17 @@
 """Exercises of chapter 09: choosing."""
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mtl_lib import optim
 from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call
-from mtl_lib.handbook.checks.precise import question
+from mtl_lib.handbook.checks.precise import precisely, question
 from mtl_lib.study import terms
 
 # class_weights
@@ -439,4 +443,459 @@ the repeats, the winner's selecting score exceeds *its own* score on the fresh s
 )
 
 
-EXERCISES = (CLASS_WEIGHTS, LINEAR_WARMUP, SELECTION_BIAS)
+# train_and_keep_best
+
+
+def train_and_keep_best(
+    model: nn.Module,
+    optimizer: Any,
+    take_step: Callable[[], Any],
+    score: Callable[[], float],
+    steps: int,
+    warmup_steps: int,
+    every: int,
+) -> list[tuple[int, float]]:
+    """Train under a schedule and leave the model with its best weights.
+
+    Args:
+        optimizer: its `lr` is the rate that the schedule's factor multiplies; as before afterwards.
+        take_step: takes one step with the optimizer.
+        score: the model's score on the development set; higher is better, NaN is never the best.
+        steps, warmup_steps: as in `optim.linear_warmup`.
+        every: steps between two scores; the last step is scored as well.
+
+    Returns:
+        Steps taken and score, of every time the model was scored.
+    """
+    rate, history = optimizer.lr, []
+    best, weights = -math.inf, copy.deepcopy(model.state_dict())
+    for step in range(1, steps + 1):
+        optimizer.lr = rate * optim.linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every and step < steps:
+            continue
+        found = score()
+        history.append((step, found))
+        if found > best:
+            best, weights = found, copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights)
+    optimizer.lr = rate
+    return history
+
+
+class _Notes:
+    """A model of two weights, an optimizer that moves them, and what happened to them."""
+
+    def __init__(self, scores: Sequence[float], rate: float) -> None:
+        self.model = nn.Linear(1, 1)
+        with torch.no_grad():
+            self.model.weight.zero_()
+            self.model.bias.fill_(1.0)
+        self.scores, self.lr = scores, rate
+        self.rates: list[float] = []
+        self.asked: list[int] = []
+
+    def take_step(self) -> list[float]:
+        self.rates.append(float(self.lr))
+        with torch.no_grad():
+            self.model.weight += self.lr
+            self.model.bias *= 0.5
+        return [0.0]
+
+    def score(self) -> float:
+        self.asked.append(len(self.rates))
+        return self.scores[min(len(self.asked), len(self.scores)) - 1]
+
+
+def _ask_training(
+    scores: Sequence[float], steps: int, warmup: int, every: int, rate: float = 0.5
+) -> Callable:
+    """Everything that can be seen of a training from outside."""
+
+    def ask(answer: Callable) -> dict:
+        notes = _Notes(scores, rate)
+        history = answer(notes.model, notes, notes.take_step, notes.score, steps, warmup, every)
+        return {
+            "rate of each step": notes.rates,
+            "scored after how many steps": notes.asked,
+            "returned": history,
+            "final weight": notes.model.weight,
+            "final bias": notes.model.bias,
+            "rate of the optimizer afterwards": notes.lr,
+        }
+
+    return precisely(ask)
+
+
+def _training(
+    rate_of: Callable = lambda rate, step, warmup, steps, current: (
+        rate * optim.linear_warmup(step - 1, warmup, steps)
+    ),
+    scored: Callable = lambda step, every, steps: step % every == 0 or step == steps,
+    better: Callable = lambda found, best: found > best,
+    start: float = -math.inf,
+    after: bool = False,
+    restore: bool = True,
+    reset: bool = True,
+    first: bool = False,
+    stop: bool = False,
+) -> Callable:
+    """A variant of the training."""
+
+    def variant(model, optimizer, take_step, score, steps, warmup_steps, every):
+        rate, history = optimizer.lr, []
+        best, weights = start, copy.deepcopy(model.state_dict())
+        for step in range(0 if first else 1, steps + 1):
+            if step:
+                if not after:
+                    optimizer.lr = rate_of(rate, step, warmup_steps, steps, optimizer.lr)
+                take_step()
+                if after:
+                    optimizer.lr = rate_of(rate, step, warmup_steps, steps, optimizer.lr)
+            if not scored(step, every, steps):
+                continue
+            found = score()
+            history.append((step, found))
+            if better(found, best):
+                best, weights = found, copy.deepcopy(model.state_dict())
+            elif stop:
+                break
+        if restore:
+            model.load_state_dict(weights)
+        if reset:
+            optimizer.lr = rate
+        return history
+
+    return variant
+
+
+def _greatest_of_list(model, optimizer, take_step, score, steps, warmup_steps, every):
+    """The best is where numpy's argmax says, for which NaN is the greatest."""
+    kept = []
+
+    def noted() -> float:
+        found = score()
+        kept.append((found, copy.deepcopy(model.state_dict())))
+        return found
+
+    history = train_and_keep_best(model, optimizer, take_step, noted, steps, warmup_steps, every)
+    model.load_state_dict(kept[int(np.argmax([found for found, _ in kept]))][1])
+    return history
+
+
+def _best_only(*arguments):
+    history = train_and_keep_best(*arguments)
+    return max(history, key=lambda entry: entry[1])
+
+
+def _scores_only(*arguments):
+    return [found for _, found in train_and_keep_best(*arguments)]
+
+
+def _no_rate(rate, step, warmup, steps, current):
+    return current
+
+
+_SCORES = (0.3, 0.5, 0.45, 0.5, 0.4)
+
+TRAIN_AND_KEEP_BEST = Exercise(
+    name="train_and_keep_best",
+    chapter=9,
+    title="a training that ends with its best weights",
+    section="Training and evaluation",
+    difficulty=4,
+    importance=5,
+    minutes=25,
+    task="""
+Your `train_tasks` of chapter 05 takes every step at one rate and ends with whatever the last step
+left. Write `train_and_keep_best(model, optimizer, take_step, score, steps, warmup_steps, every)`:
+
+- `take_step()` takes one step with the optimizer, such as your `joint_step` on the next batches.
+  Call it `steps` times. Before each, set `optimizer.lr` to the rate that the optimizer came with
+  times `linear_warmup` of the steps taken so far.
+- After every `every` steps, and after the last one, call `score()` once: the model's score on the
+  development set. Higher is better. A NaN is never the best.
+- At the end the model has the weights it had at its best score, at the earliest of equal ones, and
+  `optimizer.lr` is as it came.
+- Return a list of `(steps taken, score)`, one for each time it was scored.
+
+Weights are what `model.state_dict()` holds.
+""",
+    hint="`state_dict()` hands out the weights themselves, not a copy: what happens to them in the "
+    "next step? `copy.deepcopy` helps. What is `nan > 0.5`?",
+    reference=train_and_keep_best,
+    cases=(
+        Case("ten steps, scored every two", _ask_training(_SCORES, 10, 4, 2)),
+        Case("the last step is no multiple", _ask_training((0.2, 0.6, 0.1, 0.7), 11, 3, 3)),
+        Case("no warm-up, best at once", _ask_training((0.9, 0.5, 0.4), 6, 0, 2, rate=0.1)),
+        Case("a NaN first", _ask_training((math.nan, 0.2, 0.1), 6, 2, 2)),
+        Case("a NaN later", _ask_training((0.4, math.nan, 0.3, 0.1), 8, 2, 2)),
+        Case("negative scores", _ask_training((-0.5, -0.2, -0.3), 9, 1, 3)),
+        Case("scored at the end only", _ask_training((0.4,), 5, 1, 9)),
+    ),
+    mistakes=(
+        Mistake(
+            _training(restore=False),
+            "The model ends with the weights of the last step; asked are those of the best score. "
+            "If you do put weights back, they are no copy: `state_dict()` hands out the weights "
+            "themselves, which every later step changes.",
+        ),
+        Mistake(
+            _training(
+                rate_of=lambda rate, step, warmup, steps, current: (
+                    current * optim.linear_warmup(step - 1, warmup, steps)
+                )
+            ),
+            "The factors pile up: each step multiplies the rate that the step before has left. "
+            "Multiply the rate that the optimizer came with.",
+        ),
+        Mistake(
+            _training(
+                rate_of=lambda rate, step, warmup, steps, current: (
+                    rate * optim.linear_warmup(step, warmup, steps)
+                )
+            ),
+            "The schedule is a step ahead: before the first step no step has been taken.",
+        ),
+        Mistake(
+            _training(after=True),
+            "The rate is set after the step, so the first step has the full rate, and the others "
+            "are a step behind.",
+        ),
+        Mistake(
+            _training(
+                after=True,
+                rate_of=lambda rate, step, warmup, steps, current: (
+                    rate * optim.linear_warmup(step, warmup, steps)
+                ),
+            ),
+            "The rate is set after the step: the first step has the full rate, whatever the "
+            "warm-up.",
+        ),
+        Mistake(_training(rate_of=_no_rate), "The rate never changes: the schedule is missing."),
+        Mistake(
+            _training(reset=False),
+            "The optimizer keeps the rate of the last step; afterwards it is to be as it came.",
+        ),
+        Mistake(
+            _training(better=lambda found, best: found >= best),
+            "Of equal scores the latest wins; asked is the earliest.",
+        ),
+        Mistake(
+            _training(better=lambda found, best: not found <= best),
+            "A NaN wins: no comparison with it is true, so ask whether the new score *is* higher.",
+        ),
+        Mistake(
+            _training(start=0.0),
+            "The best starts at 0, which no negative score beats; Pearson's r may be negative.",
+        ),
+        Mistake(
+            _greatest_of_list,
+            "A NaN wins: for `np.argmax` it is the greatest number of all.",
+        ),
+        Mistake(
+            _training(better=lambda found, best: found < best or math.isinf(best)),
+            "The lowest score wins; higher is better.",
+        ),
+        Mistake(
+            _training(scored=lambda step, every, steps: step % every == 0),
+            "The last step is not scored where it is no multiple of `every`.",
+        ),
+        Mistake(
+            _training(scored=lambda step, every, steps: True),
+            "It scores after every step; asked is every `every` steps.",
+        ),
+        Mistake(
+            _training(scored=lambda step, every, steps: step % every == 1 or step == steps),
+            "It scores a step after the multiples of `every`.",
+        ),
+        Mistake(
+            _training(first=True),
+            "It scores the model before the first step too; asked are scores after steps.",
+        ),
+        Mistake(
+            _training(stop=True),
+            "It stops at the first score that is no better; asked is to take all steps.",
+        ),
+        Mistake(_best_only, "It returns the best entry only; asked is the whole list."),
+        Mistake(_scores_only, "It returns the scores alone; asked are pairs (steps taken, score)."),
+    ),
+    notes="Aliasing is the fault that teaches: without a copy of `state_dict()` the last weights "
+    "come back, and no number in the log shows it. 5 points.",
+)
+
+
+# choose_and_report
+
+
+def choose_and_report(dev: np.ndarray, test: np.ndarray) -> tuple[int, np.ndarray]:
+    """The epoch with the best mean development score, and the test scores of that epoch.
+
+    Args:
+        dev, test: scores of each epoch and task, `[E, T]`; NaN counts as 0 in the choice.
+
+    Returns:
+        The epoch, the first of equals, and its test scores `[T]`.
+    """
+    epoch = int(np.nan_to_num(dev, nan=0.0).mean(axis=1).argmax())
+    return epoch, test[epoch]
+
+
+def _reported(
+    choose: Callable[[np.ndarray, np.ndarray], Any] | None = None,
+    scores: Callable[[np.ndarray, np.ndarray, Any], Any] = lambda dev, test, epoch: test[epoch],
+) -> Callable:
+    """A variant: another choice of the epoch, or other scores of it."""
+
+    def variant(dev: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
+        epoch = choose(dev, test) if choose else choose_and_report(dev, test)[0]
+        return epoch, scores(dev, test, epoch)
+
+    return variant
+
+
+def _zeros(scores: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(scores, nan=0.0)
+
+
+def _each_its_own(dev: np.ndarray, test: np.ndarray) -> np.ndarray:
+    return _zeros(dev).argmax(axis=0)
+
+
+def _of_each(dev: np.ndarray, test: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    return test[epochs, np.arange(test.shape[1])]
+
+
+def _better_of_two(dev: np.ndarray, test: np.ndarray, epoch: Any) -> np.ndarray:
+    return np.maximum(test[epoch], test[-1])
+
+
+def colleague(dev: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The report of the bug hunt, with its three faults."""
+    epochs = dev.argmax(axis=0)
+    scores = test[epochs, np.arange(dev.shape[1])]
+    return epochs, np.maximum(scores, test[-1])
+
+
+_DRAWN = np.random.default_rng(11).normal([0.72, 0.48, 0.38], 0.03, size=(2, 7, 3)).round(3)
+_WITH_NAN = _DRAWN.copy()
+_WITH_NAN[0, 0, 2] = math.nan  # a constant answer in the first epoch
+_WITH_NAN[0, 0, :2] = 0.8, 0.6
+_POOR_NAN, _GOOD_NAN = _DRAWN.copy(), _DRAWN.copy()
+_POOR_NAN[0, 3] = 0.3, 0.2, math.nan
+_GOOD_NAN[0, 5] = 0.99, 0.98, math.nan
+_EQUAL = np.array([[0.5, 0.5], [0.75, 0.5], [0.5, 0.75], [0.25, 0.5]])
+_SURE = [(_DRAWN[n], _DRAWN[1 - n]) for n in (0, 1)]
+
+_OWN_EPOCHS = (
+    "Every task has an epoch of its own: these are scores of {} models, and no single model has "
+    "them all."
+)
+
+CHOOSE_AND_REPORT = Exercise(
+    name="choose_and_report",
+    chapter=9,
+    title="bug hunt: a report that flatters",
+    difficulty=2,
+    importance=5,
+    minutes=10,
+    task="""
+The function above reports what a run of E epochs has reached. Three faults are in it, and no error
+is raised. Find them, then write `choose_and_report(dev, test)`:
+
+- `dev` and `test` are arrays `[E, T]`: development and test scores of T tasks after each epoch.
+- Choose *one* epoch, that with the highest mean of its T development scores, the first of equals.
+  A score that is NaN counts as 0.
+- Return `(epoch, scores)`: its number, from 0, and its T test scores `[T]`, as they are.
+""",
+    hint="Which epochs does `argmax` look at, and what does it do with a NaN? Whose scores are in "
+    "the array that is returned: of how many models? Which array may the choice see?",
+    reference=choose_and_report,
+    cases=(
+        question("seven epochs, three tasks", *_SURE[0], atol=1e-9),
+        question("seven other epochs", *_SURE[1], atol=1e-9),
+        question("a constant answer: its Pearson's r is NaN", *_WITH_NAN, atol=1e-9),
+        question("a NaN in a poor epoch", *_POOR_NAN, atol=1e-9),
+        question("best even with a 0 for its NaN", *_GOOD_NAN, atol=1e-9),
+        question("equal averages", _EQUAL, _EQUAL[::-1].copy(), atol=1e-9),
+        question("one task", _DRAWN[0, :, 1:2], _DRAWN[1, :, 1:2], atol=1e-9),
+        question("one epoch", _DRAWN[0, :1], _DRAWN[1, :1], atol=1e-9),
+    ),
+    mistakes=(
+        Mistake(
+            colleague,
+            "All three faults are in it still: whose epoch it is, what a NaN does, and what the "
+            "test scores may decide.",
+        ),
+        Mistake(_reported(_each_its_own, _of_each), _OWN_EPOCHS.format("up to T")),
+        Mistake(
+            _reported(lambda dev, test: dev.argmax(axis=0), _of_each),
+            _OWN_EPOCHS.format("up to T") + " And a NaN wins: `argmax` takes it for the greatest.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(dev.mean(axis=1).argmax())),
+            "A NaN wins: `argmax` takes it for the greatest number of all. Here it counts as 0.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(np.nanmean(dev, axis=1).argmax())),
+            "A NaN is left out of the mean, so that epoch is judged by its other tasks alone. A "
+            "constant answer counts as 0.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(np.nanargmax(dev.mean(axis=1)))),
+            "An epoch with a NaN is not in the race at all; the NaN counts as 0, and the others "
+            "may still win.",
+        ),
+        Mistake(
+            _reported(scores=_better_of_two),
+            "Where the last epoch is better on the test set, it reports that one: the test set has "
+            "chosen.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(_zeros(test).mean(axis=1).argmax())),
+            "The test set chooses the epoch. Then it is a second development set, and its scores "
+            "flatter.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(_zeros(dev + test).mean(axis=1).argmax())),
+            "The test scores have a part in the choice; only the development scores may.",
+        ),
+        Mistake(
+            _reported(scores=lambda dev, test, epoch: dev[epoch]),
+            "It reports the development scores, which have just made the choice and so flatter.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: len(dev) - 1),
+            "It always takes the last epoch.",
+        ),
+        Mistake(
+            _reported(
+                lambda dev, test: len(dev) - 1 - int(_zeros(dev)[::-1].mean(axis=1).argmax())
+            ),
+            "Of equal averages it takes the last; asked is the first.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(_zeros(dev).max(axis=1).argmax())),
+            "It chooses by the best single score; asked is the mean of the T scores.",
+        ),
+        Mistake(
+            _reported(scores=lambda dev, test, epoch: test[epoch].mean()),
+            "It reports one average; asked are the T scores of that epoch.",
+        ),
+        Mistake(
+            _reported(scores=lambda dev, test, epoch: test.max(axis=0)),
+            "It reports the best test score of each task over all epochs: no model has them.",
+        ),
+    ),
+    notes="The three faults are the usual ones of leaderboards: a checkpoint per task, a NaN that "
+    "wins, the better of two on the test set. 3 points.",
+)
+
+
+EXERCISES = (
+    CLASS_WEIGHTS,
+    LINEAR_WARMUP,
+    SELECTION_BIAS,
+    TRAIN_AND_KEEP_BEST,
+    CHOOSE_AND_REPORT,
+)
