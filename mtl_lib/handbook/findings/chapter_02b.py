@@ -1,0 +1,66 @@
+"""What chapter 02b found: what the encoders of the committed runs had read before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_lib.handbook.findings import Finding
+from mtl_lib.study.floors import floor_score, read_floors
+from mtl_lib.study.pool import committed_runs
+from mtl_lib.study.uncertainty import Evidence
+from mtl_lib.tasks import SIMILARITY
+
+
+def _encoders() -> Mapping[str, Any]:
+    """Which encoders the committed runs start from, by their corpora."""
+    found: dict[str, set[str]] = {}
+    for run in committed_runs():
+        found.setdefault(run.provenance["corpus"]["name"], set()).add(run.config["encoder"])
+    return found
+
+
+def _pooler() -> Mapping[str, Any]:
+    """Similarity with the pooler's vectors as they come: heads alone are trained."""
+    runs = [run for run in committed_runs(["frozen-1e-3"]) if run.config["profile"] == "laptop"]
+    estimate = Evidence(runs).estimate({"frozen-1e-3": 1}, SIMILARITY.name)
+    return {
+        "score": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "seeds": estimate.seeds,
+        "words": floor_score(read_floors("cs224n"), SIMILARITY.name, "additive"),
+        "encoders": {run.config["encoder"] for run in runs},
+    }
+
+
+FINDINGS = (
+    Finding(
+        '**What the paper said.** It uses "a pre-trained minBERT model" and says no more about '
+        'where its knowledge comes from. "[P]retraining the BERT model on more datasets" is one of '
+        "its ideas for later."
+    ),
+    Finding(
+        "**No run of ours starts where the class's project starts**, from bert-base-uncased. Every "
+        "committed run on the real corpora starts from `minilm-l6`, every one on the embedded "
+        "corpora from `tiny-pretrained`. Others trained `minilm-l6` on more than a billion pairs "
+        "of texts, to bring together what belongs together, and pairs of Quora's questions were "
+        "among them. So our scores for question pairs are not those of an encoder that never saw "
+        "such pairs. Besides, their training file is a substitute for the class's own.",
+        _encoders,
+        lambda found: found == {"cs224n": {"minilm-l6"}, "handbook": {"tiny-pretrained"}},
+    ),
+    Finding(
+        "**What pretraining is worth, our runs cannot tell.** Not one of them starts from random "
+        "weights, so there is nothing to compare with.",
+        _encoders,
+        lambda found: "tiny" not in set().union(*found.values()),
+    ),
+    Finding(
+        "**An encoder is good at what it was asked.** `minilm-l6` was asked about the mean of its "
+        "tokens; the paper's heads read the pooler. Frozen, and read as the paper reads, it "
+        "reaches r = {score:.3f} on similarity (95 % interval {low:.3f} to {high:.3f}, {seeds} "
+        "seeds of one short epoch, heads over [u; v]). Word counts, read by the same kind of head, "
+        "reach {words:.3f}.",
+        _pooler,
+        lambda values: values["high"] < values["words"] and values["encoders"] == {"minilm-l6"},
+    ),
+)
