@@ -1,6 +1,6 @@
 """Tests run with one thread, so that sums have the same last bits everywhere, and in build/test,
-so that nobody's runs, notebooks or figures are touched. All of it has to be set before torch and
-mtl_lib are imported.
+so that nobody's runs, answers, notebooks or figures are touched. All of it has to be set before
+torch and mtl_lib are imported.
 
 The tests of `fast.txt` (`pytest @tests/fast.txt`) are those that other systems and the lowest
 releases of the dependencies are tried with; what cannot pass there is skipped below, by name."""
@@ -19,6 +19,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("MTL_BUILD", str(BUILD / "test"))
 os.environ.setdefault("MTL_FIGURES", str(BUILD / "test" / "figures"))
 os.environ.setdefault("MTL_CACHE", str(BUILD / "encoders"))
+os.environ.setdefault("MTL_MINE", str(BUILD / "test" / "mine"))
+os.environ.setdefault("MTL_STATIC", "1")
 
 import matplotlib  # noqa: E402
 

@@ -8,7 +8,7 @@ from mtl_lib.paths import NOTEBOOKS
 
 TEXT = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^### (.+)$", TEXT, re.MULTILINE)
-CHAPTER = re.compile(r"\*Chapter \X\.\*")
+CHAPTER = re.compile(r"\*Chapter \[(\d\d\w?)\]\((\d\d\w?_\w+\.ipynb)\)\.\*")
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -42,4 +42,5 @@ def test_links_meet_a_term_that_this_or_an_earlier_chapter_introduces(path):
     chapters = introduced()
     for anchor in re.findall(r"glossary\.md#([\w,-]+)", path.read_text(encoding="utf-8")):
         assert anchor in chapters, f"no term {anchor}"
-        assert chapters[anchor] <= path.name.split("_")[0], f"{anchor}: introduced only in {chapters[anchor]}"
+        first = chapters[anchor]
+        assert first <= path.name.split("_")[0], f"{anchor}: introduced only in {first}"

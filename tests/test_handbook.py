@@ -1,5 +1,6 @@
 """Running all notebooks: tiny ones in a temporary folder, most of them without a kernel."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from mtl_lib import cli
 from mtl_lib.errors import ConfigError, RunError
+from mtl_lib.handbook import mine
 from mtl_lib.handbook import reproduce as handbook
 from mtl_lib.study import rows as rows_module
 from mtl_lib.study.settings import Settings
@@ -38,6 +40,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(handbook, "_inputs", lambda wanted: [])
     monkeypatch.setattr(handbook, "trained_runs", lambda rows, settings: [])  # nothing is trained
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mine, "solved", contextlib.nullcontext)  # test_mine.py has it
     folder = tmp_path / "notebooks"
     folder.mkdir()
     write_notebook(folder / "00_first.ipynb", "print(PROFILE, MAX_STEPS)")

@@ -11,8 +11,9 @@ from mtl_lib.paths import NOTEBOOKS
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-def test_fourteen_notebooks_are_numbered_from_00_to_13():
-    assert [path.name[:3] for path in COMMITTED] == [f"{number:02}_" for number in range(14)]
+def test_fifteen_notebooks_are_numbered_from_00_to_13_with_02b():
+    numbers = sorted([*(f"{number:02}" for number in range(14)), "02b"])
+    assert sorted(path.stem.partition("_")[0] for path in COMMITTED) == numbers
     assert COMMITTED[0].stem == "00_start_here"
     assert COMMITTED[-1].stem == "13_fair_bench"
 

@@ -70,36 +70,44 @@ def test_every_exercise_is_followed_by_its_check(path):
 
 
 @pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
-def test_unfilled_it_runs_to_the_end_and_filled_every_check_passes(path, tmp_path, monkeypatch):
-    """One execution for both: at each check, the cells since the exercise run as the student has
-    them, then with the solutions, then again unfilled, and so on to the end of the notebook."""
+def test_it_runs_to_the_end_and_each_check_passes_once_filled(path, tmp_path, monkeypatch):
+    """Two students in one execution. At each check the cells since the last one run as the student
+    has them, then with the solutions. One exercise in two stays filled, the others are emptied
+    again, so that the rest runs with the student's answers beside the library's."""
     filled = nbformat.read(path, as_version=4)
     unfilled = student_notebook(filled, path.name)
     solutions = {cell.id: cell for cell in tagged(filled, "exercise")}
-    report = tmp_path / "report.json"
+    report, answers = tmp_path / "report.json", tmp_path / "mine" / "answers"
     monkeypatch.setenv("MTL_REPORT", str(report))
-
-    def passed(names: list[str]) -> set[bool]:
-        written = json.loads(report.read_text())
-        return {written[name]["passed"] for name in names}
+    monkeypatch.setenv("MTL_MINE", str(answers.parent))
 
     client = NotebookClient(
         unfilled, timeout=300, kernel_name="python3", resources={"metadata": {"path": NOTEBOOKS}}
     )
+
+    def passed(exercises: list[NotebookNode], check: NotebookNode, index: int) -> set[bool]:
+        for cell in (*exercises, check):
+            client.execute_cell(cell.copy(), index)
+        written = json.loads(report.read_text())
+        return {written[name]["passed"] for name in checked_names(check.source)}
+
     with client.setup_kernel():
-        waiting = []  # exercises since the last check
+        waiting, checks = [], 0  # exercises since the last check
         for index, cell in enumerate(unfilled.cells):
             if cell.cell_type != "code":
                 continue
-            client.execute_cell(cell, index)
-            if cell.id in solutions:
-                waiting.append(cell)
-            if "check" in cell.metadata.get("tags", []):
-                names = checked_names(cell.source)
-                assert passed(names) == {False}, names
-                for version in ([solutions[c.id] for c in waiting], waiting):
-                    for exercise in version:
-                        client.execute_cell(exercise.copy(), index)
-                    client.execute_cell(cell.copy(), index)
-                    assert passed(names) == {version is not waiting}, names
-                waiting = []
+            if "check" not in cell.metadata.get("tags", []):
+                client.execute_cell(cell, index)
+                waiting += [cell] if cell.id in solutions else []
+                continue
+            names = checked_names(cell.source)
+            right = [solutions[exercise.id] for exercise in waiting]
+            assert passed([], cell, index) == {False}, names
+            assert passed(right, cell, index) == {True}, names
+            kept = [answers / f"{name}.py" for name in names]
+            assert all(file.exists() for file in kept), names
+            if checks % 2:
+                assert passed(waiting, cell, index) == {False}, names
+                for file in kept:
+                    file.unlink()
+            waiting, checks = [], checks + 1

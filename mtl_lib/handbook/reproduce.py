@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mtl_lib.errors import ConfigError, RunError
 from mtl_lib.files import write_text
+from mtl_lib.handbook import mine
 from mtl_lib.handbook.lint import (
     KERNEL,
     clean_notebook,
@@ -76,13 +77,13 @@ def reproduce(
     out, figures = Path(out).resolve() / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
     out.mkdir(parents=True, exist_ok=True)
     record = _Record(out / "executed.json")
-    inputs = _fingerprint(_inputs(wanted))
 
     print(_announcement(wanted, len(plan), runs, record.seconds(plan)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
     trained_runs(TRAINED, _settings(wanted))
     executed = 0
-    with _Watch(len(plan)) as watch:
+    with mine.solved(), _Watch(len(plan)) as watch:
+        inputs = _fingerprint([*_inputs(wanted), *mine.mine_folder().glob("mine.py")])
         for source, given in plan.items():
             watch.start(source.stem)
             fingerprint = _fingerprint([source], f"{inputs} {sorted(given.items())}")
@@ -120,20 +121,24 @@ def refresh(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> Non
             raise ConfigError(f"{name}: choose from {', '.join(source.stem for source in sources)}")
     out = BUILD / "notebooks" / "stored"
     out.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        if names and not source.name.startswith(names):
-            continue
-        started, executed = time.perf_counter(), out / source.name
-        _execute(source, executed)
-        notebook = clean_notebook(read_notebook(executed))
-        if faults := notebook_faults(notebook):
-            raise RunError(f"{source.name}: {'; '.join(faults)}. Its outputs are not stored.")
-        write_text(source, nbformat.writes(notebook) + "\n")
-        print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
+    with mine.solved():
+        for source in sources:
+            if not names or source.name.startswith(names):
+                started = time.perf_counter()
+                _store_outputs(source, out / source.name)
+                print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
+
+
+def _store_outputs(source: Path, executed: Path) -> None:
+    _execute(source, executed)
+    notebook = clean_notebook(read_notebook(executed))
+    if faults := notebook_faults(notebook):
+        raise RunError(f"{source.name}: {'; '.join(faults)}. Its outputs are not stored.")
+    write_text(source, nbformat.writes(notebook) + "\n")
 
 
 def _sources(notebooks: str | Path) -> list[Path]:
-    found = sorted(Path(notebooks).glob("[0-9][0-9]_*.ipynb"))
+    found = sorted(Path(notebooks).glob("[0-9][0-9]*_*.ipynb"))
     if not found:
         raise ConfigError(f"{notebooks}: holds no notebook NN_name.ipynb")
     return found
@@ -255,7 +260,8 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
 def _kernel_manager() -> type:
     """Starts this very interpreter, whatever kernel of the same name Jupyter would find first.
 
-    A notebook runs in its own folder and still draws and writes where this process does.
+    A notebook runs in its own folder and still draws and writes where this process does. What is
+    stored holds no widgets.
     """
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
@@ -263,7 +269,8 @@ def _kernel_manager() -> type:
 
     class ThisPython(AsyncKernelManager):
         kernel_spec = KernelSpec(
-            **get_kernel_dict(), env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES)}
+            **get_kernel_dict(),
+            env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES), "MTL_STATIC": "1"},
         )
 
     return ThisPython

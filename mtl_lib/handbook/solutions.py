@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mtl_lib.errors import RunError
 from mtl_lib.handbook import mine
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.lint import read_notebook
@@ -20,6 +21,9 @@ def solutions(notebooks: Path = NOTEBOOKS) -> Iterator[tuple[str, Any]]:
 
     Of a notebook only its imports and its exercises are run: a solution stands on its own, on
     other answers and on what its own cell defines.
+
+    Raises:
+        RunError: if a solution does not run so.
     """
     for path in sorted(notebooks.glob("*.ipynb")):
         names: dict[str, Any] = {"__name__": "__main__"}
@@ -35,7 +39,11 @@ def solutions(notebooks: Path = NOTEBOOKS) -> Iterator[tuple[str, Any]]:
             source = _MARKER.sub("", cell.source)
             file = f"<solution {path.stem} {cell.id}>"
             linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-            exec(compile(source, file, "exec"), names)
+            try:
+                exec(compile(source, file, "exec"), names)
+            except Exception as error:
+                where, what = f"{path.name}, cell {cell.id}", f"{type(error).__name__}: {error}"
+                raise RunError(f"{where}: its solution stops with {what}") from error
             for node in ast.parse(source).body:
                 if (name := getattr(node, "name", None)) in EXERCISES:
                     yield name, names[name]

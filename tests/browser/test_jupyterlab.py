@@ -44,6 +44,9 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MTL_MINE": str(folder / "mine")}
+    environment["JUPYTER_CONFIG_DIR"] = str(folder / "config")
+    environment.pop("MTL_STATIC", None)  # a reader's notebook is live
     with open(folder / "server.log", "w") as log:
         server = subprocess.Popen(
             [
@@ -53,7 +56,7 @@ def lab(tmp_path_factory):
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "JUPYTER_CONFIG_DIR": str(folder / "config")},
+            env=environment,
         )  # fmt: skip
     try:
         wait(lambda: answers(f"{address}/api"), "JupyterLab")
@@ -165,6 +168,43 @@ def test_an_exercise_names_the_mistake_and_then_passes(lab, browser):
     page.write(exercise, RIGHT)
     page.run(exercise)
     assert "passed" in page.run(exercise + 1)
+    assert RIGHT in (lab[0] / "mine" / "answers" / "scores.py").read_text()
+
+
+def notebook_of(*sources: str) -> nbformat.NotebookNode:
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+PICTURE = """
+import matplotlib.pyplot as plt
+from mtl_lib.handbook.play import play
+
+
+def draw(length):
+    plt.plot([0, length])
+    plt.show()
+
+
+play(draw, length=(1, 5, 2))
+"""
+
+
+def test_a_slider_that_is_moved_changes_the_picture(lab, browser):
+    page = Notebook(lab, browser, notebook_of(PICTURE), "slider.ipynb")
+    page.run(0)
+
+    def picture() -> str:
+        selector = ".jp-OutputArea .widget-vbox img"
+        return browser.find_element(By.CSS_SELECTOR, selector).get_attribute("src")
+
+    before = wait(picture, "the picture")
+    slider = browser.find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    wait(lambda: picture() != before, "another picture")
+    readout = browser.find_element(By.CSS_SELECTOR, ".widget-readout")
+    assert readout.text == "3"
 
 
 def sentences_on_show(folder: Path) -> nbformat.NotebookNode:
@@ -186,9 +226,7 @@ example
 pd.DataFrame([asdict(example)])
 """,
     )
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in code]
-    kernel = {"name": "python3", "display_name": "Python 3"}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    return notebook_of(*code)
 
 
 def test_script_and_html_in_a_sentence_stay_text(lab, browser):

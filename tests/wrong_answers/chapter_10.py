@@ -542,3 +542,133 @@ def normal_equations(true, predicted):
         return torch.tensor(torch.nan)
     design = torch.stack([torch.ones(len(true)), torch.tensor(predicted)], dim=1)
     return torch.linalg.solve(design.T @ design, design.T @ torch.tensor(true))[1]
+
+
+# fit_temperature
+
+
+def best_of(loss, logits, labels, grid=None):
+    """The temperature of a fine grid with the least loss(probabilities, labels)."""
+    grid = np.geomspace(0.05, 20, 1500) if grid is None else grid
+    z = logits - logits.max(axis=1, keepdims=True)
+    losses = []
+    for t in grid:
+        e = np.exp(z / t)
+        losses.append(loss(e / e.sum(axis=1, keepdims=True), labels))
+    return grid[int(np.argmin(losses))]
+
+
+def log_loss(p, labels):
+    return -np.log(p[np.arange(len(labels)), labels] + 1e-300).mean()
+
+
+@wrong("fit_temperature", "multiplied by; they are divided")
+def factor_of_the_logits(logits, labels):
+    return 1 / best_of(log_loss, logits, labels)
+
+
+@wrong("fit_temperature", "gives log T")
+def still_a_logarithm(logits, labels):
+    return math.log(best_of(log_loss, logits, labels))
+
+
+@wrong("fit_temperature", "squared error of the probabilities")
+def brier(logits, labels):
+    def loss(p, y):
+        p = p.copy()
+        p[np.arange(len(y)), y] -= 1
+        return (p**2).sum()
+
+    return best_of(loss, logits, labels)
+
+
+@wrong("fit_temperature", "mean of the largest probability")
+def confidence_as_accuracy(logits, labels):
+    accuracy = np.mean(logits.argmax(1) == labels)
+    low, high = 0.05, 20.0
+    for _ in range(60):  # the hotter, the less sure
+        t = (low * high) ** 0.5
+        sure = torch.tensor(logits / t).softmax(1).max(1).values.mean().item()
+        low, high = (t, high) if sure > accuracy else (low, t)
+    return t
+
+
+@wrong("fit_temperature", "taken twice")
+def softmax_then_cross_entropy(logits, labels):
+    y = torch.tensor(labels)
+    grid = np.geomspace(0.05, 20, 1500)
+    losses = [
+        torch.nn.functional.cross_entropy(torch.tensor(logits / t).softmax(1), y) for t in grid
+    ]
+    return grid[int(np.argmin(losses))]
+
+
+@wrong("fit_temperature", "each label alone")
+def one_sigmoid_a_label(logits, labels):
+    wanted = torch.nn.functional.one_hot(torch.tensor(labels), logits.shape[1]).double()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits
+    grid = np.geomspace(0.05, 20, 1500)
+    return grid[int(np.argmin([loss(torch.tensor(logits / t), wanted) for t in grid]))]
+
+
+@wrong("fit_temperature", None)
+def coarse_grid(logits, labels):
+    return best_of(log_loss, logits, labels, grid=np.linspace(0.05, 20, 41))
+
+
+@wrong("fit_temperature", None)
+def largest_accuracy(logits, labels):
+    return best_of(lambda p, y: -np.mean(p.argmax(1) == y), logits, labels)
+
+
+@wrong("fit_temperature", None)
+def overflows(logits, labels):
+    with np.errstate(all="ignore"):
+        grid = np.geomspace(0.05, 20, 1500)
+        e = [np.exp(logits / t) for t in grid]
+        losses = [log_loss(x / x.sum(axis=1, keepdims=True), labels) for x in e]
+        return grid[int(np.nanargmin(losses))] if np.isfinite(losses).any() else np.nan
+
+
+@wrong("fit_temperature", None)
+def too_few_steps(logits, labels):
+    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    z, y = torch.tensor(logits), torch.tensor(labels)
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(z / log_t.exp(), y)
+        (slope,) = torch.autograd.grad(loss, log_t)
+        log_t = (log_t - 0.1 * slope).detach().requires_grad_()
+    return log_t.exp().item()
+
+
+@right("fit_temperature")
+def fine_grid(logits, labels):
+    return best_of(log_loss, logits, labels)
+
+
+@right("fit_temperature")
+def golden_section_in_torch(logits, labels):
+    z, y = torch.tensor(logits), torch.tensor(labels)
+
+    def loss(log_t):
+        return torch.nn.functional.cross_entropy(z / math.exp(log_t), y).item()
+
+    low, high = math.log(0.05), math.log(20)
+    for _ in range(60):
+        a, b = low + (high - low) * 0.382, low + (high - low) * 0.618
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return torch.tensor(math.exp((low + high) / 2))
+
+
+@right("fit_temperature")
+def bisection_of_the_slope(logits, labels):
+    """The slope in 1/T is a mean of (expected - true logit), which falls as T rises."""
+    rows = np.arange(len(labels))
+    low, high = 0.05, 20.0
+    for _ in range(60):
+        t = (low * high) ** 0.5
+        e = np.exp((logits - logits.max(axis=1, keepdims=True)) / t)
+        p = e / e.sum(axis=1, keepdims=True)
+        slope = ((p * logits).sum(axis=1) - logits[rows, labels]).mean()
+        low, high = (t, high) if slope > 0 else (low, t)
+    return t

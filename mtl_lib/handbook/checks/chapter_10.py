@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
 
 from mtl_lib.handbook.checks.framework import Exercise, Mistake
 from mtl_lib.handbook.checks.precise import question
@@ -525,4 +527,136 @@ For constant predictions there is no such line: return NaN, neither an error nor
 )
 
 
-EXERCISES = (PER_CLASS_ACCURACY, OVERALL_FROM_CLASSES, PEARSON, CALIBRATION_SLOPE)
+# fit_temperature
+
+
+def _temperature_by(loss: Callable) -> Callable:
+    """The temperature that makes `loss(scaled logits, labels)` least."""
+
+    def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
+        bounds = tuple(np.log([0.05, 20]))
+        of_log = lambda log_t: loss(logits / np.exp(log_t), labels)  # noqa: E731
+        return float(np.exp(minimize_scalar(of_log, bounds=bounds, method="bounded").x))
+
+    return fitted
+
+
+def _cross_entropy(scaled: np.ndarray, labels: np.ndarray) -> float:
+    return -log_softmax(scaled, axis=1)[np.arange(len(labels)), labels].mean()
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Temperature T with the least mean cross-entropy of softmax(logits / T), from 0.05 to 20.
+
+    Args:
+        logits: `[N, K]`.
+        labels: from 0 to K - 1, `[N]`.
+
+    Source: Guo et al. (2017), On calibration of modern neural networks.
+    """
+    return _temperature_by(_cross_entropy)(logits, labels)
+
+
+def _softmax_twice(scaled: np.ndarray, labels: np.ndarray) -> float:
+    return _cross_entropy(softmax(scaled, axis=1), labels)
+
+
+def _squared_error(scaled: np.ndarray, labels: np.ndarray) -> float:
+    return ((softmax(scaled, axis=1) - np.eye(scaled.shape[1])[labels]) ** 2).mean()
+
+
+def _confidence_gap(scaled: np.ndarray, labels: np.ndarray) -> float:
+    accuracy = (scaled.argmax(axis=1) == labels).mean()
+    return abs(softmax(scaled, axis=1).max(axis=1).mean() - accuracy)
+
+
+def _each_label_alone(scaled: np.ndarray, labels: np.ndarray) -> float:
+    wanted = np.eye(scaled.shape[1])[labels]
+    given = expit(scaled).clip(1e-12, 1 - 1e-12)
+    return -(wanted * np.log(given) + (1 - wanted) * np.log(1 - given)).mean()
+
+
+def _answers(size: int, labels: int, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels drawn as often as softmax(logits / scale) says."""
+    generator = np.random.default_rng(seed)
+    honest = 1.5 * generator.normal(size=(size, labels))
+    drawn = (honest + generator.gumbel(size=honest.shape)).argmax(axis=1)
+    return scale * honest, drawn
+
+
+_SURE, _DRAWN = _answers(400, 3, scale=2.5, seed=5)
+_GUESSED = np.random.default_rng(6).integers(3, size=400)
+
+FIT_TEMPERATURE = Exercise(
+    name="fit_temperature",
+    chapter=10,
+    title="one temperature for all logits",
+    difficulty=4,
+    importance=3,
+    minutes=25,
+    task="""
+Write `fit_temperature(logits, labels)`: logits `[N, K]` (a float64 array) and true labels `[N]`
+(whole numbers from 0 to K - 1) to one number, the temperature T.
+
+- T is the number between 0.05 and 20 for which the mean cross-entropy of `softmax(logits / T)` is
+  least. Every logit of every example is divided by the same T.
+- Come within one percent. How you search is up to you: a fine grid, Newton's method, an optimizer.
+- Where the best T would lie outside 0.05 .. 20, return the nearer end.
+- Logits may be as large as 20,000: no probability may overflow.
+""",
+    hint="Write the loss as a function of T alone first, and draw it: it has one valley, which "
+    "is easiest to search over log T, because T is a factor. For large logits take a log-softmax "
+    "that subtracts the largest logit. `scipy.optimize.minimize_scalar` takes bounds.",
+    reference=fit_temperature,
+    cases=tuple(
+        question(name, *arguments, rtol=0.015)
+        for name, arguments in {
+            "too sure, three labels": (_SURE, _DRAWN),
+            "too modest, five labels": _answers(500, 5, scale=0.4, seed=7),
+            "two labels": _answers(300, 2, scale=1.3, seed=8),
+            "labels of unlike frequency": (_SURE + [2.0, 0.0, -1.0], _DRAWN),
+            "large logits": (_SURE + 20_000.0, _DRAWN),
+            "every answer right": (_SURE, _SURE.argmax(axis=1)),
+            "answers that know nothing": (4 * _SURE, _GUESSED),
+        }.items()
+    ),
+    mistakes=(
+        Mistake(
+            lambda logits, labels: 1 / fit_temperature(logits, labels),
+            "It gives the factor that the logits are multiplied by; they are divided by T.",
+        ),
+        Mistake(
+            lambda logits, labels: float(np.log(fit_temperature(logits, labels))),
+            "It gives log T: you search over the logarithm, and have to come back with exp.",
+        ),
+        Mistake(
+            _temperature_by(_softmax_twice),
+            "The softmax is taken twice: cross-entropy takes logits, and has a softmax of its own.",
+        ),
+        Mistake(
+            _temperature_by(_squared_error),
+            "It makes the squared error of the probabilities least; asked is the cross-entropy.",
+        ),
+        Mistake(
+            _temperature_by(_confidence_gap),
+            "It makes the mean of the largest probability equal to the accuracy. One number can "
+            "agree while every answer is off; asked is the least cross-entropy.",
+        ),
+        Mistake(
+            _temperature_by(_each_label_alone),
+            "It asks each label alone, with a sigmoid; the K labels share one softmax.",
+        ),
+    ),
+    notes="Dividing by T cannot change which label is largest, so accuracy stays as it is: only "
+    "the probabilities change. Students search T on a linear grid (too coarse near 0.05) or "
+    "overflow in exp. Fit it on other examples than those it is judged on. 3 points.",
+)
+
+
+EXERCISES = (
+    PER_CLASS_ACCURACY,
+    OVERALL_FROM_CLASSES,
+    PEARSON,
+    CALIBRATION_SLOPE,
+    FIT_TEMPERATURE,
+)
