@@ -1,0 +1,117 @@
+"""What chapter 05 found: additive heads, the paper's baseline, and what our runs can tell of it."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mtl_lib.handbook.findings import Finding
+from mtl_lib.study.floors import floor_score, read_floors
+from mtl_lib.study.gates import untrained_tasks
+from mtl_lib.study.paper import BASELINE, PAPER_FIGURE_3, PAPER_SCORES, TASK_ORDER
+from mtl_lib.study.pool import committed_runs
+from mtl_lib.study.store import Run
+from mtl_lib.study.uncertainty import Estimate, Evidence
+
+FROZEN = "frozen-1e-3"
+SHORT, TRAINED, FROZEN_LONG = "laptop", "converged", "paper"  # the studies that are read
+
+
+@cache
+def _runs(profile: str, row: str) -> list[Run]:
+    return [run for run in committed_runs([row]) if run.config["profile"] == profile]
+
+
+def _words_and_paper() -> Mapping[str, Any]:
+    floors = read_floors("cs224n")
+    return {
+        f"{kind}_{task}": floor_score(floors, task, kind)
+        for kind in ("additive", "comparing")
+        for task in ("paraphrase", "similarity")
+    } | {
+        f"paper_{task}": PAPER_SCORES[f"dev_{task}"].max() for task in ("paraphrase", "similarity")
+    }
+
+
+def _gaps() -> Mapping[str, Any]:
+    """Largest lead of the training over the development score, of the paper's first two rows."""
+
+    def largest(row: str) -> float:
+        scores = PAPER_FIGURE_3.loc[row]
+        return max(scores[f"train_{task}"] - scores[f"dev_{task}"] for task in TASK_ORDER)
+
+    return {"baseline": largest("3.1"), "surgery": largest("3.2")}
+
+
+def _short_runs() -> Mapping[str, Any]:
+    runs = _runs(SHORT, BASELINE)
+    return {"runs": len(runs), "untrained": sum(bool(untrained_tasks(run)) for run in runs)}
+
+
+def fine_tuned_and_frozen() -> tuple[Evidence, dict[str, Estimate]]:
+    """The baseline run that trained, the frozen encoder's long one, and the difference by task."""
+    evidence = Evidence([*_runs(TRAINED, BASELINE), *_runs(FROZEN_LONG, FROZEN)])
+    return evidence, {t: evidence.estimate({BASELINE: 1, FROZEN: -1}, t) for t in TASK_ORDER}
+
+
+def _fine_tuning() -> Mapping[str, Any]:
+    evidence, differences = fine_tuned_and_frozen()
+    of_tuned, of_frozen = (evidence.runs[row][0] for row in (BASELINE, FROZEN))
+    values: dict[str, Any] = {
+        "tuned_epochs": of_tuned.config["epochs"],
+        "frozen_epochs": of_frozen.config["epochs"],
+        "held": untrained_tasks(of_tuned),
+        "seeds": evidence.seeds((BASELINE, FROZEN)),
+        "surest": min(e.low for e in differences.values()),
+    }
+    for task, e in differences.items():
+        values[task], values[f"{task}_interval"] = e.value, f"{e.low:.2f} to {e.high:.2f}"
+    return values
+
+
+FINDINGS = (
+    Finding(
+        "**A head over [u; v] cannot compare.** That is proved, for any encoder. What comparing is "
+        "worth, words alone show on the real corpora: a bag of words reaches "
+        "{additive_paraphrase:.3f} on paraphrase and r = {additive_similarity:.3f} on similarity "
+        "if it sees a pair as such a head does, and {comparing_paraphrase:.3f} and "
+        "r = {comparing_similarity:.3f} if it may compare. The paper's best rows reach "
+        "{paper_paraphrase:.3f} and r = {paper_similarity:.3f}. (Our Quora training file is a "
+        "substitute for the class's. That the paper reads pairs apart is our reading.)",
+        _words_and_paper,
+        lambda v: (
+            v["comparing_paraphrase"] > v["paper_paraphrase"] > v["additive_paraphrase"]
+            and v["comparing_similarity"] > v["paper_similarity"] > v["additive_similarity"]
+        ),
+    ),
+    Finding(
+        "**The paper's baseline looks hardly trained.** Its training scores lead its development "
+        "scores by {baseline:.3f} at most. With gradient surgery, in the same ten epochs, the lead "
+        "is {surgery:.3f}. So a part of what the paper puts down to surgery may be plain "
+        "fine-tuning. The paper does not say enough to decide it.",
+        _gaps,
+        lambda v: v["baseline"] < 0.05 < 0.5 < v["surgery"],
+    ),
+    Finding(
+        "**Our short runs cannot tell.** The baseline trained for one epoch from {runs} seeds "
+        "(`minilm-l6`, the real corpora), and all {untrained} stayed on the plateau of a constant "
+        "answer. Nothing follows from them, about the baseline or about fine-tuning.",
+        _short_runs,
+        lambda v: v["untrained"] == v["runs"] > 1,
+    ),
+    Finding(
+        "**Fine-tuning pays, most on similarity.** One run of the baseline that did train, "
+        "{tuned_epochs} epochs, lies above the frozen encoder after {frozen_epochs} epochs: by "
+        "{sentiment:.3f} on sentiment ({sentiment_interval}), {paraphrase:.3f} on paraphrase "
+        "({paraphrase_interval}) and {similarity:.3f} on similarity ({similarity_interval}). That "
+        "is one seed each, under two protocols, so these 95 % intervals know the choice of "
+        "development examples and nothing else. (`minilm-l6` has seen Quora's pairs in its own "
+        "training; our Quora training file is a substitute.)",
+        _fine_tuning,
+        lambda v: (
+            not v["held"]
+            and v["seeds"] == [0]
+            and v["surest"] > 0
+            and v["similarity"] > max(v["sentiment"], v["paraphrase"])
+        ),
+    ),
+)
