@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.model import MultitaskModel
 from mtl_lib.paths import ROOT
 from mtl_lib.study.figures import figure_3
@@ -41,6 +42,10 @@ def test_the_python_example_runs_and_saves_its_model(tmp_path, monkeypatch):
     exec(code.replace('"minilm-l6"', '"tiny-pretrained"'), {"frame": frame})
     (folder,) = re.findall(r'model\.save\("(.*)"\)', code)
     assert list(MultitaskModel.load(tmp_path / folder).tasks) == ["multi-nli"]
+
+
+def test_the_number_of_exercises_is_right():
+    assert f"{len(EXERCISES)} exercises" in README
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
