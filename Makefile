@@ -163,7 +163,7 @@ bench: $(STAMP) ## 40 min | Benchmarks against transformers, TorchJD and LibMTL;
 	for name in $(if $(ONLY),$(ONLY),step surgery evaluate study precision); do \
 	  "$(BIN)/python" benchmarks/$$name.py || exit 1; done
 
-notebooks: $(STAMP) ## 5 min | Run the notebooks again and store their outputs (after changing one)
+notebooks: $(STAMP) ## 7 min | Run the notebooks again and store their outputs (after changing one)
 	"$(BIN)/mtl" notebooks $(ONLY)
 
 student: $(STAMP) ## 6 s | Build the student notebooks, without solutions, in build/student/
