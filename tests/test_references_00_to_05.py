@@ -287,8 +287,9 @@ def masked_language_models(dropout: float = 0.0):
     )
     theirs = transformers.BertForMaskedLM(transformers.BertConfig(**vars(config)))
     with torch.no_grad():
-        for n, parameter in enumerate(theirs.parameters()):
-            parameter.copy_(draw(*parameter.shape, seed=n) / 2)
+        for n, (name, parameter) in enumerate(theirs.named_parameters()):
+            scale = 1.0 if parameter.dim() > 1 else 0.2  # else the biases name one word for all
+            parameter.copy_(scale * draw(*parameter.shape, seed=n) + ("Norm.weight" in name))
     encoder = bert.BertModel(config)
     without = encoder.load_state_dict(theirs.bert.state_dict(), strict=False)
     assert {name.split(".")[0] for name in without.missing_keys} == {"pooler"}
@@ -302,6 +303,8 @@ def masked_language_models(dropout: float = 0.0):
 def test_masked_word_head_is_the_reference_librarys_over_the_same_table():
     theirs, _, encoder, head = masked_language_models()
     assert head.decoder.weight is encoder.embeddings.word_embeddings.weight
+    new = reference("MaskedWordHead")(encoder.config, head.decoder.weight)
+    assert not new.decoder.bias.any()
     hidden = draw(2, 3, 8, seed=1)
     assert_close(head(hidden), theirs.cls.predictions(hidden))
 
@@ -564,8 +567,8 @@ def test_multitask_loss_is_its_formula_in_float64(scale):
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_head_is_the_librarys_with_the_vectors_of_each_pair_side_by_side(task):
-    theirs = Head(task, 4, HeadConfig((0.3,))).train()
-    ours = reference("Head")(task, 4).train()
+    theirs = Head(task, 4, HeadConfig((0.6,))).train()
+    ours = reference("Head")(task, 4, 0.6).train()
     ours.linear.load_state_dict(theirs.linears[0].state_dict())
     vectors = draw(3 * task.sentences, 4, seed=1)
     rows = [torch.cat([vectors[i + 3 * n] for n in range(task.sentences)]) for i in range(3)]
@@ -647,6 +650,10 @@ def test_joint_step_is_a_step_along_the_gradient_of_what_backward_is_given():
 
 def test_evaluate_is_scikit_learns_and_scipys_of_each_example_alone():
     model, data = small_model(), small_data()
+    with torch.no_grad():
+        for n, parameter in enumerate(model.heads.parameters()):
+            parameter.copy_(draw(*parameter.shape, seed=n))
+        model.heads["paraphrase"].linears[0].bias.fill_(0.1)  # some logits above 0
     found = reference("evaluate")(model.train(), data)
     assert model.training
     model.eval()
@@ -679,6 +686,7 @@ def test_train_tasks_is_the_librarys_trainer_with_the_plain_sum():
         batch_size=4,
         seed=3,
     )
+    assert len(losses) == 8  # more than an epoch
     for of_step in losses:
         assert of_step == pytest.approx(list(trainer.step()[0].values()), rel=1e-4)
     for own, library in zip(ours.parameters(), theirs.parameters(), strict=True):

@@ -51,8 +51,8 @@ def test_the_bank_is_large_enough(capsys):
     named = sum(text is not None for *_, text in WRONG)
     with capsys.disabled():
         print(
-            f"\n{len(EXERCISES)} exercises; a test for each of {len(WRONG)} wrong answers, rejected,"
-            f" {named} of them by name and none by another's; {len(RIGHT)} right ones, accepted"
+            f"\n{len(EXERCISES)} exercises; a test for each of {len(WRONG)} wrong answers (all "
+            f"rejected, {named} by name, none by another's) and {len(RIGHT)} right ones (accepted)"
         )
     assert len(WRONG) >= 80
     assert all(right[name] >= 2 for name in EXERCISES)
