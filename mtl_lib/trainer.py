@@ -228,7 +228,7 @@ class Trainer:
         self._fast, self.make_engine = _engine_maker(model, engine)
         model.fast = self._fast
         self.engine: Engine = self.make_engine()
-        self.predict: Callable[..., np.ndarray] = predict  # evaluates
+        self.predict: Callable[..., np.ndarray] | None = None  # evaluates in the place of `predict`
         self.gradients: Any = None  # of the step under way
 
     def step(self) -> tuple[dict[str, float], Tensor]:
@@ -431,7 +431,7 @@ class Trainer:
         """Logits `[N, C]` and `metrics` of some labelled splits, by task."""
         self.evaluating, self.model.fast = True, self._fast
         try:
-            logits = {name: self.predict(self.model, split) for name, split in splits.items()}
+            logits = {name: (self.predict or predict)(self.model, s) for name, s in splits.items()}
         finally:
             self.evaluating = False
         scores = {

@@ -319,8 +319,9 @@ def test_check_returns_the_answer_that_passed_else_the_library(with_toy, capsys)
     assert checks.check("combine", mine) is mine
     assert checks.check("combine", ADDED_ONCE.wrong) is combine
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 2
-    assert printed[1].endswith("Later cells use the library's combine.")
+    assert len(printed) == 3
+    assert printed[1].startswith("It is not kept for later chapters: combine is not written at")
+    assert printed[2].endswith("Later cells use the library's combine.")
 
 
 def test_check_writes_the_report_and_keeps_what_others_wrote(with_toy, tmp_path, monkeypatch):
