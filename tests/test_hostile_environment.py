@@ -193,11 +193,15 @@ def code_cells() -> list[tuple[str, str]]:
 
 def test_what_a_notebook_shows_as_html_is_escaped():
     for name, source in code_cells():
-        if re.search(r"\bHTML\(|_repr_html_|to_html", source):
+        assert "escape=False" not in source, name
+        by_pandas = re.sub(r"\bHTML\(\w+\.to_html\(", "", source)  # which escapes what a table holds
+        if re.search(r"\bHTML\(|_repr_html_|to_html", by_pandas):
             assert "html.escape(" in source, name
 
 
 RUNNING = {"eval", "exec", "os.system", "pickle.load", "pickle.loads", "torch.load", "joblib.load"}
+# Programs by design: the reader's own answers, and the solutions of the handbook's notebooks.
+PROGRAMS = {"mine.py": {"exec"}, "solutions.py": {"exec"}}
 
 
 def test_nothing_in_the_library_can_run_what_it_reads():
@@ -207,7 +211,8 @@ def test_nothing_in_the_library_can_run_what_it_reads():
             for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(n, ast.Call)
         ]
-        assert {ast.unparse(call.func) for call in calls} & RUNNING == set(), path.name
+        running = {ast.unparse(call.func) for call in calls} & RUNNING
+        assert running == PROGRAMS.get(path.name, set()), path.name
 
 
 # A command that is asked to stop
