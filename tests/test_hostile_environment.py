@@ -194,7 +194,7 @@ def code_cells() -> list[tuple[str, str]]:
 def test_what_a_notebook_shows_as_html_is_escaped():
     for name, source in code_cells():
         assert "escape=False" not in source, name
-        by_pandas = re.sub(r"\bHTML\(\w+\.to_html\(", "", source)  # which escapes what a table holds
+        by_pandas = re.sub(r"\bHTML\(\w+\.to_html\(", "", source)  # it escapes what it holds
         if re.search(r"\bHTML\(|_repr_html_|to_html", by_pandas):
             assert "html.escape(" in source, name
 
