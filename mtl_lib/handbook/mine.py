@@ -11,10 +11,11 @@ chapters use `load()`, so that a reader's layer runs the reader's attention. The
 of the working copy; MTL_MINE names another.
 """
 
+import __future__
+
 import ast
 import builtins
 import contextlib
-import importlib
 import inspect
 import linecache
 import math
@@ -148,6 +149,10 @@ def _first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
 
 
+def _text_of(node: ast.stmt, lines: list[str]) -> str:
+    return "\n".join(lines[_first_line(node) - 1 : node.end_lineno])
+
+
 def _bound_name(node: ast.stmt) -> str | None:
     match node:
         case ast.FunctionDef() | ast.ClassDef():
@@ -171,7 +176,7 @@ class _Parts:
             self.done.add(name)
             if name not in EXERCISES and not hasattr(builtins, name):
                 self._need(name, own)
-        self.sources.append("".join(lines[_first_line(node) - 1 : node.end_lineno]).rstrip())
+        self.sources.append(_text_of(node, "".join(lines).splitlines()))
 
     def _need(self, name: str, own: str) -> None:
         if name not in self.names:
@@ -248,7 +253,7 @@ def _top_level(text: str) -> dict[str, str]:
     """What a file binds at its outermost level, each with its source."""
     lines, found = text.splitlines(), {}
     for node in _statements(text):
-        source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        source = _text_of(node, lines)
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
                 found[alias.asname or alias.name] = source
@@ -325,7 +330,7 @@ def _library(pieces: list[_Piece]) -> str:
             body.append(f"{line}  # the library's, until mine passes")
         lines = piece.source.splitlines()
         for node in statements:
-            source = "\n".join(lines[_first_line(node) - 1 : node.end_lineno])
+            source = _text_of(node, lines)
             if isinstance(node, ast.Import | ast.ImportFrom):
                 imports[source] = None
             elif source not in done:
@@ -335,12 +340,11 @@ def _library(pieces: list[_Piece]) -> str:
     return head + "\n\n\n" + "\n\n\n".join(body) + "\n"
 
 
-def _write_library(folder: Path) -> Path:
+def _write_library(folder: Path) -> None:
     path = folder / "mine.py"
     text = _library(_pieces(folder))
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
-    return path
 
 
 def load(chapter: str = "") -> types.ModuleType:
@@ -374,7 +378,7 @@ def load(chapter: str = "") -> types.ModuleType:
 
 def _run(source: str, path: Path, module: types.ModuleType) -> None:
     # Annotations stay unread, as in the file itself.
-    flags = importlib.import_module("__future__").annotations.compiler_flag
+    flags = __future__.annotations.compiler_flag
     exec(compile(source, str(path), "exec", flags=flags, dont_inherit=True), vars(module))
 
 

@@ -10,7 +10,8 @@ Shapes: T tasks, P shared parameters that are not word embeddings, U distinct wo
 hidden size, N processes, B examples in a task's batch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -53,12 +54,10 @@ class Processes:
         """
         filled = [buffer for buffer in buffers if buffer.numel()]
         self.sent += sum(buffer.numel() * buffer.element_size() for buffer in filled)
-        try:
+        with self._together():
             works = [dist.all_reduce(b, group=self.group, async_op=True) for b in filled]
             for work in works:
                 work.wait()
-        except RuntimeError as error:
-            raise LostProcess(_lost(self, error)) from error
 
     def gathered(self, value: Any) -> list[Any]:
         """The value of each process, in the order of their ranks.
@@ -67,10 +66,8 @@ class Processes:
             LostProcess: if one of the processes is gone.
         """
         values: list[Any] = [None] * self.size
-        try:
+        with self._together():
             dist.all_gather_object(values, value, group=self.group)
-        except RuntimeError as error:
-            raise LostProcess(_lost(self, error)) from error
         return values
 
     def of_first(self, value: Any) -> Any:
@@ -80,20 +77,23 @@ class Processes:
             LostProcess: if one of the processes is gone.
         """
         values = [value]
-        try:
+        with self._together():
             dist.broadcast_object_list(values, src=0, group=self.group)
-        except RuntimeError as error:
-            raise LostProcess(_lost(self, error)) from error
         return values[0]
 
     def share(self, count: int) -> Tensor:
         """Which of `count` examples are this process's: as many as any other's, or one fewer."""
         return torch.arange(self.rank, count, self.size)
 
-
-def _lost(processes: Processes, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or ["no reason given"])[0][:120]
-    return f"process {processes.rank} of {processes.size}: another one is gone ({reason})"
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0][:120]
+            raise LostProcess(
+                f"process {self.rank} of {self.size}: another one is gone ({reason})"
+            ) from error
 
 
 class DataParallelEngine:

@@ -116,6 +116,8 @@ class Keeper(Callback):
         save_model: whether the best epoch's model is kept.
     """
 
+    alone = True  # whether no other process waits for this one
+
     def __init__(
         self,
         checkpoint: Checkpoint,
@@ -134,15 +136,22 @@ class Keeper(Callback):
 
     def resume(self, trainer: Trainer) -> None:
         """Go on from the last checkpoint, if there is one."""
-        if state := self.checkpoint.load():
+        if state := self.load():
             self._before, self.resumes = state["seconds"], state["resumes"] + 1
             restore(trainer, state)
+
+    def load(self) -> dict[str, Any] | None:
+        return self.checkpoint.load()
 
     def save(self, trainer: Trainer) -> None:
         self.checkpoint.save(state_of(trainer) | {"seconds": self.seconds, "resumes": self.resumes})
 
+    def asked(self, trainer: Trainer) -> bool:
+        """Whether the run is to stop after this step."""
+        return bool(self.signals and self.signals.asked)
+
     def after_step(self, trainer: Trainer, gram: Tensor) -> None:
-        if self.signals and self.signals.asked:
+        if self.asked(trainer):
             raise Stopped
         if self.checkpoint.due():
             self.save(trainer)
@@ -158,7 +167,15 @@ class Keeper(Callback):
 
 
 class SharedKeeper(Keeper):
-    """The keeper of a run that several processes train: the first one writes, all stop at once."""
+    """The keeper of a run that several processes train: the first one writes, all stop at once.
+
+    Args:
+        checkpoint: of the run.
+        processes: those that share its steps.
+        options: further ones of `Keeper`.
+    """
+
+    alone = False
 
     def __init__(self, checkpoint: Checkpoint, processes: Processes, *options: Any) -> None:
         super().__init__(checkpoint, *options)
@@ -167,26 +184,25 @@ class SharedKeeper(Keeper):
     def resume(self, trainer: Trainer) -> None:
         """Share the steps, and go on from the checkpoint of the first process."""
         data_parallel(trainer, self.processes)
-        state = self.processes.of_first(None if self.processes.rank else self.checkpoint.load())
-        if state:
-            self._before, self.resumes = state["seconds"], state["resumes"] + 1
-            restore(trainer, state)
+        super().resume(trainer)
+        if self.resumes:
             torch.manual_seed(1000 * trainer.steps + self.processes.rank)  # dropout, apart in each
+
+    def load(self) -> dict[str, Any] | None:
+        state: dict[str, Any] | None = self.processes.of_first(
+            None if self.processes.rank else super().load()
+        )
+        return state
 
     def save(self, trainer: Trainer) -> None:
         if not self.processes.rank:
             super().save(trainer)
 
-    def after_step(self, trainer: Trainer, gram: Tensor) -> None:
-        # Asked at different steps, they would wait for each other.
-        asked = torch.tensor(
-            [float(self.signals is not None and self.signals.asked)], device=trainer.device
-        )
-        self.processes.add_up(asked)
-        if asked:
-            raise Stopped
-        if self.checkpoint.due():
-            self.save(trainer)
+    def asked(self, trainer: Trainer) -> bool:
+        """Whether any process is asked to stop: at different steps they would wait for ever."""
+        here = torch.tensor([float(super().asked(trainer))], device=trainer.device)
+        self.processes.add_up(here)
+        return bool(here)
 
     def after_best(self, trainer: Trainer) -> None:
         if not self.processes.rank:
@@ -216,9 +232,8 @@ def _train(
     best = BestEpoch()
     trainer, dev = build(config, corpus, [*([best] if config.dev_sample else []), keeper])
     keeper.resume(trainer)
-    # Where others share the evaluation, it is finished first.
-    alone = not isinstance(keeper, SharedKeeper)
-    with StopSignals(now=lambda: alone and trainer.evaluating) as keeper.signals:
+    # An evaluation that others share is finished first.
+    with StopSignals(now=lambda: keeper.alone and trainer.evaluating) as keeper.signals:
         try:
             fit = trainer.fit(
                 config.epochs * config.epoch_factor,

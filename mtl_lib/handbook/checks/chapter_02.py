@@ -7,7 +7,6 @@ numbers that depend on its name alone, so that two modules with the same names h
 """
 
 import math
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -27,6 +26,7 @@ from mtl_lib.handbook.checks.framework import (
     WrongKind,
     call,
     draw,
+    fill,
     refusal,
     with_gradient,
 )
@@ -46,10 +46,7 @@ def _filled(answer: Callable, *sizes: Any, scale: float = 0.5) -> nn.Module:
     module = _module(answer, *sizes)
     if not list(module.parameters()):
         raise WrongKind("the module knows of no parameters")
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(scale * draw(*parameter.shape, seed=zlib.crc32(name.encode())))
-    return module
+    return fill(module, scale)
 
 
 def _parameters(*sizes: Any) -> Case:

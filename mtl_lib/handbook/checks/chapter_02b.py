@@ -6,7 +6,6 @@ What is drawn at random is asked for in shares of many draws, so that an answer 
 order; what may never happen is asked for exactly.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -25,6 +24,7 @@ from mtl_lib.handbook.checks.framework import (
     WrongKind,
     call,
     draw,
+    fill,
     tensor,
     with_gradient,
 )
@@ -458,14 +458,6 @@ CONFIG = BertConfig(
 HIDDEN = draw(2, 3, 8, seed=21)
 
 
-def _fill(module: nn.Module, scale: float = 0.5) -> nn.Module:
-    """Give every parameter numbers that depend on its name alone."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(scale * draw(*parameter.shape, seed=zlib.crc32(name.encode())))
-    return module
-
-
 def _table() -> nn.Parameter:
     return nn.Parameter(draw(CONFIG.vocab_size, CONFIG.hidden_size, seed=22))
 
@@ -474,7 +466,7 @@ def _head(answer: Callable, words: nn.Parameter, filled: bool = True) -> nn.Modu
     head = answer(CONFIG, words)
     if not isinstance(head, nn.Module):
         raise WrongKind(f"got {type(head).__name__}, expected a class that extends nn.Module")
-    return _fill(head) if filled else head
+    return fill(head) if filled else head
 
 
 def _head_names(answer: Callable) -> dict[str, str]:
@@ -947,8 +939,8 @@ def _small_model(dropout: float = 0.0) -> tuple[BertModel, MaskedWordHead]:
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=0.0,
     )
-    encoder = _fill(BertModel(config))
-    head = _fill(MaskedWordHead(config, encoder.embeddings.word_embeddings.weight))
+    encoder = fill(BertModel(config))
+    head = fill(MaskedWordHead(config, encoder.embeddings.word_embeddings.weight))
     return encoder, head
 
 

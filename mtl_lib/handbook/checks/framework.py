@@ -8,9 +8,9 @@ difference: case, place, got and expected. Nothing is guessed.
 Exercises are formative: they help to learn, and a pass is no proof, since an answer may call the
 library or look up the expected values.
 
-Helpers for writing cases: `draw` (seeded inputs), `call` (asks on copies and notices changed
-inputs), `with_gradient` (value and gradients), `tensor` (a result as a tensor) and `refusal` (an
-error or none).
+Helpers for writing cases: `draw` (seeded inputs), `fill` (known weights), `call` (asks on
+copies and notices changed inputs), `with_gradient` (value and gradients), `tensor` (a result as a
+tensor) and `refusal` (an error or none).
 """
 
 import contextlib
@@ -23,6 +23,7 @@ import random
 import re
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Number
@@ -142,6 +143,14 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers of this shape, the same ones for the same seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def fill(module: nn.Module, scale: float = 0.5) -> nn.Module:
+    """The module with parameters that are normal numbers times `scale`, by their names alone."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(scale * draw(*parameter.shape, seed=zlib.crc32(name.encode())))
+    return module
 
 
 def call(answer: Callable, *arguments: Any, **keywords: Any) -> Any:

@@ -117,10 +117,10 @@ FINDINGS = (
         lambda v: all(abs(v[task] - v[f"{task}_3_1"]) < 0.07 for task in TASK_ORDER),
     ),
     Finding(
-        "**The paper did not run the algorithm that it prints.** It integrates a port in which "
-        "heads count in the norms and the shared parameters get a mean. How much of its numbers "
-        "comes from that, nobody knows: our row `3.2-port` has the port's two faults, and no run "
-        "of it is among the stored ones yet.",
+        "**What the paper ran is probably not the algorithm that it prints.** It integrates a port "
+        "in which heads count in the norms and the shared parameters get a mean; its own code we "
+        "have not seen. How much of its numbers comes from that, nobody knows: our row `3.2-port` "
+        "has the port's two faults, and no run of it is among the stored ones yet.",
         lambda: {"runs": len(committed_runs(["3.2-port"]))},
         lambda v: v["runs"] == 0,
     ),
