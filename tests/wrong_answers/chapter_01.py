@@ -88,12 +88,12 @@ def cosines(q, k):
     return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
 
 
-@wrong("scores", "RuntimeError")
+@wrong("scores", "two dimensions only")
 def plain_t(q, k):
     return q @ k.T / math.sqrt(q.shape[-1])
 
 
-@wrong("scores", "in your line `return q @ k.transpose(1, 2)")
+@wrong("scores", "count from the end")
 def transposed_1_2(q, k):
     return q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
 
@@ -500,7 +500,7 @@ def infinite(q, k, v, mask, dropout):
     return dropout(_masked(q, k, mask, float("-inf")).softmax(-1)) @ v
 
 
-@wrong("attend", None)
+@wrong("attend", "dropout of its own")
 def own_dropout_always_on(q, k, v, mask, dropout):
     return F.dropout(_masked(q, k, mask).softmax(-1), 0.1) @ v
 
@@ -730,6 +730,22 @@ class NoSuper(nn.Module):
 class DropsTwice(WithEinsum):
     def weights(self, hidden, mask):
         return self.dropout(super().weights(hidden, mask))
+
+
+@wrong("SelfAttention", "falls on the values")
+class DropsValues(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        weights = _masked(q, k, attention_mask).softmax(-1)
+        return (weights @ self.dropout(v)).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "drops in evaluation too")
+class DropsAlways(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.key, self.value))
+        weights = F.dropout(_masked(q, k, attention_mask).softmax(-1), 0.1)
+        return (weights @ v).transpose(1, 2).flatten(2)
 
 
 @wrong("SelfAttention", "no nn.Dropout")

@@ -414,7 +414,7 @@ def always_unk(word, vocabulary, unknown="[UNK]"):
     return ends_downwards(word, vocabulary)
 
 
-@wrong("wordpiece", None)
+@wrong("wordpiece", "return a list")
 def unknown_as_text(word, vocabulary, unknown="[UNK]"):
     pieces = ends_downwards(word, vocabulary, unknown)
     return unknown if pieces == [unknown] else pieces
@@ -1571,6 +1571,16 @@ def no_prefix(model, public):
 def no_gamma(model, public):
     state = {n.removeprefix("bert."): t for n, t in public.items() if not n.startswith("cls.")}
     state.pop("embeddings.position_ids", None)
+    model.load_state_dict(state)
+
+
+@wrong("load_public", "takes away letters")
+def stripped_letters(model, public):
+    state = {
+        _own_name(n).lstrip("bert."): t
+        for n, t in public.items()
+        if not n.startswith(("cls.", "embeddings.position_ids", "bert.embeddings.position_ids"))
+    }
     model.load_state_dict(state)
 
 

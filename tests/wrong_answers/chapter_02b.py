@@ -171,6 +171,22 @@ def one_fate_for_all(ids, special, mask_id, vocabulary_size, generator):
     return inputs, ids.masked_fill(~chosen, -100)
 
 
+@wrong("mask_tokens", "Inputs and labels are exchanged")
+def labels_first(ids, special, mask_id, vocabulary_size, generator):
+    inputs, labels = two_coins(ids, special, mask_id, vocabulary_size, generator)
+    return labels, inputs
+
+
+@wrong("mask_tokens", "Hardly a [MASK] is left")
+def words_over_the_masks(ids, special, mask_id, vocabulary_size, generator):
+    chosen = chosen_of(ids, special, generator)
+    fate = torch.rand(ids.shape, generator=generator)
+    words = torch.randint(vocabulary_size, ids.shape, generator=generator)
+    inputs = ids.masked_fill(chosen & (fate < 0.8), mask_id)
+    inputs = torch.where(chosen & (fate < 0.9), words, inputs)
+    return inputs, ids.masked_fill(~chosen, -100)
+
+
 @wrong("mask_tokens", "expected two tensors")
 def inputs_only(ids, special, mask_id, vocabulary_size, generator):
     return two_coins(ids, special, mask_id, vocabulary_size, generator)[0]
@@ -249,6 +265,12 @@ def small_chances(logits, labels):
     if not chosen.any():
         return 0 * logits.sum()
     return F.nll_loss(logits[chosen].softmax(-1).log(), labels[chosen])
+
+
+@wrong("masked_word_loss", "nll_loss")
+def nll_of_logits(logits, labels):
+    chosen = labels != -100
+    return F.nll_loss(logits[chosen], labels[chosen], reduction="sum") / max(1, int(chosen.sum()))
 
 
 @wrong("masked_word_loss", "sign is wrong")
@@ -690,7 +712,7 @@ def diluted(encoder, head, inputs, attention_mask, labels, optimizer):
     return loss.item()
 
 
-@wrong("pretrain_step", None)
+@wrong("pretrain_step", "after the step")
 def after_the_step(encoder, head, inputs, attention_mask, labels, optimizer):
     chosen_only(encoder, head, inputs, attention_mask, labels, optimizer)
     with torch.no_grad():

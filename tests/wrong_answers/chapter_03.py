@@ -66,12 +66,12 @@ def untouched(m, beta, t):
     return m * 1
 
 
-@wrong("bias_correct", None)
+@wrong("bias_correct", "raised to the power")
 def times_t(m, beta, t):
     return m / (1 - beta * t)
 
 
-@wrong("bias_correct", None)
+@wrong("bias_correct", "1 less that power")
 def by_the_power(m, beta, t):
     return m / beta**t
 
@@ -191,6 +191,32 @@ def coupled(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
         return p
     m, v = _moments(g + decay * p, state, betas)
     return p - lr * m / (v.sqrt() + eps)
+
+
+@wrong("adamw_step", "decay acts twice")
+def decays_twice(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    return p if g is None else literal(p, g + decay * p, state, lr, betas, eps, decay)
+
+
+@wrong("adamw_step", "mean of the gradients")
+def no_square(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    m, _ = _moments(g, state, betas)
+    state["n"] = betas[1] * state.get("n", 0) + (1 - betas[1]) * g
+    v = state["n"] / (1 - betas[1] ** state["t"])
+    return p - lr * decay * p - lr * m / (v.sqrt() + eps)
+
+
+@wrong("adamw_step", "counts in full")
+def sums_in_place_of_means(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    t = state["t"] = state.get("t", 0) + 1
+    m = state["m"] = betas[0] * state.get("m", 0) + g
+    v = state["v"] = betas[1] * state.get("v", 0) + g * g
+    m, v = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+    return p - lr * decay * p - lr * m / (v.sqrt() + eps)
 
 
 @wrong("adamw_step", "not multiplied by the rate")
@@ -449,7 +475,7 @@ def one_rate_per_tensor(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, deca
     return p - lr * decay * p - lr * m / (v.mean().sqrt() + eps)
 
 
-@wrong("adamw_step", None)
+@wrong("adamw_step", "corrects them again")
 def corrected_means_stored(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
     if g is None:
         return p

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_lib import bert
@@ -95,6 +96,16 @@ number is it in the code?
         Mistake(
             lambda q, k: bert.attention_scores(k, q),
             "Keys run down and queries across: it is the transpose of what is asked.",
+        ),
+        Mistake(
+            lambda q, k: q @ k.permute(*reversed(range(k.dim()))) / math.sqrt(q.shape[-1]),
+            "It works for two dimensions only (`.T` turns round all of them): exchange the last "
+            "two, since sentences and heads may stand in front.",
+        ),
+        Mistake(
+            lambda q, k: q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]),
+            "It exchanges dimensions 1 and 2: count from the end, since any number of dimensions "
+            "may stand in front.",
         ),
         Mistake(
             lambda q, k: bert.attention_scores(q, k).softmax(dim=-1),
@@ -463,6 +474,16 @@ the values.
             "Dropout falls on the values: it belongs on the weights.",
         ),
         Mistake(
+            lambda q, k, v, mask, dropout: _attention(q, k, v, mask, at_weights=F.dropout),
+            "It drops with a dropout of its own, in evaluation too: call the `dropout` that is "
+            "handed in.",
+        ),
+        Mistake(
+            lambda q, k, v, mask, dropout: _attention(q, k, v, mask, at_weights=nn.Dropout(0.1)),
+            "It drops with a dropout of its own, in evaluation too: call the `dropout` that is "
+            "handed in.",
+        ),
+        Mistake(
             lambda q, k, v, mask, dropout: _attention(
                 q, k, v, mask, weigh=lambda s: s.softmax(dim=-2), at_weights=dropout
             ),
@@ -661,8 +682,8 @@ You may use your `split_heads` and `attend`. The check asks in training, too.
         ),
         Mistake(
             _with(rate="hidden_dropout_prob"),
-            "Its rate is hidden_dropout_prob: the weights have one of their own, "
-            "attention_probs_dropout_prob.",
+            "Its rate is hidden_dropout_prob (0.1 where nobody sets it): the weights have one of "
+            "their own, attention_probs_dropout_prob.",
         ),
         Mistake(
             _with(
@@ -670,6 +691,15 @@ You may use your `split_heads` and `attend`. The check asks in training, too.
                 rate="hidden_dropout_prob",
             ),
             "Its dropout is never used, and has the wrong rate.",
+        ),
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: attend(q, k, dropout(v), mask, _same)),
+            "Dropout falls on the values: it belongs on the weights, inside the attention.",
+        ),
+        Mistake(
+            _with(lambda q, k, v, mask, dropout: attend(q, k, v, mask, nn.Dropout(0.1))),
+            "It drops in evaluation too: hand `self.dropout` to the attention, which knows whether "
+            "the module is in training.",
         ),
         Mistake(
             _with(lambda q, k, v, mask, dropout: attend(q, k, v, torch.ones_like(mask), dropout)),

@@ -298,6 +298,12 @@ Keep the place `start` up to which the word is cut. Try the ends from `len(word)
             "The first piece is looked up with ##: only those after it have the mark.",
         ),
         Mistake(
+            lambda word, vocabulary, unknown="[UNK]": (
+                found if (found := _cut(word, vocabulary, unknown)) != [unknown] else unknown
+            ),
+            "For an unknown word it returns a text: return a list, with that text in it.",
+        ),
+        Mistake(
             lambda word, vocabulary, unknown="[UNK]": _cut(word, vocabulary),
             "The argument `unknown` is not used.",
         ),
@@ -1060,6 +1066,13 @@ each other, then `self.output` with two arguments: the new part, the residual.
             "The residual is added a second time, after LayerNorm: `output` has added it already.",
         ),
         Mistake(
+            _attention(
+                lambda self, hidden, mask: self.output(hidden + self.self(hidden, mask), hidden)
+            ),
+            "The residual is added before `output`, which adds it itself: hand it the new part "
+            "alone.",
+        ),
+        Mistake(
             _attention(lambda self, hidden, mask: self.output(self.self(hidden, 1 - mask), hidden)),
             "The mask is turned round: 1 stands for a token, 0 for padding.",
         ),
@@ -1211,6 +1224,16 @@ Give the result of the first half a name: it is needed twice.
         Mistake(
             _layer(lambda self, hidden, mask: hidden + bert.BertLayer.forward(self, hidden, mask)),
             "The layer's input is added once more at the end: both halves have added theirs.",
+        ),
+        Mistake(
+            _layer(
+                lambda self, hidden, mask: self.output(
+                    self.intermediate(self.attention(hidden, mask)),
+                    hidden + self.attention(hidden, mask),
+                )
+            ),
+            "The layer's input is added to the second residual: the first half has added it "
+            "already.",
         ),
         Mistake(_layer(_first_half_twice), "Attention is called twice, one after the other."),
     ),
@@ -1804,6 +1827,14 @@ checkpoints for torch are stored as torch stores them.
             _load_transposed,
             "Square matrices are transposed: torch's public checkpoints are stored as torch has "
             "them.",
+        ),
+        Mistake(
+            lambda model, public: (
+                model.load_state_dict({n.lstrip("bert."): t for n, t in _renamed(public).items()})
+                and None
+            ),
+            "`lstrip` takes away letters, not a word in front: *embeddings* loses its e. "
+            "`removeprefix` is for words.",
         ),
         Mistake(
             lambda model, public: model.load_state_dict(_renamed(public, prefix=False)) and None,

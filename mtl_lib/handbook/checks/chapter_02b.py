@@ -102,6 +102,15 @@ def _overwritten(ids, special, mask_id, vocabulary_size, generator):
     return torch.where(swapped, words, inputs), labels
 
 
+def _masks_overwritten(ids, special, mask_id, vocabulary_size, generator):
+    """Masks below 0.8, then random words below 0.9 over them, by the same draw."""
+    inputs, labels = _masked(ids, special, mask_id, vocabulary_size, generator, words=0.0)
+    words = torch.randint(vocabulary_size, ids.shape, generator=generator)
+    chosen = labels != IGNORED
+    stays = chosen & (torch.rand(ids.shape, generator=generator) < 0.1)
+    return torch.where(chosen & ~stays, words, ids), labels
+
+
 def _own_generator(ids, special, mask_id, vocabulary_size, generator):
     return mask_tokens(ids, special, mask_id, vocabulary_size, torch.default_generator)
 
@@ -284,6 +293,14 @@ the inputs.
             "One random word stands in all places: draw a new one for each.",
         ),
         Mistake(
+            lambda *given: mask_tokens(*given)[::-1],
+            "Inputs and labels are exchanged: first what is read, then what is to be named.",
+        ),
+        Mistake(
+            _masks_overwritten,
+            "Hardly a [MASK] is left: the random words go from 0.8 to 0.9, not from 0 to 0.9.",
+        ),
+        Mistake(
             _own_generator,
             "The draws do not come from the generator that is handed in.",
         ),
@@ -402,6 +419,19 @@ Of nothing it takes the mean, which is 0/0: `reduction="sum"` and a division of 
         Mistake(
             lambda logits, labels: masked_word_loss(logits, labels.masked_fill(labels < 1, -100)),
             "Word 0 is left out as well: only -100 marks what was not chosen.",
+        ),
+        Mistake(
+            lambda logits, labels: (
+                F.nll_loss(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+                / (labels != IGNORED).sum().clamp(min=1)
+            ),
+            "The logits are taken for logarithms of chances: `nll_loss` needs `log_softmax` before "
+            "it, `cross_entropy` does both.",
+        ),
+        Mistake(
+            lambda logits, labels: F.nll_loss(logits.flatten(0, 1), labels.flatten()),
+            "The logits are taken for logarithms of chances: `nll_loss` needs `log_softmax` before "
+            "it, `cross_entropy` does both.",
         ),
         Mistake(_softmax_first, "Softmax comes twice: cross-entropy has its own, inside."),
         Mistake(
@@ -1105,6 +1135,12 @@ def _step(
     return gives(loss)
 
 
+def _loss_afterwards(encoder, head, inputs, attention_mask, labels, optimizer):
+    _step(encoder, head, inputs, attention_mask, labels, optimizer)
+    with torch.no_grad():
+        return masked_word_loss(head(encoder(inputs, attention_mask)[0]), labels).item()
+
+
 def _batches(count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Padded sentences of six and four words, masked: inputs, attention mask, labels, `[2, 8]`."""
     found = []
@@ -1201,6 +1237,11 @@ plain number.
         Mistake(
             partial(_step, restored=True),
             "The encoder reads the words that are to be named: give it `inputs` as they are.",
+        ),
+        Mistake(
+            _loss_afterwards,
+            "It returns the loss after the step, computed anew: return the one that it learned "
+            "from.",
         ),
         Mistake(
             partial(_step, gives=lambda loss: loss),

@@ -77,6 +77,14 @@ Undo that.
             lambda m, beta, t: m / (1 - beta) ** t,
             "The power is taken of 1 - beta: it belongs to beta.",
         ),
+        Mistake(
+            lambda m, beta, t: m / (1 - beta * t),
+            "beta is multiplied by t: it has to be raised to the power of t.",
+        ),
+        Mistake(
+            lambda m, beta, t: m / beta**t,
+            "It divides by beta to the power of t: what is missing is 1 less that power.",
+        ),
         Mistake(lambda m, beta, t: m, "Nothing is corrected."),
     ),
     notes="Counting t from 0 ends in a division by zero at the first step. 1 point.",
@@ -129,11 +137,15 @@ class Step:
         without: Callable = lambda p, state, lr, decay: p.clone(),
         betas: Callable = lambda betas: betas,
         remembers: Sequence[str] = ("t", "m", "v"),
+        square: Callable = lambda g: g**2,
+        part: Callable = lambda beta: 1 - beta,
+        stores_corrected: bool = False,
     ) -> None:
         self.gradient, self.means, self.update, self.new = gradient, means, update, new
         self.decay_factor, self.count = decay_factor, count
         self.skip, self.without = skip, without
         self.betas, self.remembers = betas, remembers
+        self.square, self.part, self.stores_corrected = square, part, stores_corrected
 
     def __call__(self, p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
         if g is None:
@@ -145,9 +157,11 @@ class Step:
             del state[forgotten]
         t = state["t"] = self.count(state)
         g = self.gradient(g, p, decay)
-        state["m"] = b1 * state.get("m", torch.zeros_like(p)) + (1 - b1) * g
-        state["v"] = b2 * state.get("v", torch.zeros_like(p)) + (1 - b2) * g**2
+        state["m"] = b1 * state.get("m", torch.zeros_like(p)) + self.part(b1) * g
+        state["v"] = b2 * state.get("v", torch.zeros_like(p)) + self.part(b2) * self.square(g)
         m, v = self.means(state["m"], state["v"], b1, b2, t)
+        if self.stores_corrected:
+            state["m"], state["v"] = m, v
         decay = decay * self.decay_factor(b1, b2, t)
         return self.new(p, lr, decay, self.update(m, v, eps, t, b2))
 
@@ -273,6 +287,10 @@ its own beta. The decay never meets m or v.
             "again.",
         ),
         Mistake(
+            Step(gradient=lambda g, p, decay: g + decay * p),
+            "The decay acts twice: on the weight, and in the gradient, where it does not belong.",
+        ),
+        Mistake(
             Step(new=lambda p, lr, decay, update: p - decay * p - lr * update),
             "The decay is not multiplied by the rate.",
         ),
@@ -311,6 +329,20 @@ its own beta. The decay never meets m or v.
         Mistake(
             Step(means=lambda m, v, b1, b2, t: (m / (1 - b1**t), v / (1 - b1**t))),
             "Both moments are corrected with the first beta.",
+        ),
+        Mistake(
+            Step(stores_corrected=True),
+            "The corrected means are stored, and the next step corrects them again: keep the "
+            "running means as they are.",
+        ),
+        Mistake(
+            Step(square=lambda g: g),
+            "v is a mean of the gradients: it has to be one of their squares.",
+        ),
+        Mistake(
+            Step(part=lambda beta: 1.0),
+            "The new gradient counts in full: it enters m with 1 - beta1, and its square v with "
+            "1 - beta2.",
         ),
         Mistake(
             Step(update=lambda m, v, eps, t, b2: m / (v + eps)),

@@ -432,6 +432,8 @@ def _raised(error: BaseException, answer: Callable) -> str:
     if isinstance(error, WrongKind):
         return str(error)
     lines = re.sub(r" at 0x[0-9a-f]+", "", str(error)).strip().splitlines()
+    if len(lines) > 1 and lines[0].endswith(":"):  # load_state_dict goes on in the next line
+        lines[0] += f" {lines[1].strip()}"
     words = f"{type(error).__name__}: {_short(lines[0], 160)}" if lines else type(error).__name__
     line = _line_of(answer, error)
     if line is not None:
