@@ -554,7 +554,7 @@ def all_kept_and_argmax(model, optimizer, take_step, score, steps, warmup_steps,
     return history
 
 
-@wrong("train_and_keep_best", None)
+@wrong("train_and_keep_best", "never beaten")
 def starts_from_the_first(model, optimizer, take_step, score, steps, warmup_steps, every):
     """A NaN that comes first is never beaten."""
     base, best, history, kept = optimizer.lr, None, [], None
@@ -686,3 +686,23 @@ def by_where(dev, test):
     filled = np.where(np.isnan(dev), 0, dev)
     order = sorted(range(len(filled)), key=lambda e: -filled[e].mean())
     return order[0], test[order[0]].tolist()
+
+
+@wrong("choose_and_report", "reported as 0")
+def zeros_everywhere(dev, test):
+    dev, test = np.nan_to_num(dev), np.nan_to_num(test)
+    epoch = dev.mean(axis=1).argmax()
+    return epoch, test[epoch]
+
+
+@wrong("selection_bias", "in its own repeat alone")
+def every_winner_in_every_repeat(selecting, fresh):
+    winners = np.argmax(selecting, axis=1)
+    return np.max(selecting, axis=1).mean() - fresh[:, winners].mean()
+
+
+@wrong("linear_warmup", "lower of two lines")
+def the_lower_line(step, warmup_steps, total_steps):
+    up = step / warmup_steps if warmup_steps > 0 else 1
+    down = (total_steps - step) / total_steps
+    return max(min(up, down), 0)

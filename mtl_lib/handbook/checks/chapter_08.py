@@ -313,11 +313,11 @@ SYMMETRIC_KL = Exercise(
     importance=4,
     minutes=10,
     task="""
-Write `symmetric_kl(a, b)`: logits `[B, C]` twice to a scalar in nats,
+Write `symmetric_kl(a, b)`: logits `[B, C]` twice to a scalar (natural logarithm),
 $KL(P||Q) + KL(Q||P)$ with $P = softmax(a)$, $Q = softmax(b)$ over the C classes, the mean over the
 batch.
 
-Gradients have to flow into both arguments, by every way the value depends on them.
+Gradients have to flow into both arguments: detach nothing.
 """,
     hint="Written out, the two divergences share their logarithms; added, they become one short "
     "sum over classes. Is any of its terms ever negative?",
@@ -409,7 +409,7 @@ DIVERGENCE = Exercise(
     section="Regularisation",
     difficulty=3,
     importance=3,
-    minutes=15,
+    minutes=10,
     task="""
 Write `divergence(a, b, loss)`: two outputs of a head, `[B, C]` each, to a scalar, the mean over the
 batch, with gradients into both:
@@ -651,7 +651,7 @@ SMART_STEP = Exercise(
     section="Regularisation",
     difficulty=3,
     importance=5,
-    minutes=15,
+    minutes=12,
     task="""
 Write `smart_step(x_tilde, x, gradient, step_size, radius)`. `x`: embeddings `[B, L, H]`; `x_tilde`:
 the point near x that the search has reached; `gradient`: that of the difference to be made large,
@@ -1243,7 +1243,7 @@ AFTER_EMBEDDINGS = Exercise(
     section="Regularisation",
     difficulty=3,
     importance=4,
-    minutes=12,
+    minutes=10,
     task="""
 SMART moves the embeddings, so it needs your model in two parts: what makes the embeddings, and what
 comes after them. Write the second as an `nn.Module`:
@@ -1450,7 +1450,7 @@ SMART_TERM = Exercise(
     section="Regularisation",
     difficulty=4,
     importance=4,
-    minutes=20,
+    minutes=15,
     task="""
 Write `smart_term(model, batch, start, step_size, radius)`: SMART's R of one batch for your
 multi-task model, a scalar tensor that a training step adds to the task's loss.

@@ -292,6 +292,11 @@ below `total_steps`.
             "end of the warm-up.",
         ),
         Mistake(
+            lambda s, w, t: max(0.0, min(s / w if w else 1.0, (t - s) / t)),
+            "It is the lower of two lines, but the second begins to fall at step 0; the fall "
+            "begins at the end of the warm-up.",
+        ),
+        Mistake(
             _schedule(_up, lambda s, w, t: (t - s) / (t - w)),
             "Beyond the last step the factor is negative: the optimizer would climb.",
         ),
@@ -436,6 +441,13 @@ the repeats, the winner's selecting score exceeds *its own* score on the fresh s
                 ).mean()
             ),
             "It looks for the best repeat of each model; asked is the best model of each repeat.",
+        ),
+        Mistake(
+            lambda selecting, fresh: float(
+                (selecting.max(axis=1) - fresh[:, selecting.argmax(axis=1)]).mean()
+            ),
+            "`fresh[:, winners]` takes every winner from *every* repeat, a table [R, R]; each "
+            "winner is judged in its own repeat alone.",
         ),
     ),
     notes="Taking the maximum on both splits is the natural shortcut; with equally good models it "
@@ -686,6 +698,15 @@ Weights are what `model.state_dict()` holds.
             "A NaN wins: no comparison with it is true, so ask whether the new score *is* higher.",
         ),
         Mistake(
+            _training(better=lambda found, best: math.isinf(best) or found > best),
+            "The first score is the best so far whatever it is, and a NaN in its place is never "
+            "beaten: no comparison with a NaN is true.",
+        ),
+        Mistake(
+            _training(start=math.nan),
+            "The best starts at NaN, which no score beats: no comparison with a NaN is true.",
+        ),
+        Mistake(
             _training(start=0.0),
             "The best starts at 0, which no negative score beats; Pearson's r may be negative.",
         ),
@@ -784,6 +805,8 @@ _WITH_NAN[0, 0, :2] = 0.8, 0.6
 _POOR_NAN, _GOOD_NAN = _DRAWN.copy(), _DRAWN.copy()
 _POOR_NAN[0, 3] = 0.3, 0.2, math.nan
 _GOOD_NAN[0, 5] = 0.99, 0.98, math.nan
+_NAN_CHOSEN = _GOOD_NAN.copy()
+_NAN_CHOSEN[1, 5, 2] = math.nan
 _EQUAL = np.array([[0.5, 0.5], [0.75, 0.5], [0.5, 0.75], [0.25, 0.5]])
 _SURE = [(_DRAWN[n], _DRAWN[1 - n]) for n in (0, 1)]
 
@@ -817,6 +840,7 @@ is raised. Find them, then write `choose_and_report(dev, test)`:
         question("a constant answer: its Pearson's r is NaN", *_WITH_NAN, atol=1e-9),
         question("a NaN in a poor epoch", *_POOR_NAN, atol=1e-9),
         question("best even with a 0 for its NaN", *_GOOD_NAN, atol=1e-9),
+        question("a NaN among the scores to report", *_NAN_CHOSEN, atol=1e-9),
         question("equal averages", _EQUAL, _EQUAL[::-1].copy(), atol=1e-9),
         question("one task", _DRAWN[0, :, 1:2], _DRAWN[1, :, 1:2], atol=1e-9),
         question("one epoch", _DRAWN[0, :1], _DRAWN[1, :1], atol=1e-9),
@@ -881,6 +905,11 @@ is raised. Find them, then write `choose_and_report(dev, test)`:
         Mistake(
             _reported(scores=lambda dev, test, epoch: test[epoch].mean()),
             "It reports one average; asked are the T scores of that epoch.",
+        ),
+        Mistake(
+            _reported(scores=lambda dev, test, epoch: _zeros(test)[epoch]),
+            "A NaN is reported as 0. For the choice it counts as 0; the report gives what was "
+            "measured, and a NaN says that there was nothing to measure.",
         ),
         Mistake(
             _reported(scores=lambda dev, test, epoch: test.max(axis=0)),

@@ -576,6 +576,18 @@ def _each_label_alone(scaled: np.ndarray, labels: np.ndarray) -> float:
     return -(wanted * np.log(given) + (1 - wanted) * np.log(1 - given)).mean()
 
 
+def _overflowing(logits: np.ndarray, labels: np.ndarray) -> float:
+    """A grid, a softmax without care for large logits, and numpy's argmin, which takes a NaN."""
+    grid = np.geomspace(0.05, 20, 400)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        losses = []
+        for temperature in grid:
+            powers = np.exp(logits / temperature)
+            given = (powers / powers.sum(axis=1, keepdims=True))[np.arange(len(labels)), labels]
+            losses.append(-np.log(given).mean())
+    return float(grid[np.argmin(losses)])
+
+
 def _answers(size: int, labels: int, scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Logits, and labels drawn as often as softmax(logits / scale) says."""
     generator = np.random.default_rng(seed)
@@ -645,6 +657,16 @@ Write `fit_temperature(logits, labels)`: logits `[N, K]` (a float64 array) and t
         Mistake(
             _temperature_by(_each_label_alone),
             "It asks each label alone, with a sigmoid; the K labels share one softmax.",
+        ),
+        Mistake(
+            lambda logits, labels: 0.05,
+            "It is always the lower end. If accuracy decides, every T is as good: which logit is "
+            "largest never changes. Let the cross-entropy decide.",
+        ),
+        Mistake(
+            _overflowing,
+            "exp overflows for large logits, the loss becomes NaN, and `argmin` takes the NaN. "
+            "Subtract each example's largest logit first (a log-softmax does).",
         ),
     ),
     notes="Dividing by T cannot change which label is largest, so accuracy stays as it is: only "
