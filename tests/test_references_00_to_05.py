@@ -19,7 +19,7 @@ from torch import nn
 from torch.testing import assert_close
 from transformers.models.bert import modeling_bert
 
-from mtl_lib import bert, evaluation
+from mtl_lib import bert
 from mtl_lib.data import Batch, BatchStream
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES, chapter_02b
@@ -49,7 +49,6 @@ def test_every_reference_is_compared_here():
         ("scores", bert.attention_scores),
         ("mask_scores", bert.mask_scores),
         ("split_heads", bert.split_heads),
-        ("predict_in_order", evaluation.predict),
     ],
 )
 def test_the_reference_is_the_librarys_function(name, function):
@@ -497,6 +496,18 @@ def test_fit_is_the_librarys_trainer_with_its_best_epoch():
     assert scores == pytest.approx(expected)
     assert expected[-1] < max(expected)  # else the last epoch would do
     assert_close(dict(ours.state_dict()), dict(keeper.best))
+
+
+def test_predict_in_order_is_one_sentence_after_another():
+    split = small_splits()["sentiment"]
+    torch.manual_seed(0)
+    model = MultitaskModel(small_encoder(), {"sentiment": HeadConfig((0.3,))}).train()
+    found = reference("predict_in_order")(model, split, 3)
+    assert model.training and not found.requires_grad
+    model.eval()
+    with torch.no_grad():
+        one_by_one = torch.cat([model(split.batch([n])) for n in range(len(split))])
+    assert_close(found, one_by_one, rtol=1e-4, atol=1e-5)
 
 
 def test_train_epoch_is_the_librarys_trainer_with_one_task():

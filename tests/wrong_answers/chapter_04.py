@@ -73,6 +73,11 @@ def log_of_softmax(logits, labels):
     return -torch.log(F.softmax(logits, dim=1))[torch.arange(len(labels)), labels].mean()
 
 
+@wrong("class_loss", "columns out of *every* row")
+def columns_of_every_row(logits, labels):
+    return (torch.logsumexp(logits, 1) - logits[:, labels]).mean()
+
+
 @wrong("class_loss", "sum over the batch")
 def summed(logits, labels):
     return by_logsumexp(logits, labels) * len(labels)
@@ -800,6 +805,16 @@ def plain_python(labels, predicted):
     return torch.tensor(total / len(classes))
 
 
+@wrong("balanced_accuracy", "the model never says is forgotten")
+def recalls_of_what_is_predicted(labels, predicted):
+    return np.mean([np.mean(predicted[labels == c] == c) for c in np.unique(predicted)])
+
+
+@wrong("balanced_accuracy", "(precision): asked is")
+def precisions_of_the_true_classes(labels, predicted):
+    return np.mean([np.mean(labels[predicted == c] == c) for c in np.unique(labels)])
+
+
 @wrong("balanced_accuracy", "plain accuracy")
 def accuracy(labels, predicted):
     return metrics.accuracy_score(labels, predicted)
@@ -969,6 +984,13 @@ def ninety(a, b, draws=2000):
 @wrong("paired_bootstrap", None)
 def ninety_nine(a, b, draws=2000):
     return tuple(np.quantile(_means(b * 1.0 - a, draws, 9), [0.005, 0.995]))
+
+
+@wrong("paired_bootstrap", None)  # so far out, the random numbers decide
+def percent_for_shares(a, b, draws=2000):
+    random, gain = np.random.default_rng(1), b.astype(float) - a
+    means = [gain[random.integers(len(a), size=len(a))].mean() for _ in range(draws)]
+    return np.percentile(means, 0.025), np.percentile(means, 0.975)
 
 
 @wrong("paired_bootstrap", "sign is flipped")

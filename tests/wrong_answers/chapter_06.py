@@ -98,6 +98,12 @@ def by_cosine(g_i, g_j):
     return g_i - cosine * g_j if cosine < 0 else g_i
 
 
+@wrong("project", "a multiple of g_i")
+def right_share_of_the_wrong_arrow(g_i, g_j):
+    dot = torch.dot(g_i, g_j)
+    return g_i - dot / torch.dot(g_j, g_j) * g_i if dot < 0 else g_i
+
+
 @wrong("project", None)
 def entry_by_entry(g_i, g_j):
     return torch.where(g_i * g_j < 0, torch.zeros_like(g_i), g_i)
@@ -1162,6 +1168,18 @@ def by_polarisation(gradients):
 @wrong("conflict_rate", "diagonal is not among the pairs")
 def mean_of_the_matrix(gram):
     return (gram < 0).float().mean()
+
+
+@wrong("conflict_rate", "one task alone has no pairs")
+def whole_matrix_over_the_pairs(gram):
+    tasks = len(gram)
+    return (gram < 0).sum().item() / (tasks * (tasks - 1) / 2)
+
+
+@wrong("conflict_rate", "one task alone has no pairs")
+def whole_matrix_over_the_pairs_as_a_tensor(gram):
+    tasks = len(gram)
+    return (gram < 0).sum() / (tasks * (tasks - 1) / 2)
 
 
 @wrong("conflict_rate", "every conflict twice")

@@ -161,6 +161,12 @@ def one_by_one(weights, p):
     return total if p == 1 else total**0.5
 
 
+@wrong("lp_penalty", "any number to the power 0")
+def one_formula_for_all(weights, p):
+    entries = torch.cat([matrix.flatten() for matrix in weights]).abs()
+    return (entries**p).sum() ** (1 / p)
+
+
 # sorted_weights_over_time
 
 
@@ -263,6 +269,11 @@ def not_rescaled(x, kept, p, training):
     if not training:
         return x
     return x * kept
+
+
+@wrong("dropout", "divides by p")
+def by_the_share_that_goes(x, kept, p, training):
+    return x * kept / p if training else x
 
 
 @wrong("dropout", "original dropout")
@@ -369,6 +380,16 @@ class TheColleaguesLayer(nn.Module):
         if self.mask is None or self.mask.shape != x.shape:
             self.mask = (torch.rand_like(x) < self.p).to(x)
         return x * self.mask / (1 - self.p)
+
+
+@wrong("InvertedDropout", "The mode is in `self.training`")
+class OnInBothModes(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x * (torch.rand_like(x) >= self.p) / (1 - self.p)
 
 
 @wrong("InvertedDropout", "drawn once and kept")

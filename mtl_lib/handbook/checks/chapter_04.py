@@ -107,6 +107,11 @@ one number from each row.
     ),
     mistakes=(
         Mistake(
+            lambda logits, labels: (torch.logsumexp(logits, dim=1) - logits[:, labels]).mean(),
+            "`logits[:, labels]` takes those columns out of *every* row, B times B numbers: each "
+            "row has one right class of its own.",
+        ),
+        Mistake(
             lambda logits, labels: -_right(logits, labels).mean(),
             "This is `nll_loss` on the logits themselves: it takes logarithms of probabilities, so "
             "the log-softmax is missing, and the loss falls without end as the logits grow.",
@@ -588,6 +593,11 @@ def _predicts(lengths: tuple[int, ...], batch_size: int, seed: int, training: bo
     return ask
 
 
+def predict_in_order(model, split, batch_size: int) -> Tensor:
+    """The model's outputs [N, C] for a split, in the order of the split (the library's)."""
+    return torch.from_numpy(evaluation.predict(model, split, batch_size))
+
+
 def _predict(
     model, split, batch_size, *, mode: bool | None = False, restore: bool = True, place: str = "put"
 ) -> Tensor:
@@ -640,7 +650,7 @@ split.
     hint="""
 `logits[indices] = model(batch)` puts each row where it belongs. `model.training` tells the mode.
 """,
-    reference=evaluation.predict,
+    reference=predict_in_order,
     cases=(
         Case("seven sentences", _predicts((3, 5, 2, 7, 4, 6, 1), 3, 1, True)),
         Case("equal lengths", _predicts((4, 4, 4, 4), 2, 2, False)),
@@ -920,6 +930,28 @@ right, then the plain mean over the classes.
         Mistake(
             lambda labels, predicted: float(np.mean(labels == predicted)),
             "This is plain accuracy: a large class outvotes the small ones.",
+        ),
+        *(
+            Mistake(
+                wrong,
+                "It goes over the classes that are predicted, so a class that the model never says "
+                "is forgotten: go by the true ones.",
+            )
+            for wrong in (
+                lambda labels, predicted: float(
+                    np.mean(_recalls(labels, predicted, np.unique(predicted)))
+                ),
+                lambda labels, predicted: float(
+                    np.nanmean(_recalls(labels, predicted, np.unique(predicted)))
+                ),
+            )
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.mean(_recalls(predicted, labels, np.unique(labels)))
+            ),
+            "It takes the share of the predictions of a class that are right (precision): asked is "
+            "the share of its examples.",
         ),
         Mistake(
             lambda labels, predicted: float(

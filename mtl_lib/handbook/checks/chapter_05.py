@@ -803,6 +803,14 @@ def _row(loss: Tensor, parameters: list[Tensor]) -> Tensor:
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in pairs])
 
 
+def _accumulated_as_found(model, losses: list[Tensor]) -> Tensor:
+    rows = []
+    for loss in losses:
+        loss.backward()
+        rows.append(torch.cat([p.grad.flatten() for p in model.shared_parameters()]))
+    return torch.stack(rows)
+
+
 def _gradients_ask(names: tuple[str, ...], seed: int):
     def ask(answer: Callable) -> dict:
         model = TinyMultitask(seed)
@@ -862,6 +870,11 @@ apart.
         Mistake(
             lambda model, losses: task_gradients(model, losses).cumsum(dim=0),
             "The rows accumulate over the tasks: backward adds to what .grad held before.",
+        ),
+        Mistake(
+            _accumulated_as_found,
+            "The rows accumulate over the tasks: backward adds to what .grad held before. (And a "
+            "tensor that no loss has reached yet has no .grad: it counts as zero.)",
         ),
         Mistake(
             lambda model, losses: task_gradients(model, losses).sum(dim=0),

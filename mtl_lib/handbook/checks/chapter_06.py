@@ -164,10 +164,16 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
                 lambda g_i, g_j: project(g_j, g_i) if g_i @ g_j < 0 else g_i.clone(),
             )
         ),
-        Mistake(
-            _project(_negative, lambda i, j: (i @ j) / (i @ i) * i),
-            "It subtracts a multiple of g_i, which changes only the length of g_i; what has to go "
-            "is a multiple of g_j.",
+        *(
+            Mistake(
+                _project(_negative, part),
+                "It subtracts a multiple of g_i, which changes only the length of g_i; what has to "
+                "go is a multiple of g_j.",
+            )
+            for part in (
+                lambda i, j: (i @ j) / (i @ i) * i,
+                lambda i, j: (i @ j) / (j @ j) * i,
+            )
         ),
         *(Mistake(wrong, says) for wrong, says in _WRONG_PROJECTIONS),
     ),
@@ -757,8 +763,8 @@ Write `gram_matrix(gradients)`: `gradients[t][k]` is task t's gradient for share
 float32 tensor of that parameter's shape, or `None` where the task does not reach it (that counts as
 zero). Return `[T, T]` with $G_{ij} = g_i \\cdot g_j$.
 
-All parameters of a task together are *one* vector. Compute and return it in float64: over the 22
-million numbers of a small BERT, sums in float32 are off in the third digit of the cosine.
+All parameters of a task together are *one* vector. Compute and return it in float64: over
+millions of numbers an inner product in float32 loses digits, and squares of short gradients vanish.
 """,
     hint="Inner products add up: over the entries of a tensor, and over tensors. The diagonal is "
     "the squared length.",
@@ -893,6 +899,17 @@ has no pairs: return 0.
         Mistake(
             lambda gram: _per_pair(gram, gram < 0, len(gram) * (len(gram) - 1) / 2),
             "It counts every conflict twice, as (i, j) and as (j, i), but every pair once.",
+        ),
+        *(
+            Mistake(
+                wrong,
+                "It counts every conflict twice, as (i, j) and as (j, i), but every pair once. "
+                "(And one task alone has no pairs: that would divide by 0.)",
+            )
+            for wrong in (
+                lambda gram: int((gram < 0).sum()) / (len(gram) * (len(gram) - 1) / 2),
+                lambda gram: (gram < 0).sum() / (len(gram) * (len(gram) - 1) / 2),
+            )
         ),
         Mistake(
             lambda gram: _per_pair(gram, gram.triu() < 0, len(gram) * (len(gram) - 1)),

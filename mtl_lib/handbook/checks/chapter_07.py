@@ -110,6 +110,11 @@ backward on it.
             "negative one.",
         ),
         Mistake(
+            _by_p(_l1, _l2, lambda w: (w.abs() ** math.inf).sum() ** (1 / math.inf)),
+            "For p = infinity the formula with roots and powers breaks down: 1 / infinity is 0, "
+            "and any number to the power 0 is 1. What it tends to as p grows is the largest size.",
+        ),
+        Mistake(
             _by_p(lambda w: w.sum(), _l2, _largest),
             "For p = 1 it adds the entries with their signs, so that they cancel.",
         ),
@@ -314,6 +319,10 @@ entry itself. In eval mode nothing happens. $0 \\le p < 1$.
             lambda x, kept, p, training: dropout(x, kept, 1 - p, training) if p else x * kept,
             "It divides by p, the share that goes; what stays is a share 1 - p.",
         ),
+        Mistake(
+            lambda x, kept, p, training: x * kept / p if training else x.clone(),
+            "It divides by p, the share that goes; what stays is a share 1 - p.",
+        ),
     ),
     notes="At p = 0.5 half of the mistakes cannot be seen, which is why the first case is 0.3. "
     "Dropping in eval mode is the one that costs hours. 1 point.",
@@ -462,6 +471,11 @@ def _layer_in_training(layer: type, p: float) -> dict:
     }
 
 
+def _as_seen(out: Tensor, x: Tensor) -> Tensor | str:
+    """What came out, or that entries were dropped: which ones, the random numbers say."""
+    return "some entries are dropped" if bool((tensor(out) == 0).any()) else out
+
+
 def _layer_in_a_model(layer: type) -> dict:
     """Inside a model, whose mode it has to follow."""
     torch.manual_seed(4)
@@ -472,9 +486,9 @@ def _layer_in_a_model(layer: type) -> dict:
     random = bool((tensor(model(x)) != x).any())
     model.eval()
     return {
-        "eval mode": before,
+        "eval mode": _as_seen(before, x),
         "changes something in train mode": random,
-        "eval mode once more": model(x),
+        "eval mode once more": _as_seen(model(x), x),
         "weights to learn": len(list(model.parameters())),
     }
 
