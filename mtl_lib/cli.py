@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import mtl_lib
 from mtl_lib.errors import ConfigError, HandbookError, explain
@@ -16,7 +17,7 @@ from mtl_lib.shipped.answers import add_questions, answer
 from mtl_lib.study.checkpoint import handling
 from mtl_lib.study.profiles import ALL_PROFILES, FURTHER, PROFILES
 from mtl_lib.study.rows import ALL_ROWS
-from mtl_lib.study.settings import add_flags, chosen
+from mtl_lib.study.settings import Settings, add_flags, chosen
 
 # A command imports in its own function what only it needs: pandas, matplotlib and Jupyter take
 # seconds, and every training process imports this module anew.
@@ -46,9 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "mtl_lib").startswith("mtl_lib"):
             raise
-        print(
-            f'mtl: {error.name} is missing: pip install "mtl-handbook[handbook]"', file=sys.stderr
-        )
+        extra = "cluster" if error.name in ("dask", "dask_jobqueue", "distributed") else "handbook"
+        print(f'mtl: {error.name} is missing: pip install "mtl-handbook[{extra}]"', file=sys.stderr)
         return 1
     except HandbookError as error:
         print("mtl:", *str(error).splitlines(), file=sys.stderr)
@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="train rows that are not stored yet")
     add_flags(sweep, "profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
     sweep.add_argument("--store", help="folder of the runs (default: build/runs/PROFILE)")
+    machines = sweep.add_mutually_exclusive_group()
+    machines.add_argument(
+        "--scheduler", metavar="ADDRESS", help="train on a Dask cluster, such as tcp://HOST:8786"
+    )
+    machines.add_argument("--slurm", metavar="N", type=int, help="train in N jobs of SLURM")
     sweep.set_defaults(run=_sweep)
 
     bench = commands.add_parser("bench", help="compare the weightings of the tasks' gradients")
@@ -260,8 +265,23 @@ def _sweep(options: argparse.Namespace) -> None:
 
     settings = chosen(options)
     rows = ALL_ROWS if settings.rows else ALL_PROFILES[settings.profile].rows
-    for run in trained_runs(rows, settings, options.store):
+    for run in trained_runs(rows, settings, options.store, _executor(options, settings)):
         print(summary(run))
+
+
+def _executor(options: argparse.Namespace, settings: Settings) -> Any:
+    """What makes the cluster that was named; None for this machine."""
+    if not options.scheduler and options.slurm is None:
+        return None
+    from mtl_lib.study import cluster
+
+    if settings.jobs:
+        raise ConfigError("--jobs is of this machine's runs; a cluster has as many as workers")
+    if options.scheduler:
+        return lambda: cluster.scheduler(options.scheduler)
+    if options.slurm < 1:
+        raise ConfigError(f"--slurm {options.slurm}: give 1 job or more")
+    return lambda: cluster.slurm(options.slurm, settings.protocol().threads)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -333,10 +353,11 @@ def _study(options: argparse.Namespace) -> int:
 def _figures(options: argparse.Namespace) -> None:
     """Figures 2-9: of the committed studies into figures/, of others into figures/PROFILE/.
 
-    With the committed figures, what the README shows of the same runs is written anew.
+    With the committed figures, the claims page and what the README shows are written anew.
     """
+    from mtl_lib.handbook import front
     from mtl_lib.study import figures, pool
-    from mtl_lib.study.report import claims_markdown, write_section
+    from mtl_lib.study.report import claims_page, write_section
     from mtl_lib.study.store import RunStore
 
     runs = pool.committed_runs()
@@ -346,8 +367,9 @@ def _figures(options: argparse.Namespace) -> None:
     for path in figures.save_all(runs, folder):
         print(path)
     if folder == ROOT / "figures":  # not where a test draws elsewhere
-        write_section(ROOT / "README.md", "figure 3", figures.figure_3(runs).caption)
-        print(write_section(ROOT / "README.md", "claims", claims_markdown(runs)))
+        print(front.save(folder))
+        print(claims_page(runs, folder))
+        print(write_section(ROOT / "README.md", "findings", front.findings()))
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -17,6 +17,14 @@ def examples(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_of_a_page_leads_somewhere(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    links = re.findall(r"\]\(([^)#]+)", prose)
+    for link in links:
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if examples(p)], ids=lambda page: page.stem)
 def test_every_example_of_a_page_runs_from_an_empty_folder(page, tmp_path):
     """With the small encoder of the repository in place of one that would be downloaded."""
     program = "\n".join(examples(page)).replace('"minilm-l6"', '"tiny-pretrained"')

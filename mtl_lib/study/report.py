@@ -1,4 +1,4 @@
-"""The claims, and the studies that tell them, as the README shows them."""
+"""The claims page, `figures/claims.md`: what holds, and the studies that tell it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -51,8 +51,25 @@ CAUTIONS = {
 }
 
 
+PAGE = "claims.md"
+HEAD = """# What holds
+
+The paper reports one run per row. Here its claims are held against the stored runs, each with an
+interval and a verdict, by corpora. `make figures` writes this page, and a test recomputes it;
+[docs/study.md](../docs/study.md) says which runs are missing and how to train them.
+
+"""
+
+
+def claims_page(runs: Iterable[Run], directory: str | Path) -> Path:
+    """Write the page into a folder."""
+    path = Path(directory) / PAGE
+    write_text(path, HEAD + claims_markdown(runs))
+    return path
+
+
 def claims_markdown(runs: Iterable[Run]) -> str:
-    """The README's section: the rule, the claims with a verdict by corpora, and the studies."""
+    """The page's content: the rule, the claims with a verdict by corpora, and the studies."""
     runs = list(runs)
     by_name = by_corpora(of_three_tasks(runs))
     if not by_name:
