@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -199,6 +201,49 @@ def test_the_bytes_sent_are_those_of_the_model(engine, tmp_path):
     numbers = sum(tasks * (shared + u * hidden) + heads + 2 * tasks + 1 for u in words)
     for _, sent in in_processes(2, tmp_path, engine, torch.float32, SEVEN, False):
         assert sent == 4 * numbers
+
+
+BYTES_SENT = 200  # where Linux has the count in what it tells of a TCP connection
+
+
+def sent_by_sockets() -> int:
+    """Bytes that this process has put on the wire by its TCP connections (Linux)."""
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            connection = socket.socket(fileno=os.dup(int(name)))
+        except OSError:  # no socket
+            continue
+        with connection:
+            if connection.type == socket.SOCK_STREAM and connection.family != socket.AF_UNIX:
+                told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
+                total += struct.unpack_from("Q", told, BYTES_SENT)[0]
+    return total
+
+
+def measured(rank: int, size: int, file: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{file}", rank=rank, world_size=size)
+    trainer = trainer_of("fast", torch.float32, extras=False)
+    processes = data_parallel(trainer)
+    trainer.step()  # the connections are there
+    before, buffers = sent_by_sockets(), processes.sent
+    for _ in range(10):
+        trainer.step()
+    torch.save((sent_by_sockets() - before, processes.sent - buffers), f"{folder}/{rank}.pt")
+    processes.gathered(None)
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's count is Linux's")
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_bytes_on_the_wire_are_those_of_a_ring(size, tmp_path):
+    """Each process sends 2 (N - 1) / N of every buffer: (N - 1) / N to sum, as many to share."""
+    given = (size, tmp_path / "store", str(tmp_path))
+    mp.start_processes(measured, given, nprocs=size, start_method="fork")
+    for rank in range(size):
+        wire, buffers = torch.load(tmp_path / f"{rank}.pt")
+        assert wire == pytest.approx(2 * (size - 1) / size * buffers, rel=0.1)
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,6 +21,7 @@ from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.pool import run_all
 from mtl_lib.study.rows import FIGURE_3
 from mtl_lib.study.store import RunStore, run_key
+from mtl_lib.study.worker import Job
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +70,13 @@ def test_a_run_that_another_process_trains_is_left_for_the_end(config, data, tmp
 def test_a_fault_of_the_program_comes_with_the_workers_traceback(config, data, tmp_path):
     broken = replace(config)
     object.__setattr__(broken, "heads", {**config.heads, "sentiment": "no head"})
-    worker = pool.Worker(data, RunStore(tmp_path), threads=1)
-    worker.start((broken, False))
-    with pytest.raises(AttributeError) as fault:
-        worker.outcome()
-    assert "run_experiment" in fault.value.__notes__[0]
-    pool._stop([worker])
-    assert worker.process.exitcode == 0
+    processes = pool.LocalProcesses(1)
+    processes.submit(Job(broken, "", data, tmp_path / "locks" / "sign", threads=1))
+    while not (ended := processes.finished()):
+        pass
+    processes.stop()
+    ((_, fault),) = ended
+    assert isinstance(fault, AttributeError) and "worker.py" in fault.__notes__[0]
 
 
 def sweep(config: ExperimentConfig, data: str, runs: Path) -> subprocess.Popen[str]:

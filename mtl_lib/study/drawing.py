@@ -167,10 +167,11 @@ def draw_labels(
 ) -> Picture:
     """Bars of accuracy by label; `held` is what the legend adds to the name of ours."""
     picture, ax = _chart(title, stamp, bottom=0.31)
-    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.8, **BARS, ax=ax)
+    bars = BARS | {"errorbar": lambda values: tuple(np.clip(_interval(values), 0, 1))}
+    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.3, **bars, ax=ax)
     published = table["accuracy_paper"]
     diamond = {"color": PAPER, "mec": "white", "ms": 10, "zorder": 5, "clip_on": False}
-    ax.plot(range(len(table)), published, "D", **diamond)
+    ax.plot(np.arange(len(table)) - 0.27, published, "D", **diamond)
     names = []
     for place, line in enumerate(table.to_dict("records")):
         ax.hlines(line["words"], place - 0.4, place + 0.4, **WORDS)
@@ -181,13 +182,13 @@ def draw_labels(
         if np.isnan(ours):
             ax.text(place, 0.012, "no examples", ha="center", va="bottom", size=8, color=INK)
             continue
-        # At the foot, left of error bar and diamond; above a bar that is too low to hold it.
-        foot, colour = (0.012, "white") if ours > 0.06 else (ours + 0.012, OURS)
-        ax.text(place - 0.38, foot, in_words(ours), va="bottom", size=8, color=colour)
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # clear of the floor
+        words = {"size": 8.5, "color": OURS, "zorder": 6, "bbox": behind}
+        ax.text(place + 0.18, max(ours, 0.03), in_words(ours), va="center", **words)
     ax.set_xticks(range(len(table)), names)
     ax.set(
         xlim=(-0.5, len(table) - 0.5),
-        ylim=(0, 1.1),
+        ylim=(0, 1.03),
         yticks=np.arange(0, 1.01, 0.2),
         ylabel="accuracy",
     )

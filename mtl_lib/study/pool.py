@@ -2,12 +2,17 @@
 
 import math
 import time
+import uuid
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection
 from pathlib import Path
+from typing import Protocol
 
 from mtl_lib.errors import NumericalError, RunError
+from mtl_lib.files import write_text
 from mtl_lib.paths import BUILD, RESULTS
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
@@ -16,7 +21,7 @@ from mtl_lib.study.groups import STUDIES, choose_study
 from mtl_lib.study.profiles import choose_rows, jobs_at_a_time
 from mtl_lib.study.settings import Settings
 from mtl_lib.study.store import Run, RunStore, run_key
-from mtl_lib.study.worker import Job, Worker
+from mtl_lib.study.worker import Job, Outcome, Worker
 
 
 def study(
@@ -56,9 +61,18 @@ def study(
 
 
 def trained_runs(
-    rows: Iterable[str], settings: Settings, store: str | Path | None = None
+    rows: Iterable[str],
+    settings: Settings,
+    store: str | Path | None = None,
+    executor: Callable[[], "Executor"] | None = None,
 ) -> list[Run]:
     """The runs of some rows under these settings, trained where they are not stored yet.
+
+    Args:
+        rows: row ids.
+        settings: profile, corpus, seeds, and what differs from the profile.
+        store: folder of the runs; build/runs/PROFILE by default.
+        executor: as `run_all` takes it.
 
     Raises:
         ConfigError: if a row, the profile or a seed does not exist.
@@ -72,6 +86,7 @@ def trained_runs(
         jobs=jobs_at_a_time(settings.jobs, protocol.threads),
         threads=protocol.threads,
         each=protocol.seconds,
+        executor=executor,
     )
     return [run for key in keys if (run := runs.get(key))]
 
@@ -103,6 +118,7 @@ def run_all(
     threads: int = 1,
     each: float = 0.0,
     until: float = math.inf,
+    executor: Callable[[], "Executor"] | None = None,
 ) -> list[str]:
     """Train what is not stored yet, several runs at a time, and return the keys of all.
 
@@ -113,6 +129,7 @@ def run_all(
         threads: CPU threads of each run.
         each: expected seconds of a run, for the estimate.
         until: the `time.monotonic()` at which the runs are stopped, as by Ctrl-C.
+        executor: makes what trains them; processes of this machine by default.
 
     Raises:
         TimeUp: if that time came before the end.
@@ -126,77 +143,120 @@ def run_all(
     keys = [
         run_key(c.as_dict(), corpus.fingerprint, hashes[c.encoder], STUDY_VERSION) for c in configs
     ]
-    pending = [c for c, key in zip(configs, keys, strict=True) if store.get(key) is None]
+    pending = [(c, key) for c, key in zip(configs, keys, strict=True) if store.get(key) is None]
     if pending:
-        estimate = f", about {each * len(pending) / jobs / 60:.0f} minutes" if each else ""
+        pace = f", {jobs} at a time" if executor is None else ""
+        if each and executor is None:
+            pace += f", about {each * len(pending) / jobs / 60:.0f} minutes"
         print(
             f"{len(configs)} runs on corpus {corpus.name!r}: {len(configs) - len(pending)} stored, "
-            f"{len(pending)} to train, {jobs} at a time{estimate}",
+            f"{len(pending)} to train{pace}",
             flush=True,
         )
-        _train(pending, data, store, jobs, threads, until)
+        with _sign(store) as sign:
+            data = data if data == "handbook" else str(Path(data).resolve())
+            waiting = [Job(config, key, data, sign, threads) for config, key in pending]
+            make = executor or (lambda: LocalProcesses(min(jobs, len(waiting))))
+            _train(waiting, make(), store, until)
     return keys
+
+
+@contextmanager
+def _sign(store: RunStore) -> Iterator[Path]:
+    """A file by which other machines know this one's disk, while a study runs."""
+    sign = store.directory.resolve() / "locks" / f"{uuid.uuid4()}.sign"
+    write_text(sign, "")
+    try:
+        yield sign
+    finally:
+        sign.unlink(missing_ok=True)
 
 
 class TimeUp(KeyboardInterrupt):
     """The time that was given is over; heeded where Ctrl-C is."""
 
 
-def _train(
-    configs: list[ExperimentConfig],
-    data: str,
-    store: RunStore,
-    jobs: int,
-    threads: int,
-    until: float,
-) -> None:
-    """Train in worker processes. After Ctrl-C or a fault the finished runs are stored, and of
-    those under way the last state."""
-    done = 0
-    faults: list[str] = []
-    waiting: deque[Job] = deque((config, False) for config in configs)
-    workers = [Worker(data, store, threads) for _ in range(min(jobs, len(configs)))]
-    idle, busy = list(workers), list[Worker]()
-    try:
-        while waiting or busy:
-            while waiting and idle:
-                busy.append(idle.pop())
-                busy[-1].start(waiting.popleft())
-            # Not without end: a signal that comes meanwhile is heeded on every system.
-            ready = connection.wait([worker.pipe for worker in busy], timeout=1.0)
-            if time.monotonic() >= until:
-                raise TimeUp
-            for worker in [worker for worker in busy if worker.pipe in ready]:
-                busy.remove(worker)
-                idle.append(worker)
-                try:
-                    line = worker.outcome()
-                except NumericalError as fault:  # this run's alone: the others go on
-                    faults.append(str(fault))
-                    continue
-                if line is None:  # for the end: what another process trains may then be there
-                    waiting.append((worker.config, True))
-                    continue
-                done += 1
-                print(f"[{done}/{len(configs)}] {line}", flush=True)
-    except KeyboardInterrupt:
-        print(f"\nStopping: {done} of {len(configs)} runs are finished and stored in ", end="")
-        print(f"{store.directory};\nthose under way are saved there. The same command goes on.")
-        raise
-    finally:
-        _stop(workers)
-    if faults:
-        raise NumericalError("\n".join(faults))
+class Executor(Protocol):
+    """What trains runs for a study: processes of this machine, or a cluster (`cluster.py`)."""
+
+    def submit(self, job: Job) -> None:
+        """Take a run, behind those that wait."""
+
+    def finished(self) -> list[tuple[Job, Outcome]]:
+        """What has ended since the last call; returns within seconds."""
+
+    def stop(self) -> None:
+        """End the runs under way; they save their state first."""
+
+
+class LocalProcesses:
+    """An executor of processes on this machine.
+
+    Args:
+        jobs: runs at a time.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._idle = [Worker() for _ in range(jobs)]
+        self._busy: list[Worker] = []
+        self._waiting: deque[Job] = deque()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    def finished(self) -> list[tuple[Job, Outcome]]:
+        while self._waiting and self._idle:
+            self._busy.append(self._idle.pop())
+            self._busy[-1].start(self._waiting.popleft())
+        # Not without end: a signal that comes meanwhile is heeded on every system.
+        ready = connection.wait([worker.pipe for worker in self._busy], timeout=1.0)
+        ended = [worker for worker in self._busy if worker.pipe in ready]
+        self._busy = [worker for worker in self._busy if worker not in ended]
+        self._idle += ended
+        return [(worker.job, worker.outcome()) for worker in ended]
+
+    def stop(self) -> None:
+        workers = self._idle + self._busy
+        for worker in workers:
+            worker.stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            worker.process.kill()
 
 
 STOP_SECONDS = 60.0  # for the workers to save the state of their runs
 
 
-def _stop(workers: Iterable[Worker]) -> None:
-    """End the processes, which save the state of their runs first."""
-    for worker in workers:
-        worker.pipe.close()
-    deadline = time.monotonic() + STOP_SECONDS
-    for worker in workers:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        worker.process.kill()
+def _train(jobs: list[Job], executor: Executor, store: RunStore, until: float) -> None:
+    """Train them. After Ctrl-C or a fault the finished runs are stored, and of those under way the
+    last state."""
+    left, done, faults = len(jobs), 0, list[str]()
+    try:
+        for job in jobs:
+            executor.submit(job)
+        while left:
+            for job, outcome in executor.finished():
+                if outcome is None:  # for the end: what another process trains may then be there
+                    executor.submit(replace(job, wait=True))
+                    continue
+                left -= 1
+                if isinstance(outcome, NumericalError):  # this run's alone: the others go on
+                    faults.append(str(outcome))
+                    continue
+                if isinstance(outcome, Exception):
+                    raise outcome
+                if outcome.run:
+                    store.put(outcome.run)
+                done += 1
+                print(f"[{done}/{len(jobs)}] {outcome.line}", flush=True)
+            if time.monotonic() >= until:
+                raise TimeUp
+    except KeyboardInterrupt:
+        print(f"\nStopping: {done} of {len(jobs)} runs are finished and stored in ", end="")
+        print(f"{store.directory};\nthose under way are saved there. The same command goes on.")
+        raise
+    finally:
+        executor.stop()
+    if faults:
+        raise NumericalError("\n".join(faults))

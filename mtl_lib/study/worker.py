@@ -5,86 +5,122 @@ other one notices: a worker never outlives its study, and no result is waited fo
 """
 
 import multiprocessing
+import platform
 import signal
 import sys
 import threading
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 
 import torch
 
 from mtl_lib.data import Corpus
 from mtl_lib.errors import BusyError, HandbookError, RunError
+from mtl_lib.paths import BUILD
+from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.checkpoint import handling
-from mtl_lib.study.config import ExperimentConfig
+from mtl_lib.study.config import STUDY_VERSION, ExperimentConfig
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.run import run_experiment, summary
-from mtl_lib.study.store import RunStore
+from mtl_lib.study.store import Run, RunStore, run_key
 
-Job = tuple[ExperimentConfig, bool]  # and whether to wait for another process that trains it
+# Where a machine keeps the runs of those whose disk it does not see.
+ELSEWHERE = BUILD / "runs" / "elsewhere"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train, as it is handed to a process of this machine or of another one.
+
+    Attributes:
+        config: the run.
+        key: as who asks for it has found it; another machine's corpus may be another one.
+        data: the corpus, as `load_corpus` takes it.
+        sign: a file beside the asker's runs. Who sees it has the same disk, and stores the run
+            there; else the run is sent back.
+        threads: CPU threads.
+        wait: for another process that trains it.
+    """
+
+    config: ExperimentConfig
+    key: str
+    data: str
+    sign: Path
+    threads: int
+    wait: bool = False
+
+    @property
+    def store(self) -> RunStore:
+        """Where this machine keeps the run."""
+        return RunStore(self.sign.parent.parent if self.sign.exists() else ELSEWHERE)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its line, and the run itself unless it stands in the asker's store."""
+
+    line: str
+    run: Run | None
+
+
+# None: another process trains it.
+Outcome = Trained | Exception | None
 
 
 class Worker:
-    """A process that trains what it is given; it stays for the corpus that it has tokenised.
+    """A process that trains what it is given; it stays for the corpus that it has tokenised."""
 
-    To close `pipe` is to end it: it saves the state of the run under way first.
+    job: Job | None = None
 
-    Args:
-        data: the corpus, as `load_corpus` takes it.
-        store: where its runs go.
-        threads: CPU threads of a run.
-    """
-
-    def __init__(self, data: str, store: RunStore, threads: int):
+    def __init__(self) -> None:
         # Spawned, not forked: a fork would inherit torch's thread pool in an unknown state.
         context = multiprocessing.get_context("spawn")
         self.pipe, end = context.Pipe()
-        self.process = context.Process(target=_work, args=(end, data, store, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(end,), daemon=True)
         with handling(signal.SIG_IGN, signal.SIGINT):  # inherited: Ctrl-C is the study's to handle
             self.process.start()
         end.close()
 
-    def start(self, task: Job) -> None:
+    def start(self, job: Job) -> None:
         """Begin with a run."""
-        self.config = task[0]
+        self.job = job
         with suppress(OSError):  # killed meanwhile: `outcome` says so
-            self.pipe.send(task)
+            self.pipe.send(job)
 
-    def outcome(self) -> str | None:
-        """Wait for the end of the run: its line, or None where another process trains it.
-
-        Raises:
-            RunError: if the process was killed; else what the run has raised.
-        """
+    def outcome(self) -> Outcome:
+        """Wait for the end of the run; if the process was killed, a `RunError`."""
         try:
-            outcome = self.pipe.recv()
+            return self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
             killed = "perhaps for want of memory: run fewer at a time (`--jobs`)"
-            raise RunError(
-                f"row {self.config.row}, seed {self.config.seed}: its process ended with exit code "
-                f"{code}, {killed if code else 'stopped by another one'}; finished runs are "
-                "stored, and the same command goes on from the last checkpoints"
-            ) from None
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+            return RunError(
+                f"row {self.job.config.row}, seed {self.job.config.seed}: its process ended with "
+                f"exit code {code}, {killed if code else 'stopped by another one'}; finished runs "
+                "are stored, and the same command goes on from the last checkpoints"
+            )
+
+    def stop(self) -> None:
+        """Ask the process to save the state of its run and to end."""
+        with suppress(OSError):
+            self.pipe.send(None)
 
 
-def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
+def _work(pipe: Connection) -> None:
     """Train what comes through the pipe until its other end is closed."""
-    tasks: SimpleQueue[Job | None] = SimpleQueue()
+    jobs: SimpleQueue[Job | None] = SimpleQueue()
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        torch.set_num_threads(threads)
-        threading.Thread(target=_receive, args=(pipe, tasks), daemon=True).start()
-        while task := tasks.get():
-            outcome = _outcome(data, store, *task)
+        threading.Thread(target=_receive, args=(pipe, jobs), daemon=True).start()
+        while job := jobs.get():
+            outcome = _outcome(job)
             with suppress(OSError):  # nobody waits for it any more
                 pipe.send(outcome)
     except KeyboardInterrupt as stopped:
@@ -92,24 +128,34 @@ def _work(pipe: Connection, data: str, store: RunStore, threads: int) -> None:
             print(stopped, file=sys.stderr, flush=True)
 
 
-def _receive(pipe: Connection, tasks: SimpleQueue[Job | None]) -> None:
-    """Hand on what comes through the pipe; once it is closed, end this process as by SIGTERM."""
+def _receive(pipe: Connection, jobs: SimpleQueue[Job | None]) -> None:
+    """Hand on what comes through the pipe; at its end, stop this process as by SIGTERM."""
     with suppress(EOFError, OSError):
-        while True:
-            tasks.put(pipe.recv())
+        while job := pipe.recv():
+            jobs.put(job)
     signal.raise_signal(signal.SIGTERM)  # heeded by the main thread, where it trains
-    tasks.put(None)  # and where it waits
+    jobs.put(None)  # and where it waits
 
 
-def _outcome(
-    data: str, store: RunStore, config: ExperimentConfig, wait: bool
-) -> str | Exception | None:
+def _outcome(job: Job) -> Outcome:
+    torch.set_num_threads(job.threads)
+    store, config = job.store, job.config
+    here = store.directory != ELSEWHERE
     try:
-        return summary(run_experiment(config, _corpus(data), store, wait=wait))
+        corpus = _corpus(job.data)
+        sha = encoder_hash(config.encoder)
+        if run_key(config.as_dict(), corpus.fingerprint, sha, STUDY_VERSION) != job.key:
+            raise RunError(
+                f"corpus {job.data}, encoder {config.encoder} or the library differ from the "
+                "asker's; install the same release and copy the same files"
+            )
+        run = run_experiment(config, corpus, store, wait=job.wait)
+        return Trained(summary(run), None if here else run)
     except BusyError:
         return None
     except HandbookError as error:
-        return type(error)(f"row {config.row}, seed {config.seed}: {error}")
+        place = "" if here else f"{platform.node()}: "
+        return type(error)(f"{place}row {config.row}, seed {config.seed}: {error}")
     except Exception as error:
         error.add_note(traceback.format_exc())  # a traceback does not go through a pipe
         return error
