@@ -173,6 +173,11 @@ def _parser() -> argparse.ArgumentParser:
     mine = commands.add_parser("mine", help="which pieces of the handbook's library are yours")
     mine.set_defaults(run=_mine)
 
+    group = commands.add_parser("class", help="sum up a class's reports (MTL_REPORT)")
+    group.add_argument("folder", help="of the students' report files, NAME.json")
+    group.add_argument("--out", default=str(BUILD / "class"), help="folder (default: build/class)")
+    group.set_defaults(run=_class)
+
     whole = commands.add_parser("reproduce", help="run all notebooks: the figures of a profile")
     everything = ("profile", "data", "encoder", "rows", "seeds", "max_steps", "epochs", "jobs")
     add_flags(whole, *everything, profiles=PROFILES)
@@ -191,6 +196,16 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument("names", nargs="*", metavar="NN", help="such as 05 (default: all)")
     notebooks.set_defaults(run=_notebooks)
     return parser
+
+
+def _class(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from mtl_lib.handbook.classroom import sum_up
+
+    table, picture = sum_up(options.folder, options.out)
+    print(pd.read_csv(table).fillna("").to_string(index=False))
+    print(table, picture, sep="\n")
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

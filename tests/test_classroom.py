@@ -1,0 +1,62 @@
+"""A class's reports, summed up."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from mtl_lib import cli
+from mtl_lib.errors import ConfigError
+from mtl_lib.handbook import classroom
+from mtl_lib.handbook.checks import CHAPTERS
+
+FIRST, SECOND = CHAPTERS["01"][0].name, CHAPTERS["03"][0].name
+RIGHT = {"passed": True, "message": "Right.", "mistake": None}
+NAMED = {"passed": False, "message": "It divides by H.", "mistake": "divides by H"}
+OTHER = {"passed": False, "message": "It differs.", "mistake": None}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    reports = {
+        "ada": {FIRST: NAMED, SECOND: RIGHT},
+        "ben": {FIRST: NAMED, "an exercise of another release": RIGHT},
+        "cid": {FIRST: RIGHT, SECOND: OTHER},
+    }
+    for name, report in reports.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
+    return tmp_path
+
+
+def test_it_counts_who_tried_who_passed_and_the_most_common_mistake(folder):
+    table = classroom.by_exercise(classroom.read_reports(sorted(folder.glob("*.json"))))
+    assert table.values.tolist() == [
+        ["01", FIRST, 3, 1, "2 x divides by H"],
+        ["03", SECOND, 2, 1, ""],
+    ]
+
+
+def test_the_picture_has_a_bar_for_each_exercise_that_not_all_have_passed(folder):
+    (ax,) = classroom.draw(classroom.read_reports(folder.glob("*.json"))).axes
+    named, other = ax.containers
+    assert [label.get_text() for label in ax.get_yticklabels()] == [SECOND, FIRST]
+    assert [bar.get_width() for bar in named] == [0, 2]
+    assert [bar.get_width() for bar in other] == [1, 0]
+
+
+def test_the_command_writes_table_and_picture(folder, tmp_path, capsys):
+    assert cli.main(["class", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "class.csv")) == 2
+    assert (tmp_path / "out" / "class.png").stat().st_size > 1000
+    assert "class.png" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_report_is_named(folder):
+    (folder / "dan.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"dan\.json: no report"):
+        classroom.sum_up(folder, folder)
+
+
+def test_a_folder_without_reports_says_how_they_are_written(tmp_path):
+    with pytest.raises(ConfigError, match="MTL_REPORT"):
+        classroom.sum_up(tmp_path, tmp_path)
