@@ -1,11 +1,13 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce study study-status study-collect final test test-browser \
-  test-lower-bounds lint docs wheel lab figures notebooks bench faults student instructor clean
+  test-lower-bounds lint docs wheel lab figures notebooks bench faults student instructor address \
+  clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
-VARIABLES := PROFILE DATA ENCODER SEEDS ROWS MAX_STEPS EPOCHS JOBS ONLY PYTHON TORCH_INDEX
+VARIABLES := PROFILE DATA ENCODER SEEDS ROWS MAX_STEPS EPOCHS JOBS ONLY PYTHON TORCH_INDEX \
+  REPOSITORY
 SPACE := $(subst ,, )
 GIVEN := $(foreach word,$(subst \$(SPACE),,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
 UNKNOWN := $(filter-out $(VARIABLES),$(patsubst %:,%,$(GIVEN)))
@@ -21,6 +23,10 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # Without compiling every module at once: Python compiles what is used, when it is first used.
 INSTALL := "$(BIN)/python" -m pip --disable-pip-version-check install --no-compile -c constraints.txt
+
+LAB_SETTINGS := $(ENVIRONMENT)/share/jupyter/lab/settings
+NO_NEWS := {"@jupyterlab/apputils-extension:notification": \
+  {"fetchNews": "false", "checkForUpdates": false}}
 
 LINT = "$(BIN)/ruff" check . && "$(BIN)/ruff" format --check . && "$(BIN)/mypy"
 PARAMETERS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(DATA),--data "$(DATA)") \
@@ -77,6 +83,9 @@ else
 endif
 	@"$(BIN)/python" -m ipykernel install --sys-prefix --name mtl-handbook \
 	  --display-name 'Multi-task handbook'
+	@# JupyterLab asks everybody at first whether it may fetch news: not here.
+	@mkdir -p "$(LAB_SETTINGS)" && test -e "$(LAB_SETTINGS)/overrides.json" || \
+	  echo '$(NO_NEWS)' > "$(LAB_SETTINGS)/overrides.json"
 	@mkdir -p "$(@D)" && touch "$@"
 
 reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
@@ -150,6 +159,8 @@ wheel: $(STAMP) ## 20 s | Build the wheel, data and notebooks included, in build
 
 # A terminal opened in JupyterLab finds the `mtl` command.
 lab: export PATH := $(abspath $(BIN)):$(PATH)
+# The kernel of this environment, whatever others a user has.
+lab: export JUPYTER_PREFER_ENV_PATH := 1
 lab: $(STAMP) ## 5 s | Open the handbook in JupyterLab
 	"$(BIN)/python" -m jupyterlab notebooks/00_start_here.ipynb
 
@@ -171,6 +182,9 @@ student: $(STAMP) ## 6 s | Build the student notebooks, without solutions, in bu
 
 instructor: $(STAMP) ## 6 s | Build the notebooks with solutions, points and notes in build/instructor/
 	"$(BIN)/mtl" student --instructor
+
+address: $(STAMP) ## 2 s | Write REPOSITORY=URL into badges, citation and the chapters' first cells
+	"$(BIN)/python" scripts/address.py $(if $(REPOSITORY),"$(REPOSITORY)")
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
 	rm -rf build/notebooks build/test build/lower build/docs build/lib build/bdist.*

@@ -24,14 +24,22 @@ from mtl_lib.study.settings import Settings, add_flags, chosen
 
 EXAMPLES = """examples:
   mtl data check handbook                   what the embedded corpora hold
+  mtl encoder fetch minilm-l6               a small pretrained encoder, 91 MB, verified
   mtl train 3.2 --max-steps 50              a short run of gradient surgery; its model is kept
   mtl predict build/models/quick-3.2-seed0  that model's predictions for the test sets
   mtl predict --text Superb                 what the finished model says to a text
   mtl sweep --rows 3.1,3.2 --seeds 0,1,2    six runs, several at a time; those stored are read
+  mtl sweep --scheduler tcp://HOST:8786     the runs of a profile on a Dask cluster
   mtl bench                                 all weightings, at the same rates, and a table
+  mtl final --data FOLDER                   the finished model, trained again: two hours
   mtl study status                          how far the study of the real corpora is
+  mtl figures                               Figures 2-9 and the claims, from the stored runs
   mtl mine                                  which pieces you wrote, and where they are kept
+  mtl student                               the notebooks without solutions, in build/student/
+  mtl class FOLDER                          which mistakes a class made, from its reports
+  mtl notebooks 05                          run a chapter again and store its outputs
   mtl reproduce                             every notebook and figure, from nothing
+  mtl completion bash                       completion; use it by: eval "$(mtl completion bash)"
 """
 
 
@@ -192,9 +200,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     whole.set_defaults(run=_reproduce)
 
+    completion = commands.add_parser(
+        "completion", help='for a shell: eval "$(mtl completion bash)"'
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_completion)
+
     notebooks = commands.add_parser("notebooks", help="run the notebooks and store their outputs")
     notebooks.add_argument("names", nargs="*", metavar="NN", help="such as 05 (default: all)")
     notebooks.set_defaults(run=_notebooks)
+
+    for name, command in commands.choices.items():
+        lines = [line for line in EXAMPLES.splitlines() if line.split()[:2] == ["mtl", name]]
+        command.epilog = "\n".join(["examples:", *lines])
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
 
 
@@ -206,6 +225,12 @@ def _class(options: argparse.Namespace) -> None:
     table, picture = sum_up(options.folder, options.out)
     print(pd.read_csv(table).fillna("").to_string(index=False))
     print(table, picture, sep="\n")
+
+
+def _completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    print(shtab.complete(_parser(), options.shell))
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

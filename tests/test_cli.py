@@ -43,6 +43,18 @@ def test_the_help_shows_examples_that_can_be_typed():
     assert cli.EXAMPLES.strip() in cli._parser().format_help()
 
 
+def test_every_command_has_an_example_in_its_help(capsys):
+    (commands,) = cli._parser()._subparsers._group_actions
+    for name, command in commands.choices.items():
+        assert f"  mtl {name}" in command.format_help(), name
+
+
+def test_a_shell_can_complete_the_commands(capsys):
+    assert cli.main(["completion", "bash"]) == 0
+    written = capsys.readouterr().out
+    assert "sweep" in written and "--scheduler" in written
+
+
 def test_the_version_is_the_librarys(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])

@@ -1,0 +1,21 @@
+# The handbook with everything installed, as a user without rights. JupyterLab prints its address,
+# token included:
+#   docker build -t mtl-handbook .
+#   docker run --rm -p 8888:8888 -v mtl-mine:/home/student/handbook/mine mtl-handbook
+# A smaller image without CUDA: --build-arg TORCH_INDEX=URL, the CPU index that pytorch.org names.
+FROM python:3.12-slim
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends git make \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --create-home --uid 1000 student
+
+USER student
+WORKDIR /home/student/handbook
+COPY --chown=student:student . .
+ARG TORCH_INDEX=
+RUN make setup PYTHON=python TORCH_INDEX="$TORCH_INDEX" && mkdir -p mine
+
+ENV PATH=/home/student/handbook/.venv/bin:$PATH
+EXPOSE 8888
+CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--no-browser", "notebooks/00_start_here.ipynb"]
