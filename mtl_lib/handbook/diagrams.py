@@ -83,7 +83,7 @@ def attention() -> Figure:
     lanes, wide = {"q": 2.5, "k": 4.2, "v": 5.9}, 4.9
     between, middle = (lanes["q"] + lanes["k"]) / 2, lanes["k"]
     for name, x in lanes.items():
-        steps = [(f"$W_{name}\\, x + b_{name}$", LEARNED), (f"A heads of {name}", FIXED)]
+        steps = [(f"$x\\, W_{name} + b_{name}$", LEARNED), (f"A heads of {name}", FIXED)]
         sheet.arrow((x, 0.63), (x, rows[1] - 0.23))
         sheet.column(x, rows[1:3], steps, width=1.5)
     sheet.box(middle, rows[0], "x: a vector for each word", width=wide)
