@@ -313,9 +313,11 @@ SYMMETRIC_KL = Exercise(
     importance=4,
     minutes=10,
     task="""
-Write `symmetric_kl(a, b)`: logits `[B, C]` twice to a scalar (natural logarithm),
-$KL(P||Q) + KL(Q||P)$ with $P = softmax(a)$, $Q = softmax(b)$ over the C classes, the mean over the
-batch.
+Write `symmetric_kl(a, b)`: logits `[B, C]` twice to a scalar, the mean over the batch of
+
+$$KL(P||Q) + KL(Q||P)$$
+
+with P the softmax of `a` over the C classes, Q that of `b`, and natural logarithms.
 
 Gradients have to flow into both arguments: detach nothing.
 """,
