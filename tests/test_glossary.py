@@ -7,14 +7,14 @@ import pytest
 from mtl_lib.paths import NOTEBOOKS
 
 TEXT = (NOTEBOOKS / "glossary.md").read_text(encoding="utf-8")
-HEADINGS = re.findall(r"^### (.+)$", TEXT, re.MULTILINE)
+HEADINGS = re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
 CHAPTER = re.compile(r"\*Chapter \[(\d\d\w?)\]\((\d\d\w?_\w+\.ipynb)\)\.\*")
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
 def introduced() -> dict[str, str]:
     """Anchor -> number of the chapter that introduces the term."""
-    entries = re.split(r"^### (.+)$", TEXT, flags=re.MULTILINE)[1:]
+    entries = re.split(r"^## (.+)$", TEXT, flags=re.MULTILINE)[1:]
     found = {}
     for name, body in zip(entries[::2], entries[1::2], strict=True):
         chapter = CHAPTER.search(" ".join(body.split()))
