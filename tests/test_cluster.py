@@ -163,7 +163,8 @@ def test_ctrl_c_saves_the_states_on_the_other_machines(config, data, tmp_path): 
 
 
 SBATCH = """#!/bin/sh
-setsid sh "$1" > "$1.log" 2>&1 &
+job=$(mktemp) && cp "$1" "$job"
+setsid sh "$job" > "$job.log" 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh

@@ -6,6 +6,7 @@ outlives it, and Dask gives the run to another worker. Machines that see the ask
 run there; the others send it back.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -33,10 +34,13 @@ class Cluster:
 
     Args:
         connect: gives a client of the cluster, or raises OSError while it is not there.
+        close: ends the cluster, if it is the study's own.
     """
 
-    def __init__(self, connect: Callable[[], Client]) -> None:
-        self._connect = connect
+    def __init__(
+        self, connect: Callable[[], Client], close: Callable[[], None] = lambda: None
+    ) -> None:
+        self._connect, self._close = connect, close
         self._number = count()
         self._running: dict[Future, Job] = {}
         try:
@@ -80,13 +84,14 @@ class Cluster:
             self._client.close()
         except (OSError, RuntimeError, ValueError):  # the scheduler is gone, and they with it
             self._client.close(timeout=1)
+        self._close()
 
     def _greet(self) -> None:
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
         address = self._client.scheduler.address
         print(f"cluster {address}: {workers} workers; dashboard {self._client.dashboard_link}")
         if not workers:
-            print(f"none yet? `dask worker {address} --nthreads 1` starts one on a machine")
+            print(f"waiting for one: `dask worker {address} --nthreads 1`, or a job's turn")
 
     def _join_again(self) -> None:
         """Hand the runs that are not finished to the scheduler that comes in place of a lost one.
@@ -128,13 +133,18 @@ def slurm(jobs: int, threads: int) -> Cluster:
     """A cluster of this many SLURM jobs, each one Dask worker that trains one run at a time.
 
     Queue, memory, time and devices of a job are those of `~/.config/dask/jobqueue.yaml` (section
-    `jobqueue: slurm:`); without them a job asks for 8 GB and for a day.
+    `jobqueue: slurm:`); without them a job asks for 8 GB and for dask-jobqueue's half an hour.
 
     Raises:
-        ConfigError: if SLURM takes no job.
+        ConfigError: if there is no SLURM, or it takes no job.
     """
     from dask_jobqueue import SLURMCluster
 
+    if shutil.which("sbatch") is None:
+        raise ConfigError(
+            "--slurm: no sbatch here; run it on a machine from which SLURM takes jobs, or name a "
+            "scheduler: --scheduler tcp://HOST:8786"
+        )
     asked = settings.get("jobqueue.slurm", {})
     try:
         cluster = SLURMCluster(
@@ -146,7 +156,7 @@ def slurm(jobs: int, threads: int) -> Cluster:
         cluster.scale(jobs=jobs)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"SLURM takes no job: {error}") from error
-    return Cluster(lambda: Client(cluster))
+    return Cluster(lambda: Client(cluster), cluster.close)
 
 
 def train(job: Job) -> Outcome:
@@ -161,7 +171,9 @@ def train(job: Job) -> Outcome:
     print(f"{name}: begins", flush=True)
     worker.start(job)
     outcome = worker.outcome()
-    print(f"{name}: {'finished' if isinstance(outcome, Trained) else 'stopped'}", flush=True)
+    finished = isinstance(outcome, Trained)
+    end = ("finished" if outcome.anew else "was stored") if finished else "stopped"
+    print(f"{name}: {end}", flush=True)
     return outcome
 
 

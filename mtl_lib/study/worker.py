@@ -62,10 +62,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its line, and the run itself unless it stands in the asker's store."""
+    """A finished run.
+
+    Attributes:
+        line: what there is to say of it.
+        run: the run itself, unless it stands in the asker's store.
+        anew: whether it was trained now; it may have been stored already.
+    """
 
     line: str
     run: Run | None
+    anew: bool
 
 
 # None: another process trains it.
@@ -149,8 +156,9 @@ def _outcome(job: Job) -> Outcome:
                 f"corpus {job.data}, encoder {config.encoder} or the library differ from the "
                 "asker's; install the same release and copy the same files"
             )
+        anew = store.get(job.key) is None
         run = run_experiment(config, corpus, store, wait=job.wait)
-        return Trained(summary(run), None if here else run)
+        return Trained(summary(run), None if here else run, anew)
     except BusyError:
         return None
     except HandbookError as error:
