@@ -218,19 +218,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _class(options: argparse.Namespace) -> None:
-    import pandas as pd
-
     from mtl_lib.handbook.classroom import sum_up
 
-    table, picture = sum_up(options.folder, options.out)
-    print(pd.read_csv(table).fillna("").to_string(index=False))
-    print(table, picture, sep="\n")
+    table, paths = sum_up(options.folder, options.out)
+    print(table.to_string(index=False))
+    print(*paths, sep="\n")
 
 
 def _completion(options: argparse.Namespace) -> None:
-    import shtab
+    from mtl_lib.handbook.shell import completion
 
-    print(shtab.complete(_parser(), options.shell))
+    print(completion(_parser(), options.shell))
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

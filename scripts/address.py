@@ -19,10 +19,11 @@ BADGES = ("<!-- badges -->\n", "\n<!-- /badges -->")
 INSTALL = "install"  # tag of the first cell
 
 CELL = """\
-try:  # on a machine without the handbook, such as Colab's: fetch it; the torch that is there stays
+try:  # a machine without the handbook, such as Colab's: fetch it; the torch that is there stays
     import mtl_lib  # noqa: F401
 except ModuleNotFoundError:
-    %pip install -q "mtl-handbook[lessons] @ git+{repository}@{tag}"
+    HANDBOOK = "mtl-handbook[lessons] @ git+{repository}@{tag}"
+    get_ipython().run_line_magic("pip", f"install -q '{{HANDBOOK}}'")  # noqa: F821
 """
 
 

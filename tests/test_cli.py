@@ -112,7 +112,12 @@ def test_every_setting_goes_from_the_command_to_the_study(monkeypatch):
     values = Settings("paper", "corpora", "tiny", "3.2", "1,2", 3, 4, 5)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(values).items()]
     assert cli.main(["sweep", *flags, "--store", "runs"]) == 0
-    assert given == [(profiles.ALL_ROWS, values, "runs")]
+    assert given == [(profiles.ALL_ROWS, values, "runs", None)]
+
+
+def test_a_cluster_has_as_many_runs_at_a_time_as_workers(capsys):
+    assert cli.main(["sweep", "--scheduler", "tcp://h:1", "--jobs", "2"]) == 1
+    assert "--jobs is of this machine's runs" in capsys.readouterr().err
 
 
 NO_UTF_8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": ""}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 
+import nbformat
 import pytest
 import yaml
 from packaging.markers import default_environment
@@ -32,7 +33,7 @@ def requirements(extra: str = "") -> list[Requirement]:
     group = PROJECT["project"]
     texts = group["optional-dependencies"][extra] if extra else group["dependencies"]
     found = list(map(Requirement, texts))
-    below = [requirements(name) for one in found if one.name == NAME for name in one.extras]
+    below = [requirements(name) for one in found if one.name == NAME for name in sorted(one.extras)]
     return sum(below, [one for one in found if one.name != NAME])
 
 
@@ -251,3 +252,22 @@ def test_ci_runs_the_command_of_the_readme():
     for command, page in (("make test", "README.md"), ("make test-browser", "docs/setup.md")):
         assert command in lines
         assert command in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_badges_citation_and_first_cells_have_the_address_of_pyproject(monkeypatch, tmp_path):
+    """If not: `make address` writes them."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import address
+
+    of = address.project()
+    assert of["repository"] in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert address.with_badges(readme, of) == readme
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        copy = tmp_path / path.name
+        copy.write_bytes(path.read_bytes())
+        address.write_chapter(copy, of)
+        before, after = (nbformat.read(one, as_version=4) for one in (path, copy))
+        assert [cell.source for cell in before.cells] == [cell.source for cell in after.cells]
+        first = next(cell for cell in before.cells if cell.cell_type == "code")
+        assert len(first.source.splitlines()) <= 5 and "HANDBOOK" in first.source

@@ -84,8 +84,11 @@ def draw(answers: pd.DataFrame) -> Picture:
     return picture
 
 
-def sum_up(folder: str | Path, out: str | Path) -> list[Path]:
+def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path]]:
     """Read every report of a folder, and write a table and a picture to another one.
+
+    Returns:
+        The table, `by_exercise`, and the two paths.
 
     Raises:
         ConfigError: if there is no report, or a file is none.
@@ -97,8 +100,9 @@ def sum_up(folder: str | Path, out: str | Path) -> list[Path]:
             "MTL_REPORT=NAME.json before they start Jupyter"
         )
     answers, out = read_reports(paths), Path(out)
+    table = by_exercise(answers)
     with replacing(out / TABLE) as unfinished:
-        by_exercise(answers).to_csv(unfinished, index=False, lineterminator="\n")
+        table.to_csv(unfinished, index=False, lineterminator="\n")
     with replacing(out / PICTURE) as unfinished:
         draw(answers).savefig(unfinished, format="png", dpi=DPI)
-    return [out / TABLE, out / PICTURE]
+    return table, [out / TABLE, out / PICTURE]
