@@ -504,6 +504,21 @@ def three_in_four(documents, generator):
     return first, second, torch.where(draws, 1, is_next)
 
 
+@wrong("next_sentence_pairs", "take turns")
+def every_second_one(documents, generator):
+    first, second, _ = by_comprehension(documents, generator)
+    true = [s for document in documents for s in document[1:]]
+    pools = [
+        sum((list(d) for d in documents if d is not document), [])
+        for document in documents
+        for _ in document[1:]
+    ]
+    marks = [1 - n % 2 for n in range(len(first))]
+    drawn = [p[torch.randint(len(p), (), generator=generator).item()] for p in pools]
+    second = [t if mark else d for t, d, mark in zip(true, drawn, marks, strict=True)]
+    return first, second, marks
+
+
 @wrong("next_sentence_pairs", "Only the first sentences")
 def openings(documents, generator):
     first, second, is_next = by_comprehension(documents, generator)
@@ -733,6 +748,7 @@ def nan_without_words(encoder, head, inputs, attention_mask, labels, optimizer):
 
 @right("masked_accuracy")
 def joined(encoder, head, batches):
+    encoder.eval(), head.eval()
     hits = []
     for _, inputs, mask, labels in batches:
         chosen = labels != -100
@@ -743,6 +759,7 @@ def joined(encoder, head, batches):
 
 @right("masked_accuracy")
 def weighted(encoder, head, batches):
+    encoder.eval(), head.eval()
     shares, weights = [], []
     for batch in batches:
         hidden, labels = encoder(batch[1], batch[2])[0], batch[3]
@@ -754,6 +771,7 @@ def weighted(encoder, head, batches):
 
 @wrong("masked_accuracy", "3 of the three faults")
 def as_it_was(encoder, head, batches):
+    encoder.eval(), head.eval()
     shares = []
     for ids, _inputs, mask, labels in batches:
         guesses = head(encoder(ids, mask)[0]).argmax(-1)
@@ -763,11 +781,13 @@ def as_it_was(encoder, head, batches):
 
 @wrong("masked_accuracy", "reads the sentence without gaps.")
 def reads_the_answer(encoder, head, batches):
+    encoder.eval(), head.eval()
     return joined(encoder, head, [(ids, ids, mask, labels) for ids, _, mask, labels in batches])
 
 
 @wrong("masked_accuracy", "tokens that were not hidden count too.")
 def counts_all(encoder, head, batches):
+    encoder.eval(), head.eval()
     right = total = 0
     for _, inputs, mask, labels in batches:
         right += int((head(encoder(inputs, mask)[0]).argmax(-1) == labels).sum())
@@ -777,11 +797,13 @@ def counts_all(encoder, head, batches):
 
 @wrong("masked_accuracy", "a small batch weighs as much as a large one.")
 def by_batches(encoder, head, batches):
+    encoder.eval(), head.eval()
     return float(np.mean([joined(encoder, head, [batch]) for batch in batches]))
 
 
 @wrong("masked_accuracy", None)
 def masks_only(encoder, head, batches):
+    encoder.eval(), head.eval()
     right = total = 0
     for ids, inputs, mask, labels in batches:
         masked = (labels != -100) & (inputs != ids)
@@ -792,8 +814,20 @@ def masks_only(encoder, head, batches):
 
 @wrong("masked_accuracy", None)
 def counts_repeats(encoder, head, batches):
+    encoder.eval(), head.eval()
     right = total = 0
     for ids, inputs, mask, labels in batches:
         right += int((head(encoder(inputs, mask)[0]).argmax(-1) == ids).sum())
         total += labels.numel()
     return right / total
+
+
+@wrong("masked_accuracy", "in training mode")
+def as_it_comes(encoder, head, batches):
+    right = chosen = 0
+    for _, inputs, attention_mask, labels in batches:
+        guesses = head(encoder(inputs, attention_mask)[0]).argmax(-1)
+        keep = labels >= 0
+        right += int((guesses[keep] == labels[keep]).sum())
+        chosen += int(keep.sum())
+    return right / chosen

@@ -8,7 +8,8 @@ order; what may never happen is asked for exactly.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise
+from operator import eq
 from typing import Any
 
 import torch
@@ -749,6 +750,12 @@ def _backwards(documents, generator):
     return first, second, torch.tensor(is_next)
 
 
+def _alternating(documents, generator):
+    """Every second pair is a random one, and nothing is drawn for it."""
+    marks = cycle((0.0, 1.0))
+    return _paired(documents, generator, keep=lambda draw: next(marks) < 0.5)
+
+
 def _unseeded(documents, generator):
     return next_sentence_pairs(documents, torch.default_generator)
 
@@ -785,6 +792,8 @@ def _pair_shares(*lengths: int, seeds: int = 1):
             "first sentences": " ".join(found[0][0][:12]),
             "pairs": len(first),
             "share of pairs marked 1": sum(is_next) / len(is_next),
+            "share of pairs marked as the one before": sum(map(eq, is_next[1:], is_next))
+            / (len(is_next) - 1),
             "every pair marked 1 is of neighbours": all(
                 following.get(one) == two for one, two, mark in pairs if mark == 1
             ),
@@ -892,6 +901,7 @@ others in one list first, and draw a place in that list:
             partial(_paired, keep=lambda draw: False),
             "No second sentence is the one that follows: half of them are.",
         ),
+        Mistake(_alternating, "The two kinds take turns: draw for each pair anew."),
         Mistake(_unseeded, "The draws do not come from the generator that is handed in."),
     ),
     notes="""
@@ -1282,8 +1292,13 @@ def masked_accuracy(
     return right / chosen
 
 
-def _accuracy(encoder, head, batches, *, leak=False, all_tokens=False, by_batch=False) -> float:
-    """The accuracy with some of the three faults of the chapter's own version."""
+def _accuracy(
+    encoder, head, batches, *, leak=False, all_tokens=False, by_batch=False, as_it_is=False
+) -> float:
+    """The accuracy with some of the three faults of the chapter's own version, or with one more."""
+    if not as_it_is:
+        encoder.eval()
+        head.eval()
     rights, counts = [], []
     with torch.no_grad():
         for ids, inputs, attention_mask, labels in batches:
@@ -1296,9 +1311,12 @@ def _accuracy(encoder, head, batches, *, leak=False, all_tokens=False, by_batch=
 
 
 class _Echo(nn.Module):
-    """An encoder whose vectors are the ids themselves, so that a head can do as it is told."""
+    """An encoder whose vectors are the ids themselves, so that a head can do as it is told; in
+    training mode every third one is lost."""
 
     def forward(self, ids: Tensor, attention_mask: Tensor) -> tuple[Tensor]:
+        if self.training:
+            ids = ids.masked_fill(torch.arange(ids.shape[1]) % 3 == 0, MASK)
         return (ids[..., None].float(),)
 
 
@@ -1351,6 +1369,7 @@ three faults. Write `masked_accuracy(encoder, head, batches)`, which has none.
   them. The batches differ in size and in how many words are hidden in them.
 - Return the share of all hidden words, those of all batches together, for which the model's
   likeliest word is the right one: a number from 0 to 1. There is at least one hidden word.
+- The model may come from its training: it is asked in evaluation mode.
 """,
     hint="""
 Ask of every line: what does the model see here? Which tokens are counted? Does a hidden word weigh
@@ -1388,6 +1407,13 @@ the same in a batch with few of them?
             (True, True, True),
         )
         for count in [leak + all_tokens + by_batch]
+    )
+    + (
+        Mistake(
+            partial(_accuracy, as_it_is=True),
+            "The model is asked as it comes, in training mode, with dropout on: call `eval()` on "
+            "encoder and head.",
+        ),
     ),
     notes="""
 Two of the faults hide each other: the leak makes the number far too large, counting all tokens
