@@ -1,8 +1,8 @@
 # The handbook's commands; `make` alone lists them. For GNU make 3.81 or later.
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce study study-status study-collect final test test-browser \
-  test-lower-bounds lint docs wheel lab figures notebooks bench faults student instructor address \
-  clean
+  test-lower-bounds lint docs site wheel lab figures notebooks bench faults student instructor \
+  address clean
 .NOTPARALLEL:
 
 # A mistyped variable would otherwise run the wrong thing for minutes.
@@ -124,7 +124,7 @@ test: $(STAMP) ## 26 min | Lint, tests with coverage, stored notebook outputs, a
 	@echo '4/4 reproduce'
 	"$(BIN)/mtl" reproduce --max-steps 2
 
-test-browser: $(STAMP) ## 1 min | An exercise in a real JupyterLab; needs chromium and chromedriver
+test-browser: $(STAMP) site ## 7 min | JupyterLab and the site in a browser; needs chromium, chromedriver
 	$(INSTALL) -e '.[browser]'
 	"$(BIN)/python" -m pytest -q tests/browser
 
@@ -153,6 +153,21 @@ LIBRARY := $(filter-out mtl_lib.__%,$(subst /,.,$(basename $(PARTS))))
 docs: $(STAMP) ## 30 s | Write the reference of mtl_lib, from its docstrings, to build/docs/
 	"$(BIN)/python" -c 'from mtl_lib import *; from pdoc.__main__ import cli; cli()' \
 	  --docformat google -o build/docs mtl_lib $(LIBRARY)
+
+# The site has an environment of its own: Sphinx needs no torch, and the handbook no Sphinx.
+SITE := build/site/.venv
+$(SITE)/setup: docs/site/requirements.txt
+	@for python in "$(BIN)/python" $(PYTHON); do \
+	  "$$python" -c '$(SUPPORTED)' 2>/dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then echo 'No Python 3.11, 3.12 or 3.13 among: $(PYTHON).'; exit 1; fi; \
+	echo 'Setting up $(SITE): about a minute and 220 MB; once.'; \
+	"$$python" -m venv --clear $(SITE)
+	@$(SITE)/bin/python -m pip --disable-pip-version-check install -q --no-compile -r $<
+	@touch $@
+
+site: $(SITE)/setup ## 1 min | Build the handbook as web pages in build/site/html, without network
+	@$(SITE)/bin/python scripts/build_site.py
 
 wheel: $(STAMP) ## 20 s | Build the wheel, data and notebooks included, in build/dist/
 	"$(BIN)/python" -m pip --disable-pip-version-check wheel --no-deps -w build/dist .
@@ -188,5 +203,6 @@ address: $(STAMP) ## 2 s | Write REPOSITORY=URL into badges, citation and the ch
 
 clean: ## 1 s | Remove executed notebooks, profiles' figures, caches; keep runs, encoders, .venv
 	rm -rf build/notebooks build/test build/lower build/docs build/lib build/bdist.*
+	rm -rf build/site/html build/site/source build/site/doctrees build/site/jupyter_execute
 	rm -rf figures/*/ .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

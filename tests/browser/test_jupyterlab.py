@@ -5,7 +5,6 @@ Needs chromium and chromedriver (Debian: apt install chromium chromium-driver).
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -26,11 +24,6 @@ from mtl_lib.handbook.student import student_notebook
 from mtl_lib.paths import NOTEBOOKS
 
 PATIENCE = 90  # seconds until something that has to appear counts as missing
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1300,1600",
-)  # fmt: skip
 WRONG = "scores = lambda q, k: q @ k.transpose(-2, -1)"
 RIGHT = "scores = lambda q, k: q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5"
 ATTACK = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
@@ -64,20 +57,6 @@ def lab(tmp_path_factory):
     finally:
         server.terminate()
         server.wait()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.fail("chromium and chromedriver are needed: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    window = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield window
-    window.quit()
 
 
 def wait(condition, what: str):
