@@ -10,7 +10,7 @@ of H numbers, b bytes a number:
 
     bytes a process sends   2 (N - 1) / N * b * T * (P + U * H)       a ring all-reduce
     time                    products / N  +  latency * 2 (N - 1)  +  bytes / network
-                            + reading the T gradients twice (inner products, combination)
+                            + the T gradients read twice, and their T * T inner products
     memory                  4 bytes * (weights + 2 moments + sum + T gradients), activations apart
 
 The bytes are those that the library sends: tests/test_data_parallel.py counts them on the wire.
@@ -133,7 +133,9 @@ def step(machine: dict, name: str, processes: int, tasks: int) -> dict:
     wire = sent(processes, numbers)
     products = 6 * shared * tokens / machine["FLOP/s"] / processes
     network = 2 * (processes - 1) * machine["latency s"] + wire / machine["network B/s"]
+    # Read twice, and T * T inner products.
     reading = (2 * tasks + 1) * 4 * (shared + words * hidden) / machine["memory B/s"]
+    reading += 2 * tasks**2 * (shared + words * hidden) / machine["FLOP/s"]
     alone = products * processes + reading
     together = products + network + reading
     return {
@@ -161,7 +163,8 @@ def break_even(machines: dict[str, dict]) -> list[dict]:
 
 
 def most_tasks(memory: float) -> list[dict]:
-    """How many gradients fit beside weights and moments, and with each way out."""
+    """How many gradients fit beside weights and moments, and with each way out; of the word
+    embeddings, of which a step touches some rows, only the weights and moments count."""
     rows = []
     for name in ENCODERS:
         shared, hidden = sizes(name)
@@ -201,7 +204,8 @@ def ways_out(name: str, processes: int, tasks: int, groups: int) -> list[dict]:
 
 
 def random_gradients(tasks: int, size: int, common: float) -> torch.Tensor:
-    """Gradients `[T, P]` whose cosines are `common` on average, of norms from 1 to 4."""
+    """Gradients `[T, P]` of norms from 1 to 4: two of them have the cosine `common`, or, where it
+    is negative, that one across two camps and its opposite within them."""
     own = torch.randn(tasks, size, dtype=torch.float64)
     shared = torch.randn(size, dtype=torch.float64)
     mixed = math.sqrt(1 - abs(common)) * own + math.sqrt(max(common, 0.0)) * shared
@@ -238,7 +242,7 @@ def simulate(size: int = 20_000, draws: int = 20) -> list[dict]:
                     error = (other - exact).norm() / exact.norm()
                     found.setdefault(way, []).append(error.item())
             medians = {way: round(statistics.median(errors), 4) for way, errors in found.items()}
-            rows.append({"tasks": tasks, "kind of cosines": common, **medians})
+            rows.append({"tasks": tasks, "cosine": common, **medians})
     return rows
 
 

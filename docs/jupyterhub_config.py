@@ -30,8 +30,18 @@ c.Spawner.pre_spawn_hook = copy_chapters
 c.Spawner.cmd = [str(HANDBOOK / ".venv" / "bin" / "jupyterhub-singleuser")]
 c.Spawner.notebook_dir = "~/handbook"
 c.Spawner.default_url = "/lab/tree/00_start_here.ipynb"
+
+
+def own(folder):
+    """A folder of each student's own: that of the handbook is nobody's to write to."""
+    return lambda spawner: str(Path(f"~{spawner.user.name}").expanduser() / "handbook" / folder)
+
+
 c.Spawner.environment = {
-    "MTL_MINE": lambda spawner: str(Path(f"~{spawner.user.name}").expanduser() / "handbook/mine"),
+    "MTL_MINE": own("mine"),
+    "MTL_BUILD": own("build"),
+    "MTL_FIGURES": own("figures"),
+    "MTL_CACHE": str(HANDBOOK / "build" / "encoders"),
     "MTL_REPORT": lambda spawner: f"{REPORTS}/{spawner.user.name}.json",
     "OMP_NUM_THREADS": "1",
     "JUPYTER_PREFER_ENV_PATH": "1",

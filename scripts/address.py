@@ -27,10 +27,25 @@ except ModuleNotFoundError:
 """
 
 
+PLAIN = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+)")
+
+
+def plain(repository: str) -> str:
+    """The address without what git and browsers put at its end.
+
+    Raises:
+        SystemExit: if it is none of a repository on GitHub, for which the links are made.
+    """
+    address = repository.removesuffix("/").removesuffix(".git")
+    if not PLAIN.fullmatch(address):
+        sys.exit(f"{repository}: the address looks like https://github.com/OWNER/NAME")
+    return address
+
+
 def project() -> dict[str, str]:
     """Address, owner/name and tag of this release."""
     of = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    repository = of["urls"]["Repository"].removesuffix("/")
+    repository = plain(of["urls"]["Repository"])
     slug = repository.removeprefix("https://github.com/")
     return {"repository": repository, "slug": slug, "tag": f"v{of['version']}"}
 
@@ -94,7 +109,7 @@ def main(arguments: list[str]) -> None:
     if arguments:
         pyproject = ROOT / "pyproject.toml"
         text = pyproject.read_text(encoding="utf-8")
-        given = f'Repository = "{arguments[0]}"'
+        given = f'Repository = "{plain(arguments[0])}"'
         pyproject.write_text(re.sub(r"^Repository = .*$", given, text, flags=re.M), "utf-8")
     of = project()
     readme, citation = ROOT / "README.md", ROOT / "CITATION.cff"

@@ -57,6 +57,12 @@ def test_a_file_that_is_no_report_is_named(folder):
         classroom.sum_up(folder, folder)
 
 
+def test_reports_of_another_release_are_named(tmp_path):
+    (tmp_path / "eve.json").write_text('{"an exercise of another release": {}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="no exercise of this release"):
+        classroom.sum_up(tmp_path, tmp_path)
+
+
 def test_a_folder_without_reports_says_how_they_are_written(tmp_path):
     with pytest.raises(ConfigError, match="MTL_REPORT"):
         classroom.sum_up(tmp_path, tmp_path)

@@ -18,11 +18,19 @@ import pytest
 from test_pool import config, data  # noqa: F401
 
 from mtl_lib.errors import ConfigError
+from mtl_lib.study import pool, worker
 from mtl_lib.study.pool import run_all
 from mtl_lib.study.store import RunStore
+from mtl_lib.study.worker import Trained
 
 pytest.importorskip("distributed", reason="the engines of a cluster are an extra")
+from dask import config as dask_config  # noqa: E402
+
 from mtl_lib.study import cluster  # noqa: E402
+from mtl_lib.study.checkpoint import handling  # noqa: E402
+
+with handling(signal.default_int_handler, signal.SIGINT, signal.SIGTERM):
+    import dask_jobqueue  # noqa: E402, F401 - the main thread has to import it
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no groups of processes")
 
@@ -134,7 +142,7 @@ def test_killed_late_and_restarted_processes_lose_no_run_and_repeat_none(config,
 def test_a_run_comes_back_from_a_machine_with_another_disk(config, data, tmp_path):  # noqa: F811
     class Apart(cluster.Cluster):
         def submit(self, job):
-            super().submit(replace(job, sign=job.sign.with_name("unseen")))
+            super().submit(replace(job, sign=f"{job.sign}-unseen"))
 
     store = RunStore(tmp_path / "runs")
     with machines(tmp_path, 1, "--no-nanny") as (address, *_):
@@ -165,6 +173,7 @@ def test_ctrl_c_saves_the_states_on_the_other_machines(config, data, tmp_path): 
 SBATCH = """#!/bin/sh
 job=$(mktemp) && cp "$1" "$job"
 setsid sh "$job" > "$job.log" 2>&1 &
+echo $! > "$(dirname "$0")/$!.id"
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh
@@ -172,7 +181,7 @@ for job in "$@"; do kill -- "-$job"; done
 """
 
 
-def test_slurm_jobs_train_runs(config, data, tmp_path, monkeypatch):  # noqa: F811
+def test_a_slurm_job_that_ends_is_replaced_and_its_run_goes_on(config, data, tmp_path, monkeypatch):  # noqa: F811
     """SLURM's two commands, played by a shell."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -180,9 +189,31 @@ def test_slurm_jobs_train_runs(config, data, tmp_path, monkeypatch):  # noqa: F8
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("MTL_CHECKPOINT_SECONDS", "0")
+    dask_config.set({"distributed.deploy.lost-worker-timeout": "1s"})
     store = RunStore(tmp_path / "runs")
-    run_all([config], data, store, executor=lambda: cluster.slurm(1, threads=1))
-    assert len(store.runs()) == 1
+    long = replace(config, epochs=60, max_steps=None)
+    study = Thread(
+        target=run_all, args=([long], data, store),
+        kwargs={"executor": lambda: cluster.slurm(1, threads=1)},
+    )  # fmt: skip
+    study.start()
+    until(lambda: list(store.directory.glob("checkpoints/*/state.safetensors")))
+    job = int(next(programs.glob("*.id")).read_text())
+    os.killpg(job, signal.SIGKILL)  # its time is up
+    study.join(300)
+    assert not study.is_alive() and len(store.runs()) == 1
+    assert len(list(programs.glob("*.id"))) == 2
+
+
+def test_slurm_leaves_ctrl_c_as_it_is(tmp_path):
+    program = (
+        "import signal, sys; from mtl_lib.study import cluster; import shutil; "
+        "shutil.which = lambda name: name; before = signal.getsignal(signal.SIGINT); "
+        "cluster.slurm(1, threads=1); assert signal.getsignal(signal.SIGINT) is before"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_slurm_that_is_not_there_is_named(monkeypatch, tmp_path):
@@ -191,9 +222,42 @@ def test_slurm_that_is_not_there_is_named(monkeypatch, tmp_path):
         cluster.slurm(1, threads=1)
 
 
-def test_a_scheduler_that_does_not_answer_is_named():
-    with pytest.raises(ConfigError, match="no Dask scheduler answers"):
-        cluster.scheduler(f"tcp://127.0.0.1:{free_port()}")
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:PORT", "localhost", "http://localhost:PORT"])
+def test_a_scheduler_that_does_not_answer_is_named(address, monkeypatch):
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1)
+    with pytest.raises(ConfigError, match="no Dask scheduler answers .*tcp://HOST:8786"):
+        cluster.scheduler(address.replace("PORT", str(free_port())))
+
+
+def test_a_worker_that_was_told_to_end_takes_no_other_run(config, data, tmp_path, monkeypatch):  # noqa: F811
+    """One study's end is not another one's."""
+    jobs = []
+    for name in ("one", "two"):
+        store = RunStore(tmp_path / name)
+
+        class Here(pool.LocalProcesses):
+            def submit(self, job):
+                jobs.append(job)
+                self._waiting.append(job)
+
+        run_all([config], data, store, executor=lambda: Here(1))
+    (tmp_path / "one" / "locks").mkdir(exist_ok=True)
+    assert isinstance(cluster.train(jobs[0]), Trained)
+    cluster.stop_runs(jobs[0].sign)
+    assert isinstance(cluster.train(jobs[1]), Trained)
+    cluster.stop_runs(jobs[1].sign)
+
+
+class Strange(Exception):
+    """One that does not come out of a pipe as it went in."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def test_an_exception_that_cannot_be_sent_comes_in_words():
+    sent = worker._sendable(Strange(1, 2))
+    assert isinstance(sent, RuntimeError) and "Strange: 1 and 2" in str(sent)
 
 
 def test_without_the_extra_the_message_says_what_to_install(tmp_path):

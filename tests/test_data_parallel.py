@@ -19,7 +19,7 @@ from small import small_data, small_model
 
 from mtl_lib.errors import RunError
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.parallel.data_parallel import LostProcess, data_parallel
+from mtl_lib.parallel.data_parallel import LostProcess, Processes, data_parallel
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.resume import restore, state_of
 from mtl_lib.study.terms import class_weights, penalty_term, smoothness_term
@@ -117,6 +117,17 @@ def test_a_process_without_an_example_takes_part(tmp_path):
     alone = train(trainer_of("fast", torch.float64, 3))
     for ran, _ in in_processes(4, tmp_path, "fast", torch.float64, 3):
         torch.testing.assert_close(ran.parameters, alone.parameters, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("rank", "size", "count"), [(3, 4, 2), (9, 16, 8), (0, 4, 2)])
+def test_every_example_is_one_processs_however_many_there_are(rank, size, count):
+    def share(rank):
+        processes = Processes.__new__(Processes)
+        processes.rank, processes.size = rank, size
+        return Processes.share(processes, count).tolist()
+
+    assert share(rank) == list(range(rank, count, size))
+    assert sorted(sum(map(share, range(size)), [])) == list(range(count))
 
 
 def test_without_a_process_group_it_says_how_to_start():

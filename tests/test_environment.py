@@ -254,6 +254,18 @@ def test_ci_runs_the_command_of_the_readme():
         assert command in (ROOT / page).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "given", ["https://gitlab.com/a/b", "github.com/a/b", "https://github.com/a"]
+)
+def test_an_address_that_is_none_of_github_is_refused(given, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import address
+
+    with pytest.raises(SystemExit, match="looks like https://github.com/OWNER/NAME"):
+        address.plain(given)
+    assert address.plain("https://github.com/a/b.git") == "https://github.com/a/b"
+
+
 def test_badges_citation_and_first_cells_have_the_address_of_pyproject(monkeypatch, tmp_path):
     """If not: `make address` writes them."""
     monkeypatch.syspath_prepend(ROOT / "scripts")

@@ -90,6 +90,16 @@ def test_imports_helpers_and_constants_come_along():
     assert (far, both, length) == (-math.inf, (1.0, math.inf), 1)
 
 
+def test_a_helper_named_as_one_of_pythons_comes_along():
+    names = run("def sum(x):\n    return x.sum()")
+    assert "def sum(x)" in keep("scores", "def scores(q, k):\n    return sum(q)", names)
+
+
+def test_a_numpy_number_is_kept_as_pythons():
+    names = run("import numpy as np\nROOT = np.sqrt(4.0)")
+    assert "ROOT = 2.0" in keep("scores", "def scores(q, k):\n    return q / ROOT", names)
+
+
 def test_a_name_that_one_method_binds_and_another_reads_comes_along():
     names = run("from math import sqrt")
     text = keep(

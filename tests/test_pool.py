@@ -71,7 +71,7 @@ def test_a_fault_of_the_program_comes_with_the_workers_traceback(config, data, t
     broken = replace(config)
     object.__setattr__(broken, "heads", {**config.heads, "sentiment": "no head"})
     processes = pool.LocalProcesses(1)
-    processes.submit(Job(broken, "", data, tmp_path / "locks" / "sign", threads=1))
+    processes.submit(Job(broken, "", data, str(tmp_path / "locks" / "sign"), threads=1))
     while not (ended := processes.finished()):
         pass
     processes.stop()

@@ -25,7 +25,8 @@ def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
         paths: the students' report files.
 
     Raises:
-        ConfigError: if a file is no report; it names the file.
+        ConfigError: if a file is no report; it names the file. If no exercise of this release is
+            in any of them.
     """
     chapters = {one.name: chapter for chapter, found in CHAPTERS.items() for one in found}
     lines = []
@@ -44,6 +45,8 @@ def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
                 f"{path}: no report of checks ({type(error).__name__}: {error}); ask the student "
                 "to set MTL_REPORT to a new file and to run the checks again"
             ) from error
+    if not lines:
+        raise ConfigError("no exercise of this release in these reports; install the class's one")
     columns = ["chapter", "exercise", "student", "passed", "mistake"]
     return pd.DataFrame(lines, columns=columns).sort_values(columns[:3], ignore_index=True)
 

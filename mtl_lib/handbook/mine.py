@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_lib.errors import HandbookError
 from mtl_lib.files import write_text
 from mtl_lib.handbook.checks import CHAPTERS, EXERCISES
@@ -174,7 +176,8 @@ class _Parts:
         self.done |= {own, bound}
         for name in sorted(_free_names(node) - self.done):
             self.done.add(name)
-            if name not in EXERCISES and not hasattr(builtins, name):
+            pythons = hasattr(builtins, name) and name not in self.names
+            if name not in EXERCISES and not pythons:
                 self._need(name, own)
         self.sources.append(_text_of(node, "".join(lines).splitlines()))
 
@@ -190,7 +193,7 @@ class _Parts:
             self.imports.add(line)
         elif line := _import_of(name, value):
             self.imports.add(line)
-        elif _is_plain(value):
+        elif _is_plain(value := value.item() if isinstance(value, np.generic) else value):
             self.sources.append(f"{name} = {_literal(value)}")
         elif isinstance(value, type) or inspect.isroutine(inspect.unwrap(value)):
             self.add(*_definition(value, name), own=name)
@@ -229,7 +232,7 @@ def _import_of(name: str, value: Any) -> str | None:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return type(value) in (type(None), bool, int, float, str)
 
 
 def _literal(value: Any) -> str:

@@ -83,7 +83,7 @@ class Processes:
 
     def share(self, count: int) -> Tensor:
         """Which of `count` examples are this process's: as many as any other's, or one fewer."""
-        return torch.arange(self.rank, count, self.size)
+        return torch.arange(count)[self.rank :: self.size]
 
     @contextmanager
     def _together(self) -> Iterator[None]:

@@ -6,27 +6,38 @@ outlives it, and Dask gives the run to another worker. Machines that see the ask
 run there; the others send it back.
 """
 
+import logging
 import shutil
+import signal
 import threading
 import time
+from asyncio import CancelledError
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from multiprocessing import current_process
-from pathlib import Path
+from typing import Any
 
 from dask import config as settings
 from distributed import Client, KilledWorker
 from distributed.client import Future
 
 from mtl_lib.errors import ConfigError, RunError, explain
+from mtl_lib.study.checkpoint import handling
 from mtl_lib.study.worker import Job, Outcome, Trained, Worker
 
 POLL_SECONDS = 0.5
+ANSWER_SECONDS = 10
 PATIENCE = 600.0  # seconds for a scheduler that is gone to come back
+VAIN_TRIES = 3  # of a run whose workers die before it has got any further
 
-# Of a Dask worker: the process of each of its threads.
+# What a scheduler's address or its absence can raise.
+_UNREACHABLE = (AssertionError, OSError, RuntimeError, TypeError, ValueError)
+
+# Of a Dask worker: the process of each of its threads, and the studies that have ended.
 _of_thread = threading.local()
 _workers: list[Worker] = []
+_ended: set[str] = set()
 
 
 class Cluster:
@@ -34,24 +45,39 @@ class Cluster:
 
     Args:
         connect: gives a client of the cluster, or raises OSError while it is not there.
-        close: ends the cluster, if it is the study's own.
+        keep: of a cluster of the study's own: sees to it that it has workers for so many runs.
+        close: of such a cluster: ends it.
+
+    Raises:
+        ConfigError: if no scheduler answers.
     """
 
     def __init__(
-        self, connect: Callable[[], Client], close: Callable[[], None] = lambda: None
+        self,
+        connect: Callable[[], Client],
+        keep: Callable[[int], Any] = lambda runs: None,
+        close: Callable[[], Any] = lambda: None,
     ) -> None:
-        self._connect, self._close = connect, close
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # else tracebacks of its own
+        self._connect, self._keep, self._close = connect, keep, close
         self._number = count()
         self._running: dict[Future, Job] = {}
+        self._since: dict[str, float] = {}  # when a run was handed over, by key
+        self._vain: Counter[str] = Counter()
+        self._sign = ""
         try:
             self._client = connect()
-        except OSError as error:
-            raise ConfigError(f"no Dask scheduler answers: {explain(error)}") from error
+        except _UNREACHABLE as error:
+            raise ConfigError(
+                f"no Dask scheduler answers ({explain(error)}); its address looks like "
+                "tcp://HOST:8786"
+            ) from error
         self._greet()
 
     def submit(self, job: Job) -> None:
         """Hand a run to the scheduler, behind those that it has."""
         self._sign = job.sign
+        self._since[job.key] = time.time()
         task = self._client.submit(train, job, pure=False, priority=-next(self._number))
         self._running[task] = job
 
@@ -62,19 +88,38 @@ class Cluster:
             RunError: if the scheduler is gone and does not come back in ten minutes.
         """
         time.sleep(POLL_SECONDS)
-        ended = []
-        for task in [task for task in self._running if task.status == "finished"]:
+        ended: list[tuple[Job, Outcome]] = []
+        for task, job in list(self._running.items()):
+            if task.status not in ("finished", "error"):
+                continue
             try:
                 outcome = task.result()
-            except Exception:  # the scheduler is gone, and what it knew
-                break
-            ended.append((self._running.pop(task), outcome))
-        for task in [task for task in self._running if task.status == "error"]:
-            job = self._running.pop(task)
-            ended.append((job, _explained(task.exception(), job)))
+            except (CancelledError, OSError):  # the scheduler is gone, and what it knew
+                continue
+            except KilledWorker:
+                del self._running[task]
+                if self._try_again(job):
+                    continue
+                outcome = _given_up(job)
+            except Exception as error:
+                outcome = error
+            self._running.pop(task, None)
+            ended.append((job, outcome))
         if self._client.status != "running" or any(t.status == "cancelled" for t in self._running):
             self._join_again()
+        self._keep(len(self._running))
         return ended
+
+    def _try_again(self, job: Job) -> bool:
+        """Hand a run over once more whose workers have died, as jobs do whose time is up, unless
+        that is all that happens to it."""
+        state = job.store.checkpoint_folder(job.config.as_dict(), job.key)
+        times = [path.stat().st_mtime for path in state.glob("*")]
+        self._vain[job.key] += max(times, default=0.0) < self._since[job.key]
+        if self._vain[job.key] >= VAIN_TRIES:
+            return False
+        self.submit(job)
+        return True
 
     def stop(self) -> None:
         """Let the runs under way save their state and end, on every machine."""
@@ -82,9 +127,10 @@ class Cluster:
             self._client.cancel(list(self._running))
             self._client.run(stop_runs, self._sign)
             self._client.close()
-        except (OSError, RuntimeError, ValueError):  # the scheduler is gone, and they with it
+        except _UNREACHABLE:  # the scheduler is gone, and they with it
             self._client.close(timeout=1)
-        self._close()
+        finally:
+            self._close()
 
     def _greet(self) -> None:
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -106,7 +152,7 @@ class Cluster:
             try:
                 self._client = self._connect()
                 break
-            except OSError as error:
+            except _UNREACHABLE as error:
                 if time.monotonic() > deadline:
                     raise RunError(
                         f"the Dask scheduler did not come back: {explain(error)}; finished runs "
@@ -123,22 +169,25 @@ def scheduler(address: str) -> Cluster:
     """The cluster whose scheduler is at this address, such as tcp://10.0.0.5:8786.
 
     Raises:
-        ConfigError: if none answers there within ten seconds.
+        ConfigError: if none answers there.
     """
     # A client reconnects by itself, but to a scheduler that has forgotten its runs.
-    return Cluster(lambda: Client(address, timeout=10))
+    return Cluster(lambda: Client(address, timeout=ANSWER_SECONDS))
 
 
 def slurm(jobs: int, threads: int) -> Cluster:
-    """A cluster of this many SLURM jobs, each one Dask worker that trains one run at a time.
+    """A cluster of at most this many SLURM jobs, each one Dask worker that trains a run at a time.
 
     Queue, memory, time and devices of a job are those of `~/.config/dask/jobqueue.yaml` (section
-    `jobqueue: slurm:`); without them a job asks for 8 GB and for dask-jobqueue's half an hour.
+    `jobqueue: slurm:`); without them a job asks for 8 GB and for dask-jobqueue's half an hour. A
+    job that has ended is replaced while there are runs for it.
 
     Raises:
         ConfigError: if there is no SLURM, or it takes no job.
     """
-    from dask_jobqueue import SLURMCluster
+    # To import it takes Ctrl-C away from the program (`runner.py` in 0.9): give it back.
+    with handling(signal.default_int_handler, signal.SIGINT, signal.SIGTERM):
+        from dask_jobqueue import SLURMCluster
 
     if shutil.which("sbatch") is None:
         raise ConfigError(
@@ -153,23 +202,31 @@ def slurm(jobs: int, threads: int) -> Cluster:
             processes=1,
             memory=asked.get("memory") or "8GB",
         )
-        cluster.scale(jobs=jobs)
-    except (OSError, RuntimeError, ValueError) as error:
+    except _UNREACHABLE as error:
         raise ConfigError(f"SLURM takes no job: {error}") from error
-    return Cluster(lambda: Client(cluster), cluster.close)
+
+    def keep(runs: int) -> None:
+        wanted = min(jobs, runs)
+        if len(cluster.workers) < wanted:  # never fewer: that would end a job with its run
+            cluster.scale(jobs=max(wanted, len(cluster.worker_spec)))
+
+    return Cluster(lambda: Client(cluster), keep, cluster.close)
 
 
 def train(job: Job) -> Outcome:
     """Train a run in the process that this thread of a Dask worker keeps for it."""
+    name = f"row {job.config.row}, seed {job.config.seed}"
+    print(f"{name}: begins", flush=True)
     worker = getattr(_of_thread, "worker", None)
-    if worker is None or not worker.process.is_alive():
+    if worker is None or worker.stopping or not worker.process.is_alive():
         # Under its nanny a Dask worker is a daemon, which multiprocessing lets have no children.
         current_process()._config["daemon"] = False
         worker = _of_thread.worker = Worker()
-        _workers.append(worker)
-    name = f"row {job.config.row}, seed {job.config.seed}"
-    print(f"{name}: begins", flush=True)
     worker.start(job)
+    if worker not in _workers:
+        _workers.append(worker)
+    if job.sign in _ended:  # stopped in this very moment
+        worker.stop()
     outcome = worker.outcome()
     finished = isinstance(outcome, Trained)
     end = ("finished" if outcome.anew else "was stored") if finished else "stopped"
@@ -177,20 +234,18 @@ def train(job: Job) -> Outcome:
     return outcome
 
 
-def stop_runs(sign: Path) -> None:
+def stop_runs(sign: str) -> None:
     """End this machine's processes that work, or have worked last, for the study of a sign."""
+    _ended.add(sign)
     for worker in _workers[:]:
         if worker.job.sign == sign:
             worker.stop()
             _workers.remove(worker)
 
 
-def _explained(error: BaseException, job: Job) -> Exception:
-    """What a user can do about a task that Dask gave up."""
-    if isinstance(error, KilledWorker):
-        return RunError(
-            f"row {job.config.row}, seed {job.config.seed}: the workers that trained it died, one "
-            "after another, perhaps for want of memory: start fewer on a machine; finished runs "
-            "are stored, and the same command goes on"
-        )
-    return error
+def _given_up(job: Job) -> RunError:
+    return RunError(
+        f"row {job.config.row}, seed {job.config.seed}: the workers that trained it died, one "
+        "after another, before it got any further, perhaps for want of memory: start fewer on a "
+        "machine; finished runs are stored, and the same command goes on"
+    )

@@ -21,7 +21,7 @@ from mtl_lib.study.groups import STUDIES, choose_study
 from mtl_lib.study.profiles import choose_rows, jobs_at_a_time
 from mtl_lib.study.settings import Settings
 from mtl_lib.study.store import Run, RunStore, run_key
-from mtl_lib.study.worker import Job, Outcome, Worker
+from mtl_lib.study.worker import Job, Outcome, Trained, Worker
 
 
 def study(
@@ -162,12 +162,12 @@ def run_all(
 
 
 @contextmanager
-def _sign(store: RunStore) -> Iterator[Path]:
+def _sign(store: RunStore) -> Iterator[str]:
     """A file by which other machines know this one's disk, while a study runs."""
     sign = store.directory.resolve() / "locks" / f"{uuid.uuid4()}.sign"
     write_text(sign, "")
     try:
-        yield sign
+        yield str(sign)
     finally:
         sign.unlink(missing_ok=True)
 
@@ -236,20 +236,23 @@ def _train(jobs: list[Job], executor: Executor, store: RunStore, until: float) -
         for job in jobs:
             executor.submit(job)
         while left:
+            broken = None
             for job, outcome in executor.finished():
                 if outcome is None:  # for the end: what another process trains may then be there
                     executor.submit(replace(job, wait=True))
                     continue
                 left -= 1
-                if isinstance(outcome, NumericalError):  # this run's alone: the others go on
+                if isinstance(outcome, Trained):
+                    if outcome.run:
+                        store.put(outcome.run)
+                    done += 1
+                    print(f"[{done}/{len(jobs)}] {outcome.line}", flush=True)
+                elif isinstance(outcome, NumericalError):  # this run's alone: the others go on
                     faults.append(str(outcome))
-                    continue
-                if isinstance(outcome, Exception):
-                    raise outcome
-                if outcome.run:
-                    store.put(outcome.run)
-                done += 1
-                print(f"[{done}/{len(jobs)}] {outcome.line}", flush=True)
+                else:
+                    broken = broken or outcome
+            if broken:  # once what else has ended is stored
+                raise broken
             if time.monotonic() >= until:
                 raise TimeUp
     except KeyboardInterrupt:

@@ -72,7 +72,7 @@ def run_experiment(
     if not save_model and (run := store.get(key)):
         checkpoint.remove()  # a process may have been killed after it had stored the run
         return processes.of_first(run) if processes else run
-    with store.lock(key, wait):
+    with store.lock(key, wait and not processes):  # the others would wait in vain
         if not save_model and (run := store.get(key)):  # trained by another process meanwhile
             return processes.of_first(run) if processes else run
         keeper = Keeper(checkpoint, on_epoch, bool(save_model))

@@ -5,6 +5,7 @@ other one notices: a worker never outlives its study, and no result is waited fo
 """
 
 import multiprocessing
+import pickle
 import platform
 import signal
 import sys
@@ -41,8 +42,8 @@ class Job:
         config: the run.
         key: as who asks for it has found it; another machine's corpus may be another one.
         data: the corpus, as `load_corpus` takes it.
-        sign: a file beside the asker's runs. Who sees it has the same disk, and stores the run
-            there; else the run is sent back.
+        sign: path of a file beside the asker's runs. Who sees it has the same disk, and stores the
+            run there; else the run is sent back.
         threads: CPU threads.
         wait: for another process that trains it.
     """
@@ -50,14 +51,15 @@ class Job:
     config: ExperimentConfig
     key: str
     data: str
-    sign: Path
+    sign: str
     threads: int
     wait: bool = False
 
     @property
     def store(self) -> RunStore:
         """Where this machine keeps the run."""
-        return RunStore(self.sign.parent.parent if self.sign.exists() else ELSEWHERE)
+        sign = Path(self.sign)
+        return RunStore(sign.parent.parent if sign.exists() else ELSEWHERE)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Worker:
     """A process that trains what it is given; it stays for the corpus that it has tokenised."""
 
     job: Job | None = None
+    stopping = False  # told to end: it takes no other run
 
     def __init__(self) -> None:
         # Spawned, not forked: a fork would inherit torch's thread pool in an unknown state.
@@ -115,6 +118,7 @@ class Worker:
 
     def stop(self) -> None:
         """Ask the process to save the state of its run and to end."""
+        self.stopping = True
         with suppress(OSError):
             self.pipe.send(None)
 
@@ -165,8 +169,18 @@ def _outcome(job: Job) -> Outcome:
         place = "" if here else f"{platform.node()}: "
         return type(error)(f"{place}row {config.row}, seed {config.seed}: {error}")
     except Exception as error:
-        error.add_note(traceback.format_exc())  # a traceback does not go through a pipe
-        return error
+        return _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The exception with its traceback in words, which does not go through a pipe; where it does
+    not either, an error of its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+    error.add_note("".join(traceback.format_exception(error)))
+    return error
 
 
 @lru_cache(maxsize=1)
