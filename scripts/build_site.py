@@ -185,16 +185,21 @@ def assemble(out: Path) -> None:
 MENDED = {
     '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
     '<summary aria-label="Toggle hidden content">': "<summary>",
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="All pages">',
+    '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
 }
+NO_HEADS = re.compile(
+    r'<thead>\s*<tr[^>]*>(?:\s*<th class="head"><p></p></th>)+\s*</tr>\s*</thead>\s*'
+)
 
 
 def mend(html: Path) -> None:
-    """Levels for the captions of the contents; folded cells are called by the words on them."""
+    """Names and levels for the parts of every page, and no heads of tables that say nothing."""
     for path in html.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         for given, mended in MENDED.items():
             text = text.replace(given, mended)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(NO_HEADS.sub("", text), encoding="utf-8")
 
 
 def add_mathjax(out: Path) -> None:
