@@ -179,8 +179,14 @@ def test_a_slider_that_is_moved_changes_the_picture(lab, browser):
         return browser.find_element(By.CSS_SELECTOR, selector).get_attribute("src")
 
     before = wait(picture, "the picture")
-    slider = browser.find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
-    slider.send_keys(Keys.ARROW_RIGHT)
+
+    def moved() -> bool:
+        handle = browser.find_element(By.CSS_SELECTOR, ".widget-slider .noUi-handle")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
+        handle.send_keys(Keys.ARROW_RIGHT)
+        return True
+
+    wait(moved, "a slider that can be moved")
     wait(lambda: picture() != before, "another picture")
     readout = browser.find_element(By.CSS_SELECTOR, ".widget-readout")
     assert readout.text == "3"
