@@ -159,11 +159,12 @@ def test_training_and_reading_open_no_connection(tmp_path, no_sockets):
 
 
 def test_the_library_holds_no_address_but_those_of_its_downloads():
-    """No telemetry: every address in the sources is one that a download names, or a citation."""
+    """No telemetry: every address in the sources is one that a download names, a citation, or the
+    example of a Dask scheduler's."""
     addresses = set()
     for path in (ROOT / "mtl_lib").rglob("*.py"):
         addresses |= set(re.findall(r"[a-z]+://[\w.-]+", path.read_text(encoding="utf-8")))
-    assert {a for a in addresses if not a.startswith("https://")} == set()
+    assert {a for a in addresses if not a.startswith("https://")} <= {"tcp://HOST"}
 
 
 def test_a_fetch_without_network_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch):

@@ -27,7 +27,9 @@ def given(**injected) -> dict:
 
 @pytest.mark.parametrize("path", DECLARING, ids=lambda path: path.stem)
 def test_a_notebook_that_declares_parameters_checks_them_before_it_uses_them(path):
-    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    declares = [c for c in cells if "parameters" in c.metadata.get("tags", ())]
+    code = [c.source for c in cells[cells.index(declares[0]) :]]
     (checks,) = (number for number, source in enumerate(code) if "check_parameters(" in source)
     start, _, rest = code[checks].partition("check_parameters(globals())")
     assert rest

@@ -166,7 +166,7 @@ class Cluster:
 
 
 def scheduler(address: str) -> Cluster:
-    """The cluster whose scheduler is at this address, such as tcp://10.0.0.5:8786.
+    """The cluster whose scheduler is at this address, such as tcp://HOST:8786.
 
     Raises:
         ConfigError: if none answers there.

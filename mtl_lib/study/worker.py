@@ -4,8 +4,8 @@ The two hold the ends of a pipe. When one of them is no more, the system closes 
 other one notices: a worker never outlives its study, and no result is waited for in vain.
 """
 
+import copy
 import multiprocessing
-import pickle
 import platform
 import signal
 import sys
@@ -176,7 +176,7 @@ def _sendable(error: Exception) -> Exception:
     """The exception with its traceback in words, which does not go through a pipe; where it does
     not either, an error of its words."""
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.copy(error)  # made again as at the pipe's other end
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
     error.add_note("".join(traceback.format_exception(error)))
