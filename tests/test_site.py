@@ -27,8 +27,12 @@ def source(tmp_path_factory):
 
 
 def texts(folder: Path) -> list[Path]:
-    """Its pages and notebooks."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".ipynb")]
+    """Its pages and notebooks, without Jupyter's copies of them."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".md", ".ipynb") and ".ipynb_checkpoints" not in path.parts
+    ]
 
 
 def written(path: Path) -> str:
