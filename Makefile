@@ -111,8 +111,8 @@ test notebooks: export OPENBLAS_NUM_THREADS := 1
 test: export MTL_BUILD := $(CURDIR)/build/test
 test: export MTL_FIGURES := $(CURDIR)/build/test/figures
 test: export MTL_CACHE := $(CURDIR)/build/encoders
-test: $(STAMP) ## 26 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
-	@echo 'make test, about 26 minutes: 1 lint and types, 2 tests with coverage, 3 every notebook'
+test: $(STAMP) ## 39 min | Lint, tests with coverage, stored notebook outputs, a tiny make reproduce
+	@echo 'make test, 25 to 40 minutes: 1 lint and types, 2 tests with coverage, 3 every notebook'
 	@echo 'against its stored outputs, 4 make reproduce with two steps a run.'
 	@rm -rf build/test
 	@echo '1/4 lint and types'

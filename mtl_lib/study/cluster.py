@@ -114,8 +114,8 @@ class Cluster:
         """Hand a run over once more whose workers have died, as jobs do whose time is up, unless
         that is all that happens to it."""
         state = job.store.checkpoint_folder(job.config.as_dict(), job.key)
-        times = [path.stat().st_mtime for path in state.glob("*")]
-        self._vain[job.key] += max(times, default=0.0) < self._since[job.key]
+        saved = state.stat().st_mtime if state.exists() else 0.0  # a new state is moved into it
+        self._vain[job.key] += saved < self._since[job.key]
         if self._vain[job.key] >= VAIN_TRIES:
             return False
         self.submit(job)

@@ -9,22 +9,22 @@ from mtl_lib.study.paper import TASK_ORDER
 FINDINGS = (
     Finding(
         "- **The tasks do not fight.** In our longest baseline run two tasks conflict at {low:.0%} "
-        "to {high:.0%} of the steps: their gradients are at right angles, and a coin decides the "
-        "sign. (MiniLM, one seed; [chapter 06](notebooks/06_gradient_surgery.ipynb).)",
+        "to {high:.0%} of the last epoch's steps: their gradients are at right angles, and a coin "
+        "decides the sign. (MiniLM, one seed; [chapter 06](notebooks/06_gradient_surgery.ipynb).)",
         surgery._fight,
         lambda v: v["trained"] and v["cosine"] < 0.005,
     ),
     Finding(
-        "- **A published column contradicts its own accuracy.** Figure 5 of the paper gives "
-        "{from_column:.3f} for the paraphrase task, the text beside it {accuracy:.3f}. "
+        "- **A published column contradicts its own accuracy.** In Figure 5 of the paper the "
+        "paraphrase column adds up to {from_column:.3f}; beside it stands {accuracy:.3f}. "
         "([Chapter 10](notebooks/10_per_class_analysis.ipynb).)",
         per_class._paraphrase_column,
         lambda v: v["accuracy"] - v["from_column"] > 0.1,
     ),
     Finding(
-        "- **Counting words beats the paper on pairs; a small model beats words.** The best rows "
-        "of the paper have {paraphrase_paper:.3f} and r = {similarity_paper:.3f}, counting words "
-        "{paraphrase_words:.3f} and {similarity_words:.3f}, the model you end with "
+        "- **Counting words beats the paper on pairs; a small model beats words.** On the "
+        "development sets the best rows of the paper have {paraphrase_paper:.3f} and "
+        "r = {similarity_paper:.3f}, counting words {paraphrase_words:.3f} and {similarity_words:.3f}, the model you end with "
         "{paraphrase:.3f} and {similarity:.3f}. "
         "([Chapter 12](notebooks/12_a_model_worth_having.ipynb).)",
         finished._scores,
