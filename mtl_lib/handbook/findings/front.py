@@ -24,8 +24,8 @@ FINDINGS = (
     Finding(
         "- **Counting words beats the paper on pairs; a small model beats words.** On the "
         "development sets the best rows of the paper have {paraphrase_paper:.3f} and "
-        "r = {similarity_paper:.3f}, counting words {paraphrase_words:.3f} and {similarity_words:.3f}, the model you end with "
-        "{paraphrase:.3f} and {similarity:.3f}. "
+        "r = {similarity_paper:.3f}, counting words {paraphrase_words:.3f} and "
+        "{similarity_words:.3f}, the model you end with {paraphrase:.3f} and {similarity:.3f}. "
         "([Chapter 12](notebooks/12_a_model_worth_having.ipynb).)",
         finished._scores,
         lambda v: all(
