@@ -56,7 +56,7 @@ def fake_run(
     return Run(
         config=config.as_dict(),
         metrics={"best": best, "last": best},
-        history=[{"loss": losses, "conflict": {}}],
+        history=[{"epoch": 1, **best, "loss": losses, "conflict": {}}],
         predictions=logits,
         labels=labels,
         ids=ids,

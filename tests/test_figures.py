@@ -3,6 +3,7 @@
 import errno
 import io
 import struct
+import textwrap
 from dataclasses import replace
 
 import matplotlib
@@ -76,13 +77,13 @@ def test_figure_3_ends_with_the_frozen_control_without_published_numbers(study):
     assert table.filter(like="_ours").notna().all(axis=None)
 
 
-def test_rows_not_run_are_marked_in_table_picture_and_caption(some_rows):
+def test_rows_not_run_are_marked_in_the_tables_and_in_the_notes(some_rows):
     figure = figures.figure_3(some_rows)
     table = figure.table.set_index("row")
     assert table.loc["3.9", "seeds"] == ""
     assert table.loc["3.9"].filter(like="_ours").isna().all()
-    assert texts(figure.picture).count("not run") == 6 * 8  # scores times rows
-    assert "Not run: 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, frozen-1e-5." in figure.caption
+    assert texts(figure.as_table).count("not run") == 6 * 8  # scores times rows
+    assert "Not run: 3.3, 3.4, 3.5, 3.6, 3.7, 3.8, 3.9, frozen-1e-5." in figure.notes
 
 
 def test_several_seeds_give_their_mean_and_students_interval(some_rows):
@@ -98,36 +99,33 @@ def test_several_seeds_give_their_mean_and_students_interval(some_rows):
     half = stats.t.ppf(0.975, 2) * stats.sem(scores)
     assert line["dev_similarity_high"] - line["dev_similarity_ours"] == pytest.approx(half)
     assert line["dev_similarity_ours"] - line["dev_similarity_low"] == pytest.approx(half)
-    assert f"± {half:.3f}" in texts(figure.picture)
-    assert "Several seeds" in figure.caption
+    assert f"± {half:.3f}" in texts(figure.as_table)
+    assert "Several seeds" in figure.notes
 
 
-def test_one_seed_has_no_interval_and_the_caption_names_the_sampling_error(study):
+def test_one_seed_has_no_interval_and_the_notes_name_the_sampling_error(study):
     figure = figures.figure_3(study)
     assert figure.table.filter(regex="_(low|high)$").isna().all(axis=None)
-    assert not any("±" in words for words in texts(figure.picture))
-    assert "Several seeds" not in figure.caption
-    assert (
-        "The development examples alone" in figure.caption and "sentiment ± 0.0" in figure.caption
-    )
+    assert not any("±" in words for words in texts(figure.as_table))
+    assert "Several seeds" not in figure.notes
+    assert "The development examples alone" in figure.notes and "sentiment ± 0.0" in figure.notes
 
 
-def test_an_undefined_mean_has_no_bar_and_no_sampling_error():
+def test_an_undefined_score_has_no_dot_and_no_sampling_error():
     runs = fake_study(["3.1", "4.6"], (0, 1, 2))
     for run in runs:
         if run.config["seed"] == 0:
             run.metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")
     figure = figures.figure_9(runs)
-    (ax,) = figure.picture.axes
-    assert len([bar for bar in ax.patches if bar.get_height() > 0]) == 3 * 4 - 2
-    assert "similarity ±" not in figure.caption and "nan" not in figure.caption
+    assert [len(marks(ax, "o")) for ax in figure.picture.axes] == [6, 6, 4]  # two ends a seed
+    assert "similarity ±" not in figure.notes and "nan" not in figure.notes
 
 
 def test_undefined_correlation_is_shown_and_not_hidden():
     run = fake_run("3.1")
     run.metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")
     figure = figures.figure_3([run, fake_run("3.1", seed=2)])
-    assert "undefined" in texts(figure.picture)
+    assert "undefined" in texts(figure.as_table)
     assert np.isnan(figure.table.loc[0, "dev_similarity_ours"])
 
 
@@ -147,20 +145,23 @@ def test_figure_5_agrees_with_the_per_class_report(study):
 
 
 def test_final_model_is_row_4_6_and_else_row_3_10(study, some_rows):
-    assert "row 4.6." in figures.figure_5(study).caption
-    assert "Ours: row 3.10" in figures.figure_5(some_rows).caption
+    assert "row 4.6." in figures.figure_5(study).notes
+    assert "Ours: row 3.10" in figures.figure_5(some_rows).notes
 
 
 @pytest.mark.parametrize(
     ("number", "task"), [(6, "paraphrase"), (7, "sentiment"), (8, "similarity")]
 )
-def test_bars_are_as_high_as_the_table_says(some_rows, number, task):
+def test_bars_dots_and_diamonds_are_as_high_as_the_table_says(some_rows, number, task):
     figure = figures.ALL[number](some_rows)
     assert set(figure.table["task"]) == {task}
-    heights = [bar.get_height() for bar in figure.picture.axes[0].containers[0]]
+    (ax,) = figure.picture.axes
+    heights = [bars[0].get_height() for bars in ax.containers]
     assert np.allclose(heights, figure.table["accuracy_ours"])
-    marks = figure.picture.axes[0].lines[-1].get_ydata()
-    assert np.allclose(marks, figure.table["accuracy_paper"])
+    seeds = np.reshape([dot.get_ydata()[0] for dot in marks(ax, "o")], (len(heights), -1))
+    assert np.allclose(seeds.mean(axis=1), heights)
+    diamonds = [mark.get_ydata()[0] for mark in marks(ax, "D")]
+    assert np.allclose(diamonds, figure.table["accuracy_paper"])
 
 
 def test_a_label_without_examples_says_so():
@@ -193,19 +194,26 @@ def test_figure_9_is_the_difference_of_final_model_and_baseline(some_rows):
     assert gain == pytest.approx(scores["3.10"] - scores["3.1"])
 
 
-def test_figure_9_bars_stand_in_the_order_of_the_legend(study):
+def test_figure_9_slopes_go_from_the_baseline_to_the_final_model(study):
     figure = figures.figure_9(study)
-    heights = [bars[0].get_height() for bars in figure.picture.axes[0].containers]
     line = figure.table.iloc[0]  # paraphrase
-    columns = ["baseline_paper", "final_paper", "baseline_ours", "final_ours"]
-    assert np.allclose(heights, line[columns].astype(float))
+    ax = figure.picture.axes[0]
+    (paper,) = marks(ax, "D")
+    assert np.allclose(paper.get_ydata(), line[["baseline_paper", "final_paper"]].astype(float))
+    ours = [dot.get_ydata()[0] for dot in marks(ax, "o")]
+    assert np.allclose(ours, line[["baseline_ours", "final_ours"]].astype(float))
+
+
+def test_figure_9_has_the_same_scale_in_all_panels(some_rows):
+    heights = [np.ptp(ax.get_ylim()) for ax in figures.figure_9(some_rows).picture.axes]
+    assert np.allclose(heights, heights[0])
 
 
 def test_figure_9_shows_a_negative_correlation():
     run = fake_run("3.1")
     run.metrics["best"]["dev"]["similarity"]["pearson"] = -0.2
     figure = figures.figure_9([run, fake_run("4.6")])
-    assert figure.picture.axes[0].get_ylim()[0] < -0.2
+    assert figure.picture.axes[2].get_ylim()[0] < -0.2
 
 
 def test_figure_9_without_a_baseline_names_the_row():
@@ -282,11 +290,16 @@ def test_figure_2_draws_tasks_of_ones_own():
 
 
 def test_a_caption_names_a_task_that_gives_one_answer_for_every_example(study):
-    assert "The same answer" not in figures.figure_3(study).caption
+    assert "The same answer" not in figures.figure_3(study).notes
     row, *others = study
     collapsed = replace(row, provenance=row.provenance | {"constant_predictions": ["paraphrase"]})
     words = "The same answer for every example: paraphrase in row 3.1."
-    assert words in figures.figure_3([collapsed, *others]).caption
+    assert words in figures.figure_3([collapsed, *others]).notes
+
+
+def marks(ax, marker):
+    """The marks of a shape in a panel."""
+    return [line for line in ax.lines if line.get_marker() == marker]
 
 
 def spoiled(run, *tasks):
@@ -301,22 +314,22 @@ def test_one_answer_is_counted_and_never_averaged_into_a_score():
     assert line["dev_sentiment_ours"] == fewer["dev_sentiment_ours"]
     assert line["dev_similarity_ours"] != fewer["dev_similarity_ours"]
     assert line["sentiment_one_answer"] == "2" and line["similarity_one_answer"] == ""
-    assert "1 of 3 one answer" in texts(figure.picture)
+    assert "1 of 3 one answer" in texts(figure.as_table)
 
 
 def test_a_row_of_one_answer_only_shows_the_word_in_place_of_a_score():
     figure = figures.figure_3([spoiled(fake_run("3.1"), "paraphrase")])
     assert np.isnan(figure.table.set_index("row").loc["3.1", "dev_paraphrase_ours"])
-    assert texts(figure.picture).count("one answer") == 2  # training and development
+    assert texts(figure.as_table).count("one answer") == 2  # training and development
 
 
 def test_a_run_that_did_not_train_carries_the_word_and_gives_way_to_those_that_did():
     alone = figures.figure_3([fake_run("3.1", 0, trained=False)])
-    assert "Baseline minBERT (not trained)" in texts(alone.picture)
-    assert "Not trained" in alone.caption and "not trained" in " ".join(texts(alone.picture))
+    assert "Baseline minBERT (not trained)" in texts(alone.as_table)
+    assert "Not trained" in alone.notes and "not trained" in " ".join(texts(alone.picture))
     both = figures.figure_3([fake_run("3.1", 0, trained=False), fake_run("3.1", 1)])
     other = figures.figure_3([fake_run("3.1", 1)])
-    assert "Baseline minBERT (1 of 2 not trained)" in texts(both.picture)
+    assert "Baseline minBERT (1 of 2 not trained)" in texts(both.as_table)
     column = [figure.table.set_index("row")["dev_similarity_ours"] for figure in (both, other)]
     assert column[0]["3.1"] == column[1]["3.1"]
 
@@ -349,7 +362,7 @@ def test_what_each_task_reaches_alone_stands_below_the_rows_with_its_study():
     assert line["dev_similarity_ours"] == scores["pearson"]
     assert np.isnan(line["dev_paraphrase_ours"])  # not run
     other = figures.figure_3([*fake_study(["3.1"], profile="paper", **options), *alone])
-    assert "each task alone (profile converged)" in texts(other.picture)
+    assert "each task alone (profile converged)" in texts(other.as_table)
     apart = fake_study(["3.1"], profile="paper", encoder="e", corpus="another")
     assert "alone" not in set(figures.figure_3([*apart, *alone]).table["row"])
 
@@ -357,11 +370,11 @@ def test_what_each_task_reaches_alone_stands_below_the_rows_with_its_study():
 def test_a_row_below_the_floor_that_its_heads_can_reach_is_said_to_be_so():
     weak, _ = real_run("3.1", noise=50.0)
     strong, _ = real_run("3.2", noise=0.1)
-    assert "Below what words alone reach" in figures.figure_3([weak]).caption
-    assert "Below what words alone reach" not in figures.figure_3([strong]).caption
+    assert "Below what words alone reach" in figures.figure_3([weak]).notes
+    assert "Below what words alone reach" not in figures.figure_3([strong]).notes
 
 
-def test_bar_charts_hold_the_floors_by_label_and_by_task():
+def test_charts_hold_the_floors_by_label_and_by_task():
     final, floors = real_run("4.6")
     baseline, _ = real_run("3.1")
     by_label = floors["tasks"]["sentiment"]["additive"]["by_label"]
@@ -376,11 +389,11 @@ def test_a_figure_of_one_task_does_not_name_the_collapse_of_another(study):
         final, provenance=final.provenance | {"constant_predictions": ["sentiment"]}
     )
     runs = [run for run in study if run is not final] + [collapsed]
-    assert "The same answer for every example: sentiment" in figures.figure_7(runs).caption
-    assert "The same answer" not in figures.figure_8(runs).caption
+    assert "The same answer for every example: sentiment" in figures.figure_7(runs).notes
+    assert "The same answer" not in figures.figure_8(runs).notes
 
 
-def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
+def test_notes_and_pictures_name_what_stands_behind_them(some_rows):
     for number in (3, 5, 6, 7, 8, 9):
         figure = figures.ALL[number](some_rows)
         stamp = " ".join(texts(figure.picture))
@@ -395,11 +408,45 @@ def test_captions_and_pictures_name_what_stands_behind_them(some_rows):
             "heads at 0.001",
             "gradients clipped at 1.0",
         ):
-            assert fact in figure.caption and fact in stamp
-        assert NOTE in figure.caption and "Not all corpus files are the originals" in stamp
+            assert fact in figure.notes and fact in stamp
+        assert NOTE in figure.notes and NOTE.partition(" (")[0] in stamp
         kind = "Another protocol than the paper's"
-        assert kind in figure.caption and kind in stamp
+        assert kind in figure.notes and kind in stamp
         assert figure.caption.startswith(f"Figure {number}.")
+
+
+@pytest.mark.parametrize("number", figures.ALL)
+def test_a_caption_has_three_lines_at_most(study, number):
+    figure = figures.ALL[number](study)
+    assert len(textwrap.wrap(figure.caption, 100)) <= 3
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_score_figures_have_a_dot_a_seed_and_a_diamond_a_row(study, number):
+    figure = figures.ALL[number](study)
+    lines = figure.table[figure.table["seeds"] != ""].set_index("row")
+    for ax, task in zip(figure.picture.axes, TASK_ORDER, strict=True):
+        assert len(marks(ax, "D")) == len(lines)
+        dots = {round(mark.get_ydata()[0]): mark.get_xdata()[0] for mark in marks(ax, "o")}
+        ours = [dots[place] for place in range(len(lines))]
+        assert np.allclose(ours, lines[f"dev_{task}_ours"])
+
+
+def test_a_dot_is_hollow_where_the_run_did_not_train_or_gives_one_answer():
+    runs = [fake_run("3.1", 0, trained=False), spoiled(fake_run("3.2"), "sentiment")]
+    axes = figures.figure_3([*runs, fake_run("3.3")]).picture.axes
+    hollow = [[mark.get_markerfacecolor() == "white" for mark in marks(ax, "o")] for ax in axes]
+    assert hollow == [[True, False, False], [True, True, False], [True, False, False]]
+
+
+def test_figure_5_sets_accuracy_against_the_share_of_a_label(study):
+    figure = figures.figure_5(study)
+    for ax, (task, lines) in zip(
+        figure.picture.axes, figure.table.groupby("task", sort=False), strict=True
+    ):
+        ours = sorted((mark.get_ydata()[0]) for mark in marks(ax, "o"))
+        assert np.allclose(ours, sorted(lines["accuracy_ours"])), task
+        assert len(marks(ax, "D")) == len(lines)
 
 
 def test_only_the_papers_protocol_is_called_so():
@@ -419,7 +466,7 @@ def test_alternative_text_holds_the_numbers_shown(study):
 
 def test_a_folder_as_encoder_is_named_without_its_path(study):
     run = fake_run("4.6", encoder="/home/reader/my-encoder")
-    assert "encoder my-encoder" in figures.figure_5([run]).caption
+    assert "encoder my-encoder" in figures.figure_5([run]).notes
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 7, 8, 9])
@@ -473,11 +520,13 @@ def test_png_bytes_are_the_same_under_other_settings_and_hold_no_date(study):
 def test_save_writes_table_and_picture(study, tmp_path):
     figure = figures.figure_5(study)
     paths = figure.save(tmp_path / "new")
-    assert [path.name for path in paths] == ["figure_5.csv", "figure_5.png"]
+    names = ["figure_5.csv", "figure_5.png", "figure_5_table.png"]
+    assert [path.name for path in paths] == names
     assert sorted(tmp_path.joinpath("new").iterdir()) == paths
     table = pd.read_csv(paths[0])
     assert np.allclose(table["accuracy_ours"], figure.table["accuracy_ours"], atol=1e-6)
     assert set(table["profile"]) == {"quick"} and set(table["encoder"]) == {"tiny"}
+    assert table["notes"][0] == figure.notes and table["notes"][1:].isna().all()
     assert b"\r" not in paths[0].read_bytes()
 
 
@@ -485,7 +534,7 @@ def test_save_all_takes_each_figure_from_the_best_study_that_has_all_its_rows(
     study, some_rows, tmp_path
 ):
     paths = figures.save_all([*study, *some_rows], tmp_path)
-    assert len(paths) == 2 * len(figures.ALL)
+    assert len(paths) == 2 * len(figures.ALL) + 3  # Figures 3 to 5 are tables too
     profile = {n: pd.read_csv(tmp_path / f"figure_{n}.csv")["profile"][0] for n in range(3, 10)}
     assert profile == dict.fromkeys(range(3, 10), "quick")
     longer = fake_study(["4.6"], profile="converged", encoder="minilm-l6", corpus="cs224n")
@@ -497,10 +546,11 @@ def test_save_all_takes_each_figure_from_the_best_study_that_has_all_its_rows(
 def test_save_all_leaves_out_what_was_not_run_and_removes_its_old_files(
     some_rows, tmp_path, caplog
 ):
-    (tmp_path / "figure_4.png").write_bytes(b"of another study")
+    for name in ("figure_4.png", "figure_4_table.png"):
+        (tmp_path / name).write_bytes(b"of another study")
     paths = figures.save_all(some_rows, tmp_path)
-    assert "figure_4.png" not in [path.name for path in tmp_path.iterdir()]
-    assert len(paths) == 2 * (len(figures.ALL) - 1)
+    assert not any(path.name.startswith("figure_4") for path in tmp_path.iterdir())
+    assert len(paths) == 2 * (len(figures.ALL) - 1) + 2
     assert "Figure 4: no run of row 4.1" in caplog.text
 
 
@@ -521,16 +571,17 @@ def test_save_all_without_any_run_is_an_error(tmp_path):
         figures.save_all([], tmp_path)
 
 
-def test_in_a_notebook_the_picture_comes_with_alternative_text_and_caption(study, capsys):
+def test_in_a_notebook_the_picture_comes_with_alternative_text_caption_and_folded_runs(study):
     display = pytest.importorskip("IPython.display")
     shown = []
-    figure = figures.figure_6(study)
+    figure = figures.figure_5(study)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(display, "display", lambda *things: shown.extend(things))
         figure._ipython_display_()
-    picture, caption = shown
+    picture, caption, table, runs = shown
     assert picture.data == figure.png() and picture.alt == figure.alt
-    assert figure.caption in caption.data
+    assert figure.caption in caption.data and table.alt
+    assert figure.notes in runs.data and "<details>" in runs.data
 
 
 def test_figure_2_says_what_a_comparing_head_sees():

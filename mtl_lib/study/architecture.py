@@ -74,6 +74,7 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
         ),
         f"Figure 2. {title}, drawn from its own configuration; encoder {encoder}. H: the encoder's "
         "width; u, v: the pooler's outputs for the first and the second sentence.",
+        "None: a configuration needs no run.",
         f"Diagram of {len(stacks)} heads on one shared BERT encoder ({encoder}). {alt}.",
     )
 

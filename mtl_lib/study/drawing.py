@@ -1,7 +1,8 @@
-"""How the figures look: a table with two numbers in a cell, bars, and the diagram of the heads.
+"""How the figures look: what a figure is, its table, and the diagram of the heads.
 
 Everything here draws what it is given; which runs, and what the numbers are, is said where the
-figures are made: `architecture.py`, `score_figures.py`, `label_figures.py`.
+figures are made: `architecture.py`, `score_figures.py`, `label_figures.py`. Their charts are in
+`charts.py`.
 """
 
 import io
@@ -10,16 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import style
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from mtl_lib.files import replacing
-from mtl_lib.study.uncertainty import seed_interval
-from mtl_lib.tasks import BY_NAME, SIMILARITY, Task
+from mtl_lib.tasks import SIMILARITY, Task
 
 # Blue and orange stay apart for colour-blind readers; a baseline has the light shade of each.
 OURS, OURS_LIGHT = "#0173B2", "#9CCBE8"
@@ -48,41 +45,60 @@ class Figure:
 
     Attributes:
         number: its number in the paper.
-        table: every number shown, and the profile, encoder and corpora behind them.
+        table: every number shown, and in its last columns the runs and notes behind them.
         picture: drawn from the table.
-        caption: what is shown, and which runs stand behind it.
+        caption: what to see, in three lines at most.
+        notes: which runs stand behind it, and what to know of their numbers.
         alt: alternative text, written from the table.
+        as_table: the same numbers as the table that the paper prints, where it prints one.
     """
 
     number: int
     table: pd.DataFrame
     picture: Picture
     caption: str
+    notes: str
     alt: str
+    as_table: Picture | None = None
 
-    @plain
     def png(self) -> bytes:
         """The picture as PNG; the same runs give the same bytes (no date, no software name)."""
-        buffer = io.BytesIO()
-        metadata = {"Software": None, "Description": self.caption}
-        self.picture.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
-        return buffer.getvalue()
+        return _png(self.picture, self.caption)
 
     def save(self, directory: str | Path) -> list[Path]:
-        """Write figure_N.csv and figure_N.png to a folder and return their paths."""
+        """Write figure_N.csv, figure_N.png and, where there is one, figure_N_table.png to a folder;
+        returns their paths."""
         csv = self.table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+        contents = {".csv": csv.encode("utf-8"), ".png": self.png()}
+        if self.as_table:
+            contents["_table.png"] = _png(self.as_table, self.caption)
         paths = []
-        for suffix, content in ((".csv", csv.encode("utf-8")), (".png", self.png())):
+        for suffix, content in contents.items():
             paths.append(Path(directory) / f"figure_{self.number}{suffix}")
             with replacing(paths[-1]) as unfinished:
                 unfinished.write_bytes(content)
         return paths
 
     def _ipython_display_(self) -> None:
-        """In a notebook: the picture with its alternative text, and the caption below it."""
+        """In a notebook: the picture with its alternative text, the caption below it, then the
+        table; which runs stand behind them is folded."""
         from IPython.display import Image, Markdown, display
 
-        display(Image(data=self.png(), alt=self.alt), Markdown(f"*{self.caption}*"))
+        runs = f"<details><summary>Which runs</summary>\n\n{self.notes}\n\n</details>"
+        display(Image(data=self.png(), alt=self.alt))
+        display(Markdown(f"*{self.caption}*"))
+        if self.as_table:
+            alt = f"Figure {self.number} as a table of numbers, the paper's beside ours."
+            display(Image(data=_png(self.as_table, self.caption), alt=alt))
+        display(Markdown(runs))
+
+
+@plain
+def _png(picture: Picture, description: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Software": None, "Description": description}
+    picture.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
 
 
 def in_words(value: float) -> str:
@@ -156,129 +172,6 @@ def draw_table(
                 write(middle, y + 0.09, spread, size=small, color=FAINT)
     rule(bottom, 0.1, right)
     return picture
-
-
-# --- bar charts --------------------------------------------------------------------------------
-
-
-@plain
-def draw_labels(
-    title: str, stamp: str, table: pd.DataFrame, by_label: pd.DataFrame, held: str
-) -> Picture:
-    """Bars of accuracy by label; `held` is what the legend adds to the name of ours."""
-    picture, ax = _chart(title, stamp, bottom=0.31)
-    bars = BARS | {"errorbar": lambda values: tuple(np.clip(_interval(values), 0, 1))}
-    sns.barplot(by_label, x="label", y="accuracy", color=OURS, width=0.3, **bars, ax=ax)
-    published = table["accuracy_paper"]
-    diamond = {"color": PAPER, "mec": "white", "ms": 10, "zorder": 5, "clip_on": False}
-    ax.plot(np.arange(len(table)) - 0.27, published, "D", **diamond)
-    names = []
-    for place, line in enumerate(table.to_dict("records")):
-        ax.hlines(line["words"], place - 0.4, place + 0.4, **WORDS)
-        names.append(
-            f"{line['label']}\n{line['share_ours']:.1%}\n{LABEL_NAMES[line['task']][place]}"
-        )
-        ours = line["accuracy_ours"]
-        if np.isnan(ours):
-            ax.text(place, 0.012, "no examples", ha="center", va="bottom", size=8, color=INK)
-            continue
-        behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # clear of the floor
-        words = {"size": 8.5, "color": OURS, "zorder": 6, "bbox": behind}
-        ax.text(place + 0.18, max(ours, 0.03), in_words(ours), va="center", **words)
-    ax.set_xticks(range(len(table)), names)
-    ax.set(
-        xlim=(-0.5, len(table) - 0.5),
-        ylim=(0, 1.03),
-        yticks=np.arange(0, 1.01, 0.2),
-        ylabel="accuracy",
-    )
-    ax.set_xlabel("true label, and its share of the development set")
-    marks = Line2D([], [], marker="D", color=PAPER, mec="white", ms=9, ls="", label="paper")
-    handles = [Patch(color=OURS, label=f"ours\n{held}".strip()), marks]
-    _legend(picture, handles + _words_handle(table))
-    return picture
-
-
-@plain
-def draw_improvement(
-    title: str, stamp: str, table: pd.DataFrame, bars: pd.DataFrame, held: dict[str, str]
-) -> Picture:
-    """Bars from baseline to final; `held` is what the legend adds to the name of a bar."""
-    picture, ax = _chart(title, stamp, bottom=0.23)
-    colours = {
-        "paper, baseline": PAPER_LIGHT,
-        "paper, final": PAPER,
-        "ours, baseline": OURS_LIGHT,
-        "ours, final": OURS,
-    }
-    options = {"hue": "model", "hue_order": list(colours), "palette": colours, "legend": False}
-    sns.barplot(bars, x="task", y="score", gap=0.06, width=0.84, **options, **BARS, ax=ax)
-    for place, line in enumerate(table.to_dict("records")):
-        ax.hlines(line["words"], place - 0.42, place + 0.42, **WORDS)
-        for source, centre in (("paper", place - 0.21), ("ours", place + 0.21)):
-            for name, x in (("baseline", centre - 0.105), ("final", centre + 0.105)):
-                colour = INK if name == "baseline" else "white"
-                score = in_words(line[f"{name}_{source}"])
-                ax.text(x, 0.012, score, ha="center", va="bottom", size=8, color=colour)
-            gain = line[f"improvement_{source}"]
-            parts = ("ours", "high") if source == "ours" else ("paper",)
-            heights = [line[f"{name}_{part}"] for name in ("baseline", "final") for part in parts]
-            top = np.nanmax([0.08, *heights])
-            words = UNDEFINED if np.isnan(gain) else f"{gain:+.3f}"
-            style = {"ha": "center", "weight": "bold", "color": colours[f"{source}, final"]}
-            ax.text(centre, top + 0.02, words, **style)
-    names = [
-        f"{BY_NAME[task].title}\n{SCORE_NAMES[metric]}"
-        for task, metric in zip(table["task"], table["metric"], strict=True)
-    ]
-    ax.set_xticks(range(len(table)), names)
-    ours = table[[f"{name}_{part}" for name in ("baseline", "final") for part in ("ours", "low")]]
-    lowest = np.nanmin([0, ours.min(axis=None)])
-    ax.set(ylim=(lowest * 1.1, 1.1), ylabel="score", xlabel="")
-    ax.axhline(0, color=INK, lw=0.8)
-    handles = [
-        Patch(color=colour, label=f"{name}\n{held.get(name, '')}".strip())
-        for name, colour in colours.items()
-    ]
-    _legend(picture, handles + _words_handle(table))
-    return picture
-
-
-def _chart(title: str, stamp: str, bottom: float) -> tuple[Picture, Axes]:
-    """An empty chart with title, stamp and grid; `bottom` is where its axis begins, from 0 to 1."""
-    picture = Picture(figsize=(7.8, 4.8), facecolor="white")
-    picture.text(0.015, 0.97, title, size=11.5, weight="bold", color=INK, va="top")
-    picture.text(0.015, 0.095, stamp, size=8, color=FAINT, va="top")
-    ax = picture.add_axes((0.085, bottom, 0.9, 0.85 - bottom), axisbelow=True)
-    ax.grid(axis="y", color="#DDDDDD", lw=0.7)
-    ax.tick_params(axis="x", length=0, pad=9)  # clear of a diamond at 0
-    sns.despine(ax=ax)
-    return picture, ax
-
-
-WORDS = {"color": INK, "lw": 1.1, "ls": (0, (4, 2)), "zorder": 4}  # a floor, as a dashed line
-
-
-def _words_handle(table: pd.DataFrame) -> list[Line2D]:
-    """The floors' entry in a legend, where there are any."""
-    return [] if table["words"].isna().all() else [Line2D([], [], label="words alone", **WORDS)]
-
-
-def _legend(picture: Picture, handles: list) -> None:
-    place = {"loc": "upper right", "bbox_to_anchor": (0.99, 0.93)}
-    picture.legend(handles=handles, ncols=len(handles), frameon=False, fontsize=9, **place)
-
-
-def _interval(values: pd.Series) -> tuple[float, float]:
-    return seed_interval(values)[1:]
-
-
-# Bars: the mean over seeds in the colour as given; lines: the 95 % interval of that mean.
-BARS = {
-    "errorbar": _interval,
-    "err_kws": {"color": INK, "linewidth": 1.3},
-    "saturation": 1,
-}
 
 
 # --- the architecture --------------------------------------------------------------------------

@@ -9,7 +9,14 @@ import pandas as pd
 from mtl_lib.errors import RunError
 from mtl_lib.study.drawing import Cell, in_words
 from mtl_lib.study.floors import floor_kind, read_floors
-from mtl_lib.study.gates import NOT_TRAINED, ONE_ANSWER, counted, one_answer_tasks, untrained_tasks
+from mtl_lib.study.gates import (
+    NOT_TRAINED,
+    ONE_ANSWER,
+    counted,
+    gate,
+    one_answer_tasks,
+    untrained_tasks,
+)
 from mtl_lib.study.groups import (
     choose_study,
     corpus_notes,
@@ -23,7 +30,7 @@ from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import sampling_error, seed_interval
 from mtl_lib.tasks import BY_NAME
 
-SEEDS = "Several seeds: their mean, and the 95 % interval of that mean over the seeds alone."
+SEEDS = "Several seeds: their mean, and its 95 % interval over the seeds alone."
 
 
 def select(number: int, runs: Iterable[Run], rows: Sequence[str]) -> dict[str, list[Run]]:
@@ -65,25 +72,20 @@ def with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, list
     )
 
 
-def caption(
-    number: int,
-    title: str,
-    runs: Sequence[Run],
-    *words: str,
-    tasks: Sequence[str] = TASK_ORDER,
-) -> str:
-    """Title, what to know of the tasks it shows, and which runs stand behind the figure."""
-    return " ".join([f"Figure {number}. {title}", *words, provenance_line(runs, tasks)])
+def notes(runs: Sequence[Run], *words: str, tasks: Sequence[str] = TASK_ORDER) -> str:
+    """What to know of a figure's numbers, of the tasks it shows, and which runs stand behind it."""
+    return " ".join([*words, provenance_line(runs, tasks)])
 
 
 def stamp(runs: Sequence[Run]) -> str:
-    """The same inside the picture, so that it never passes for another study's; three lines."""
+    """Which runs, inside the picture, so that it never passes for another study's; three lines."""
     what, how_long = facts(runs)
-    note = "Not all corpus files are the originals: see the caption." if corpus_notes(runs) else ""
+    last = [note.partition(" (")[0] for note in corpus_notes(runs)]
     held = {word for run in runs for word, tasks in _held(run).items() if tasks}
     if held:
-        note = f"Of these runs some are {' or '.join(sorted(held))}: see the caption. {note}"
-    return f"{kind_of_study(runs[0])}: {' · '.join(what)}\n{' · '.join(how_long)}\n{note}"
+        last.insert(0, f"Of these runs some are {' or '.join(sorted(held))}")
+    first = f"{kind_of_study(runs[0])}: {' · '.join(what)}"
+    return f"{first}\n{' · '.join(how_long)}\n{'. '.join(last)}"
 
 
 def _held(run: Run) -> dict[str, list[str]]:
@@ -103,12 +105,14 @@ def sampling_words(run: Run) -> str:
     )
 
 
-def signed(table: pd.DataFrame, runs: Sequence[Run]) -> pd.DataFrame:
-    """The table with profile, encoder and corpora in every line: a CSV file travels alone."""
+def signed(table: pd.DataFrame, runs: Sequence[Run], told: str) -> pd.DataFrame:
+    """The table with profile, encoder, corpora and the figure's notes in its last columns: a CSV
+    file travels alone. The notes stand in the first line only."""
     return table.assign(
         profile=runs[0].config["profile"],
         encoder=Path(runs[0].config["encoder"]).name,
         corpora=runs[0].provenance["corpus"]["name"],
+        notes=[told, *[""] * (len(table) - 1)],
     )
 
 
@@ -116,6 +120,24 @@ def over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
     """Mean and its interval, NaN with one seed; an undefined value makes all three undefined."""
     parts = zip(("ours", "low", "high"), seed_interval(values), strict=True)
     return {f"{name}_{part}": value for part, value in parts}
+
+
+def dots(runs: Iterable[Run]) -> pd.DataFrame:
+    """A line for each run and task: row, seed, task, its development score, and whether a gate
+    holds it back; a run whose score is undefined has none."""
+    lines = [
+        {
+            "row": run.config["row"],
+            "seed": run.config["seed"],
+            "task": task,
+            "score": run.metrics["best"]["dev"][task][BY_NAME[task].metric],
+            "held": bool(gate(run, [task])),
+        }
+        for run in runs
+        for task in TASK_ORDER
+    ]
+    table = pd.DataFrame(lines, columns=["row", "seed", "task", "score", "held"])
+    return table[np.isfinite(table["score"])]
 
 
 def scores(runs: Sequence[Run], split: str, task: str) -> list[float]:

@@ -51,7 +51,7 @@ def save_all(runs: Iterable[Run], directory: str | Path) -> list[Path]:
             paths += draw(runs).save(directory)
         except RunError as error:
             log.warning("left out: %s", error)
-            for suffix in (".csv", ".png"):
+            for suffix in (".csv", ".png", "_table.png"):
                 (Path(directory) / f"figure_{number}{suffix}").unlink(missing_ok=True)
     if not paths:
         raise RunError(f"{directory}: no figure can be drawn from {len(runs)} runs")

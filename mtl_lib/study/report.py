@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from mtl_lib.files import write_text
-from mtl_lib.study.claims import CLAIMS, CONTROLS, FROZEN_ROWS
+from mtl_lib.study.claims import CLAIMS, CONTROLS, FROZEN_ROWS, GAIN, NO_GAIN
 from mtl_lib.study.config import STUDY_VERSION
+from mtl_lib.study.contrasts import contrasts_markdown
 from mtl_lib.study.floors import KINDS, floor_score, read_floors
+from mtl_lib.study.forensics import hypotheses_markdown
 from mtl_lib.study.gates import ONE_ANSWER, counted, held_words
 from mtl_lib.study.groups import by_corpora, provenance_line, studies
 from mtl_lib.study.paper import ARCHITECTURE, BASELINE, FINAL, PAPER_SCORES, TASK_ORDER
@@ -20,6 +22,7 @@ from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import seed_interval
 from mtl_lib.study.verdicts import (
+    ENOUGH_SEEDS,
     FAILS,
     HOLDS,
     NOISE,
@@ -61,6 +64,23 @@ interval and a verdict, by corpora. `make figures` writes this page, and a test 
 """
 
 
+CONTRASTS_WORDS = (
+    "Chosen before the runs. Each difference of development scores has its 95 % interval over "
+    f"seeds and examples, and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a point, "
+    "or `open`), and does the difference that the paper prints lie inside the interval. The column "
+    "`paper` is the study of the paper's own protocol, `converged` the one whose training comes to "
+    "an end; both on the real corpora, from `minilm-l6`, with the substitute Quora file. Nothing "
+    f"is told with fewer than {ENOUGH_SEEDS} seeds that trained."
+)
+HYPOTHESES_WORDS = (
+    "The distance is the root mean square of six differences, training and development scores of "
+    "the three tasks, between the published row and a run of ours in the study `paper`; beside it "
+    "that of the row taken at its word. A hypothesis is nearer, or further away, where the "
+    "interval of the difference over seeds leaves out zero. Nearer is no proof: encoder and Quora "
+    "file are not the paper's, and a row that may be any epoch of a run has ten tries."
+)
+
+
 def claims_page(runs: Iterable[Run], directory: str | Path) -> Path:
     """Write the page into a folder."""
     path = Path(directory) / PAGE
@@ -88,6 +108,13 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         told = ", ".join(f"{verdicts.get(v, 0)} {words}" for v, words in plural.items())
         counts.append(f"on the {corpora} {told}")
     parts = [
+        "## Eight contrasts",
+        CONTRASTS_WORDS,
+        contrasts_markdown(runs),
+        "## What the published rows may be",
+        HYPOTHESES_WORDS,
+        hypotheses_markdown(runs),
+        "## All claims",
         RULE,
         f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}. The studies are described "
         "below the tables.",
@@ -95,6 +122,7 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         "Controls that the paper lacks:",
         _markdown(controls),
     ]
+    parts.append("## The studies")
     for group in _described(runs):
         parts += [f"The study `{group[0].config['profile']}`:", *_study_markdown(group)]
     return "\n\n".join(parts) + "\n"

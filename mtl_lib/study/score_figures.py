@@ -1,25 +1,26 @@
-"""Figures 3, 4 and 9: the scores of rows, as tables, and from the baseline to the final model."""
+"""Figures 3, 4 and 9: the scores of rows, dot by dot, and from the baseline to the final model."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from mtl_lib.study.charts import LINES, draw_scores, draw_slopes
 from mtl_lib.study.drawing import (
     NOT_RUN,
     SCORE_NAMES,
     UNDEFINED,
     Cell,
     Figure,
-    draw_improvement,
     draw_table,
     in_words,
 )
 from mtl_lib.study.figure_runs import (
     SEEDS,
-    caption,
     cell,
+    dots,
     floor_of,
+    notes,
     over_seeds,
     sampling_words,
     scores,
@@ -77,14 +78,6 @@ def _score_figure(
     used = [run for row_runs in by_row.values() for run in row_runs]
     records = [_score_line(row, name, by_row.get(row, [])) for row, name in names.items()]
     floors = [*_alone_lines(runs, used[0]), *_floor_lines(used[0])]
-    picture = draw_table(
-        f"Figure {number}. {title}",
-        stamp(used),
-        {split: ["Paraphrase", "Sentiment", "Similarity (r)"] for split in SETS.values()},
-        [_score_cells(line) for line in [*records, *floors]],
-        strong=strong,
-        names=2.9,
-    )
     words = ["Paraphrase and sentiment: accuracy; similarity: Pearson's r; ours at the best epoch."]
     if sample := used[0].config["train_sample"]:
         words.append(f"Training scores on a fixed sample of {sample:,} examples a task.")
@@ -103,13 +96,43 @@ def _score_figure(
         for line in records
         if line["seeds"]
     )
+    told = notes(used, *words)
+    heading, seen = f"Figure {number}. {title}", f"development scores of {len(by_row)} rows"
     return Figure(
         number,
-        signed(pd.DataFrame([*records, *floors]), used),
-        picture,
-        caption(number, f"{title}: the paper's number beside ours.", used, *words),
-        f"Table of {len(names)} rows, {len(by_row)} of them run. Development scores for "
+        signed(pd.DataFrame([*records, *floors]), used, told),
+        draw_scores(
+            heading,
+            stamp(used),
+            [(row, name) for row, name in names.items() if row in by_row],
+            dots(used),
+            {
+                (row, task): PAPER_SCORES.loc[row, f"dev_{task}"]
+                for row in PAPER_SCORES.index.intersection(list(by_row))
+                for task in TASK_ORDER
+            },
+            {
+                (name, task): next(
+                    (line[f"dev_{task}_ours"] for line in floors if line["row"] == name), np.nan
+                )
+                for name in LINES
+                for task in TASK_ORDER
+            },
+            strong,
+        ),
+        f"{heading}: {seen}. A dot is one seed of ours, hollow where it did not train or gives one "
+        "answer; a diamond is the paper's number. The lines need no joint training.",
+        told,
+        f"Dots of {len(names)} rows, {len(by_row)} of them run. Development scores for "
         f"paraphrase, sentiment, similarity: {alt}.",
+        draw_table(
+            heading,
+            stamp(used),
+            {split: ["Paraphrase", "Sentiment", "Similarity (r)"] for split in SETS.values()},
+            [_score_cells(line) for line in [*records, *floors]],
+            strong=strong,
+            names=2.9,
+        ),
     )
 
 
@@ -239,16 +262,12 @@ def figure_9(runs: Sequence[Run]) -> Figure:
     by_row = with_final(9, runs, BASELINE)
     final = next(row for row in by_row if row != BASELINE)
     used = [run for row_runs in by_row.values() for run in row_runs]
-    records, bars = [], []
+    records, told = [], dots(used)
     for task in TASK_ORDER:
         line = {"task": task, "metric": BY_NAME[task].metric}
         for name, row in (("baseline", BASELINE), ("final", final)):
-            reached = scores(by_row[row], "dev", task)
-            published = PAPER_SCORES.loc[row, f"dev_{task}"]
-            line |= {f"{name}_row": row, f"{name}_paper": published} | over_seeds(name, reached)
-            bars += [(task, f"paper, {name}", published)]
-            if np.isfinite(reached).all():  # else the mean is undefined, and has no bar
-                bars += [(task, f"ours, {name}", score) for score in reached]
+            line |= {f"{name}_row": row, f"{name}_paper": PAPER_SCORES.loc[row, f"dev_{task}"]}
+            line |= over_seeds(name, scores(by_row[row], "dev", task))
         floor = floor_of(by_row[final][0], task)
         line["words"] = floor["dev"][BY_NAME[task].metric] if floor else np.nan
         for source in ("paper", "ours"):
@@ -257,12 +276,11 @@ def figure_9(runs: Sequence[Run]) -> Figure:
     words = [
         f"Baseline: row {BASELINE}, {seeds_in_words(by_row[BASELINE])}; final: row {final}, "
         f"{seeds_in_words(by_row[final])}; the paper's: the same rows.",
+        "Ours: the mean of the seeds that count, at the best epoch.",
         sampling_words(by_row[final][0]),
     ]
     if final != FINAL_ROWS[0]:
         words.append(f"Row {FINAL_ROWS[0]}, which the paper's figure shows, was not run.")
-    if len(used) > len(by_row):
-        words.append(SEEDS)
     alt = "; ".join(
         f"{BY_NAME[line['task']].title}, {SCORE_NAMES[line['metric']]}: "
         + ", ".join(
@@ -272,27 +290,21 @@ def figure_9(runs: Sequence[Run]) -> Figure:
         )
         for line in records
     )
-    title = "Improvement from the baseline to the final model"
-    table = pd.DataFrame(records)
-    bars = pd.DataFrame(bars, columns=["task", "model", "score"])
+    heading = "Figure 9. From the baseline to the final model"
+    parts = {
+        name: told[told["row"] == row].set_index(["task", "seed"])[["score", "held"]]
+        for name, row in (("baseline", BASELINE), ("final", final))
+    }
+    seeds = pd.concat(parts, axis=1, join="inner").set_axis(
+        ["baseline", "baseline_held", "final", "final_held"], axis=1
+    )
+    table, all_notes = pd.DataFrame(records), notes(used, *words)
     return Figure(
         9,
-        signed(table, used),
-        draw_improvement(
-            f"Figure 9. {title}",
-            stamp(used),
-            table,
-            bars,
-            {
-                f"ours, {name}": held_words(by_row[row])
-                for name, row in (("baseline", BASELINE), ("final", final))
-            },
-        ),
-        caption(
-            9,
-            f"{title}: development scores at the best epoch; dashes: words alone, no network.",
-            used,
-            *words,
-        ),
-        f"Bar chart of development scores, baseline and final model. {alt}.",
+        signed(table, used, all_notes),
+        draw_slopes(heading, stamp(used), table, seeds.reset_index()),
+        f"{heading}: development scores at the best epoch, a line a seed. Above: the "
+        "gains. Dashes: words alone, without a network, with heads of the same kind.",
+        all_notes,
+        f"Slopes of development scores from the baseline to the final model. {alt}.",
     )

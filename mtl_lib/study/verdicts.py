@@ -90,12 +90,8 @@ def _differences(
                     "expected": comparison.expected,
                     "paper": paper_value(comparison, task),
                 }
-                estimate, seeds = None, _readable(evidence, comparison, task)
-                if evidence.seeds(comparison.terms):  # none readable: numbers, but no verdict
-                    terms, measure = comparison.terms, comparison.measure
-                    estimate = evidence.estimate(terms, task, measure, seeds or None)
-                line |= _numbers(estimate)
-                line["reason"] = _reason(evidence, comparison, task, estimate, factor)
+                estimate, line["reason"] = untold(evidence, comparison, task, factor)
+                line |= numbers(estimate)
                 margin = 0.0 if comparison.measure in COSINES else MARGIN
                 told = not line["reason"]
                 line["verdict"] = verdict(estimate, comparison.expected, margin) if told else UNTOLD
@@ -191,7 +187,25 @@ def of_three_tasks(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if len(run.config["heads"]) == len(TASK_ORDER)]
 
 
-def _numbers(estimate: Estimate | None) -> dict[str, float]:
+def untold(
+    evidence: Evidence, comparison: Comparison, task: str, factor: float = 1.0
+) -> tuple[Estimate | None, str]:
+    """The estimate of a difference, of the seeds that may be read, and why nothing can be told.
+
+    Args:
+        factor: what the study multiplies the paper's rates by.
+
+    Returns:
+        None where its rows have no run in common; where no seed may be read, the numbers of all,
+        from which nothing is told. The reason is empty where something is.
+    """
+    estimate, seeds = None, _readable(evidence, comparison, task)
+    if evidence.seeds(comparison.terms):
+        estimate = evidence.estimate(comparison.terms, task, comparison.measure, seeds or None)
+    return estimate, _reason(evidence, comparison, task, estimate, factor)
+
+
+def numbers(estimate: Estimate | None) -> dict[str, float]:
     """An estimate as cells of a line; without one no number."""
     if not estimate:
         names = ("ours", "low", "high", "seed_error", "example_error")
