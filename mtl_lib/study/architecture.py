@@ -18,10 +18,14 @@ LOSS_WORDS = {
     "binary": "binary cross-entropy",
     "score": "squared error",
 }
-COMBINATIONS = {
-    "pcgrad": "gradient surgery combines one gradient per task",
-    "pcgrad-fixed": "gradient surgery, in a fixed order, combines one gradient per task",
-    "sum": "the gradients of the tasks are summed",
+BACKWARD = "one backward pass a task:\n{tasks} gradients of the shared part"
+GRAM = "Gram matrix [{tasks}, {tasks}]:\nwho conflicts with whom"
+STEP = "AdamW:\none step"
+# What becomes of the losses, by weighting.
+UPDATES = {
+    "pcgrad": (BACKWARD, GRAM, "gradient surgery:\nweights [{tasks}] of the gradients", STEP),
+    "pcgrad-fixed": (BACKWARD, GRAM, "gradient surgery, fixed\norder: weights [{tasks}]", STEP),
+    "sum": ("one backward pass\nof the sum of the losses", STEP),
 }
 NORMS = {1.0: "L1", 2.0: "L2", float("inf"): "L∞"}
 
@@ -42,13 +46,13 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
         settings = source.encoder.config
         heads, width = dict(source.heads.items()), settings.hidden_size
         encoder = f"{settings.num_hidden_layers} layers, H = {width}"
-        losses, combination, title = {}, "", "The architecture of a model"
+        losses, update, title = {}, (), "The architecture of a model"
     else:
         config = source if isinstance(source, ExperimentConfig) else _final_config(source)
         width = 1  # counts the heads' widths in units of H
         heads = {name: Head(BY_NAME[name], width, head) for name, head in config.heads.items()}
-        encoder = Path(config.encoder).name
-        combination = "frozen" if config.frozen else COMBINATIONS[config.weighting]
+        encoder = f"{Path(config.encoder).name}{', frozen' * config.frozen}"
+        update = () if config.frozen else UPDATES[config.weighting]
         losses, title = _extra_losses(config), f"The architecture of row {config.row}"
         if config.row in FINAL_ROWS:
             title = f"The final architecture (row {config.row})"
@@ -70,12 +74,22 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
         2,
         pd.DataFrame(records),
         draw_architecture(
-            f"Figure 2. {title}", tasks, stacks, inputs, losses, encoder, combination
+            f"Figure 2. {title}",
+            tasks,
+            stacks,
+            inputs,
+            losses,
+            encoder,
+            [words.format(tasks=len(tasks)) for words in update],
         ),
-        f"Figure 2. {title}, drawn from its own configuration; encoder {encoder}. H: the encoder's "
-        "width; u, v: the pooler's outputs for the first and the second sentence.",
+        f"Figure 2. {title}, drawn from its own configuration; encoder {encoder}. Black: forward; "
+        "dashed: back to the shared encoder. H: its width; u, v: what its pooler gives for the "
+        "first and the second sentence.",
         "None: a configuration needs no run.",
-        f"Diagram of {len(stacks)} heads on one shared BERT encoder ({encoder}). {alt}.",
+        f"Diagram of {len(stacks)} heads on one shared BERT encoder ({encoder}). {alt}."
+        + "".join(f" {words}." for words in [" then ".join(update)] if update)
+        .format(tasks=len(tasks))
+        .replace("\n", " "),
     )
 
 

@@ -6,6 +6,7 @@ figures are made: `architecture.py`, `score_figures.py`, `label_figures.py`. The
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,20 +186,23 @@ def draw_architecture(
     inputs: dict[str, str],
     losses: dict[str, str],
     encoder: str,
-    combination: str,
+    update: Sequence[str],
 ) -> Picture:
-    """Boxes and arrows, sizes in inches: sentences below, losses on top.
+    """Boxes and arrows, sizes in inches: forward from the sentences up to the losses, black; and
+    back on the right, from the losses down to the step on the shared encoder, dashed.
 
     Args:
         tasks: by name, from left to right.
         stacks: each head's modules, from its input to its output.
         inputs: what each head is given.
         losses: the loss of each head, in words.
+        update: what becomes of the losses, from the top to the step; none: nothing is drawn.
     """
     column, step, tall = 2.7, 0.54, 0.36  # distance of the heads, of their layers; a layer's height
     first = 2.65  # height of the first layer's centre
     top = first + step * max(map(len, stacks.values())) + 0.15  # of the losses
-    width, height = max(column * len(stacks), 5.4) + 0.3, top + 1.1
+    heads, height = max(column * len(stacks), 5.4) + 0.3, top + 1.1
+    width = heads + (2.9 if update else 0)
     picture = Picture(figsize=(width, height), facecolor="white")
     ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     ax.axis("off")
@@ -208,28 +212,36 @@ def draw_architecture(
         ax.add_patch(FancyBboxPatch(corner, wide, tall, shape, fc=fill, ec=INK, lw=0.9))
         ax.text(x, y, words, ha="center", va="center", size=9.5, color=INK, linespacing=1.4)
 
-    def arrow(x: float, start: float, end: float, words: str = "") -> None:
+    def arrow(start: tuple[float, float], end: tuple[float, float], **look) -> None:
         line = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
-        ax.annotate("", (x, end), (x, start), arrowprops=line)
-        ax.text(x + 0.1, (start + end) / 2, words, va="center", size=9, color=FAINT)
+        ax.annotate("", end, start, arrowprops=line | look)
 
     ax.text(0.15, height - 0.25, title, size=11.5, weight="bold", color=INK, va="center")
-    words = f"BERT encoder and pooler, shared: {encoder}\n{combination}".strip()
-    box(width / 2, 1.45, words, TINT, width - 0.6, 0.64)
+    box(heads / 2, 1.45, f"BERT encoder and pooler, shared: {encoder}", TINT, heads - 0.6, 0.64)
     for n, (name, task) in enumerate(tasks.items()):
-        x = width / 2 + column * (n + 0.5 - len(tasks) / 2)
+        x = heads / 2 + column * (n + 0.5 - len(tasks) / 2)
         pair = task.sentences == 2
         box(x, 0.4, "two sentences, one by one" if pair else "one sentence", "white")
-        arrow(x, 0.4 + tall / 2, 1.13)
-        arrow(x, 1.77, first - tall / 2, inputs[name])
+        for aside in (-0.5, 0.5) if pair else (0,):  # the encoder runs twice for a pair
+            arrow((x + aside, 0.4 + tall / 2), (x + aside, 1.13))
+        arrow((x, 1.77), (x, first - tall / 2))
+        between = (1.77 + first - tall / 2) / 2
+        ax.text(x + 0.1, between, inputs[name], va="center", size=9, color=FAINT)
         for depth, (kind, layer) in enumerate(stacks[name]):
             y = first + step * depth
             box(x, y, layer, FILLS[kind])
-            arrow(
-                x,
-                y + tall / 2,
-                y + step - tall / 2 if depth + 1 < len(stacks[name]) else top - 0.25,
-            )
+            last = depth + 1 == len(stacks[name])
+            arrow((x, y + tall / 2), (x, top - 0.25 if last else y + step - tall / 2))
         box(x, top, losses[name], "white", 2.5, 0.5)
         ax.text(x, top + 0.4, task.title, ha="center", va="center", size=10.5, weight="bold")
+    back = {"color": PAPER, "ls": (0, (4, 2)), "lw": 1.3}
+    heights = np.linspace(top, 1.45, max(2, len(update)))
+    for n, words in enumerate(update):
+        box(width - 1.35, heights[n], words, "white", 2.3, 0.5)
+        start = (width - 1.35, heights[n - 1] - 0.25) if n else (heads - 0.25, top)
+        end = (width - 1.35, heights[n] + 0.25) if n else (width - 2.5, top)
+        arrow(start, end, **back)
+    if update:
+        ax.plot([column / 2, heads - 0.3], [top, top], zorder=0, **back)  # from all losses
+        arrow((width - 2.5, 1.45), (heads - 0.3, 1.45), **back)
     return picture
