@@ -5,7 +5,11 @@ import dataclasses
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -20,7 +24,8 @@ from mtl_lib.study import rows as rows_module
 from mtl_lib.study.settings import Settings
 
 PARAMETERS = (
-    'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nMAX_STEPS = 0\nEPOCHS = 0\nCOLOUR = ""'
+    'PROFILE = "stored"\nDATA = ""\nENCODER = ""\nROWS = ""\nCOLOUR = ""\n'
+    "MAX_STEPS = 0\nEPOCHS = 0\nJOBS = 0"
 )
 
 
@@ -39,6 +44,7 @@ def notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(handbook, "BUILD", tmp_path / "build")
     monkeypatch.setattr(handbook, "_inputs", lambda wanted: [])
     monkeypatch.setattr(handbook, "trained_runs", lambda rows, settings: [])  # nothing is trained
+    monkeypatch.setattr(handbook, "jobs_at_a_time", lambda jobs, threads=1: jobs or 1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mine, "solved", contextlib.nullcontext)  # test_mine.py has it
     folder = tmp_path / "notebooks"
@@ -54,7 +60,7 @@ def executions(monkeypatch, tmp_path):
     asked = []
 
     def execute(source, target, parameters, **options):
-        assert os.fspath(options["cwd"]) == os.fspath(source.parent)
+        assert Path.cwd() == source.parent
         asked.append((source.stem, parameters))
         figures = tmp_path / "figures" / "quick"
         figures.mkdir(parents=True, exist_ok=True)
@@ -79,7 +85,7 @@ def names(executions):
     return [name for name, _ in executions]
 
 
-def test_notebooks_run_in_order_with_the_parameters_they_declare(notebooks, executions):
+def test_notebooks_run_with_the_parameters_they_declare(notebooks, executions):
     reproduce(notebooks, max_steps=2, epochs=1, rows="3.1,3.2")
     given = {"PROFILE": "quick", "MAX_STEPS": 2, "EPOCHS": 1, "ROWS": "3.1,3.2"}
     assert executions == [("00_first", given), ("01_second", {})]
@@ -247,6 +253,61 @@ def test_a_failure_names_notebook_cell_and_error_and_the_next_call_goes_on(noteb
         "00_first.ipynb",
         "01_second.ipynb",
     ]
+
+
+def test_notebooks_run_several_at_a_time(notebooks, tmp_path):
+    meet = (
+        "from pathlib import Path; import time\n"
+        "me, other = Path('{0}'), Path('{1}')\n"
+        "me.touch()\n"
+        "while not other.exists(): time.sleep(0.1)"  # for ever, were the other not there
+    )
+    write_notebook(notebooks / "00_first.ipynb", meet.format("a", "b"))
+    write_notebook(notebooks / "01_second.ipynb", meet.format("b", "a"), parameters="")
+    reproduce(notebooks, jobs=2)
+    assert len(list((tmp_path / "out" / "quick").glob("*.ipynb"))) == 2
+
+
+def test_after_a_fault_those_begun_go_on_to_their_end_and_none_is_begun(notebooks, tmp_path):
+    write_notebook(notebooks / "00_first.ipynb", "raise ValueError")
+    slow = "import time; time.sleep(2)"
+    write_notebook(notebooks / "01_second.ipynb", slow, parameters="")
+    write_notebook(notebooks / "02_third.ipynb", slow, parameters="")
+    write_notebook(notebooks / "03_fourth.ipynb", slow, parameters="")
+    with pytest.raises(RunError, match="00_first.ipynb"):
+        reproduce(notebooks, jobs=2)
+    copies = {path.name for path in (tmp_path / "out" / "quick").glob("*.ipynb")}
+    assert {"00_first.failed.ipynb", "01_second.ipynb"} <= copies
+    assert "03_fourth.ipynb" not in copies
+
+
+def test_ctrl_c_ends_the_kernels_and_the_next_call_goes_on(notebooks, tmp_path):
+    program = (
+        "import contextlib, signal; from mtl_lib.handbook import mine, reproduce\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # as in a terminal
+        "reproduce.trained_runs = lambda rows, settings: []\n"
+        "reproduce._inputs = lambda wanted: []\n"
+        "mine.solved = contextlib.nullcontext\n"
+        "from mtl_lib.study.settings import Settings\n"
+        "reproduce.reproduce(Settings('quick', jobs=2), notebooks='notebooks', out='out')"
+    )
+    pids = [tmp_path / "first", tmp_path / "second"]
+    for name, pid in zip(("00_first", "01_second"), pids, strict=True):
+        source = f"import os, time; open('{pid}', 'w').write(str(os.getpid())); time.sleep(600)"
+        write_notebook(notebooks / f"{name}.ipynb", source)
+    going = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while not all(pid.exists() and pid.read_text() for pid in pids):
+            assert time.monotonic() < deadline and going.poll() is None
+            time.sleep(0.1)
+        going.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in going.communicate(timeout=60)[1]
+    finally:
+        going.kill()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
 
 
 def test_a_killed_kernel_is_named_too(notebooks):

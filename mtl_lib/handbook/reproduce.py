@@ -1,14 +1,17 @@
 """The notebooks as a whole: run them all under a profile, or run them again as they stand."""
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from pathlib import Path
+from weakref import WeakSet
 
 import nbformat
 from tqdm import tqdm
@@ -51,7 +54,8 @@ def reproduce(
     notebooks: str | Path = NOTEBOOKS,
     out: str | Path = BUILD / "notebooks",
 ) -> None:
-    """Train the rows, then run every notebook in order, so that it evaluates and draws them.
+    """Train the rows, then run every notebook, so that it evaluates and draws them; several at a
+    time, as the runs are.
 
     Executed copies go to `out`/PROFILE, figures to figures/PROFILE. A notebook that is executed
     already, with the same parameters, source, library and data, is left out: after a fault the
@@ -74,29 +78,34 @@ def reproduce(
     wanted = _checked({**given, **(parameters or {})})
     plan = _plan(wanted, _sources(notebooks))
     runs = len(_trainable(wanted)) * len(parse_seeds(wanted.get("SEEDS", "")))
+    jobs = jobs_at_a_time(settings.jobs)
     out, figures = Path(out).resolve() / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
     out.mkdir(parents=True, exist_ok=True)
     record = _Record(out / "executed.json")
 
-    print(_announcement(wanted, len(plan), runs, record.seconds(plan)), flush=True)
+    print(_announcement(wanted, len(plan), runs, record.seconds(plan, jobs)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
     trained_runs(TRAINED, _settings(wanted))
-    executed = 0
+    executed = []
     with mine.solved(), _Watch(len(plan)) as watch:
         inputs = _fingerprint([*_inputs(wanted), *mine.mine_folder().glob("mine.py")])
-        for source, given in plan.items():
+
+        def one(source: Path) -> None:
+            given = plan[source]
             watch.start(source.stem)
             fingerprint = _fingerprint([source], f"{inputs} {sorted(given.items())}")
             if record.holds(source, fingerprint, figures):
                 watch.say(f"{source.stem:<32} executed already")
-                continue
+                return
             started, before = time.perf_counter(), _times(figures)
             _execute(source, out / source.name, given, watch)
             seconds = time.perf_counter() - started
-            executed += 1
+            executed.append(source)
             drawn = [name for name, when in _times(figures).items() if before.get(name) != when]
             record.add(source, fingerprint, seconds, drawn)
             watch.say(f"{source.stem:<32} {_clock(seconds)}")
+
+        _several(one, plan, jobs)
     if not executed:
         print("nothing has changed since; remove the executed notebooks to execute them again")
     print(f"executed notebooks: {out}/")
@@ -122,11 +131,36 @@ def refresh(names: Iterable[str] = (), notebooks: str | Path = NOTEBOOKS) -> Non
     out = BUILD / "notebooks" / "stored"
     out.mkdir(parents=True, exist_ok=True)
     with mine.solved():
-        for source in sources:
-            if not names or source.name.startswith(names):
-                started = time.perf_counter()
-                _store_outputs(source, out / source.name)
-                print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
+
+        def one(source: Path) -> None:
+            started = time.perf_counter()
+            _store_outputs(source, out / source.name)
+            print(f"{source.stem:<32} {_clock(time.perf_counter() - started)}", flush=True)
+
+        chosen = [source for source in sources if not names or source.name.startswith(names)]
+        _several(one, chosen, jobs_at_a_time(0))
+
+
+def _several(work: Callable[[Path], None], sources: Iterable[Path], jobs: int) -> None:
+    """Do the work for each notebook, in its folder, so many at a time. After a fault, which is
+    raised, none is begun, and those begun go on to their end; after Ctrl-C their kernels are
+    killed."""
+    sources = list(sources)
+    # A kernel starts in the directory of this process, which all threads share.
+    with contextlib.chdir(sources[0].parent), ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(work, source) for source in sources]):
+                done.result()
+        except BaseException as fault:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(fault, Exception):
+                for manager in _KERNELS:
+                    if manager.has_kernel:
+                        manager.provisioner.process.kill()
+            raise
+
+
+_KERNELS = WeakSet()  # the managers of those that run
 
 
 def _store_outputs(source: Path, executed: Path) -> None:
@@ -138,7 +172,7 @@ def _store_outputs(source: Path, executed: Path) -> None:
 
 
 def _sources(notebooks: str | Path) -> list[Path]:
-    found = sorted(Path(notebooks).glob("[0-9][0-9]*_*.ipynb"))
+    found = sorted(Path(notebooks).resolve().glob("[0-9][0-9]*_*.ipynb"))
     if not found:
         raise ConfigError(f"{notebooks}: holds no notebook NN_name.ipynb")
     return found
@@ -222,7 +256,7 @@ def _announcement(wanted: Parameters, notebooks: int, runs: int, last: float | N
 
 
 def _execute(source: Path, target: Path, parameters: Parameters | None = None, watch=None) -> None:
-    """Run one notebook in its own folder; `target` appears once it has run to its end."""
+    """Run one notebook in the working directory; `target` appears once it has run to its end."""
     import papermill  # takes seconds to import, and most commands do without
     from nbclient.exceptions import DeadKernelError
 
@@ -238,7 +272,6 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
             language="python",
             progress_bar=False,
             stdout_file=watch,
-            cwd=source.parent,
             extra_arguments=["--log-level=CRITICAL"],  # what matters is in the notebook
         )
     except papermill.PapermillExecutionError as error:
@@ -273,6 +306,10 @@ def _kernel_manager() -> type:
             env={"MTL_BUILD": str(BUILD), "MTL_FIGURES": str(FIGURES), "MTL_STATIC": "1"},
         )
 
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            _KERNELS.add(self)
+
     return ThisPython
 
 
@@ -285,7 +322,7 @@ class _Record:
     """Which notebooks of a profile are executed: from what, how long it took, what was drawn."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.lock = path, threading.Lock()
         try:
             self.entries = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -298,13 +335,15 @@ class _Record:
 
     def add(self, source: Path, fingerprint: str, seconds: float, figures: list[str]) -> None:
         entry = {"fingerprint": fingerprint, "seconds": round(seconds, 1), "figures": figures}
-        self.entries[source.name] = entry
-        write_text(self.path, json.dumps(self.entries, indent=1))
+        with self.lock:
+            self.entries[source.name] = entry
+            write_text(self.path, json.dumps(self.entries, indent=1))
 
-    def seconds(self, sources: Iterable[Path]) -> float | None:
-        """How long all of them took the last time; None if one was never executed."""
+    def seconds(self, sources: Iterable[Path], jobs: int) -> float | None:
+        """How long all of them took the last time, so many at a time; None if one was never
+        executed."""
         entries = [self.entries.get(source.name) for source in sources]
-        return None if None in entries else sum(entry["seconds"] for entry in entries)
+        return None if None in entries else sum(entry["seconds"] for entry in entries) / jobs
 
 
 class _Watch:
