@@ -19,8 +19,9 @@ ENV PIP_NO_CACHE_DIR=1
 FROM machine
 COPY --chown=student:student . .
 ARG TORCH_INDEX=
-RUN make setup PYTHON=python TORCH_INDEX="$TORCH_INDEX"
+RUN make lessons PYTHON=python TORCH_INDEX="$TORCH_INDEX"
 
 ENV PATH=/home/student/handbook/.venv/bin:$PATH
 EXPOSE 8888
-CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--no-browser", "notebooks/00_start_here.ipynb"]
+CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--no-browser", \
+     "--LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb"]

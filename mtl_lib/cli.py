@@ -176,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the version with solutions, points and notes in their place: build/instructor/",
     )
+    student.add_argument("--out", help="folder (default: build/student, build/instructor)")
     student.set_defaults(run=_student)
 
     mine = commands.add_parser("mine", help="which pieces of the handbook's library are yours")
@@ -427,7 +428,8 @@ def _predict(options: argparse.Namespace) -> None:
 def _student(options: argparse.Namespace) -> None:
     from mtl_lib.handbook.student import build_instructor, build_student
 
-    paths = build_instructor() if options.instructor else build_student()
+    build = build_instructor if options.instructor else build_student
+    paths = build(out=options.out) if options.out else build()
     print(f"{len(paths)} notebooks in {paths[0].parent}")
 
 

@@ -54,8 +54,8 @@ def links(chapter: str, of: dict[str, str]) -> str:
     """Where a chapter opens, in Markdown."""
     notebook = f"notebooks/{chapter}.ipynb"
     colab = f"https://colab.research.google.com/github/{of['slug']}/blob/{of['tag']}/{notebook}"
-    binder = f"https://mybinder.org/v2/gh/{of['slug']}/{of['tag']}?labpath={notebook}"
-    return f"Open this chapter in [Colab]({colab}) or [Binder]({binder}), or by `make lab`."
+    binder = f"https://mybinder.org/v2/gh/{of['slug']}/{of['tag']}?labpath=lessons/{chapter}.ipynb"
+    return f"Open this chapter in [Binder]({binder}), by `make lab`, or solved in [Colab]({colab})."
 
 
 def badges(of: dict[str, str]) -> str:
@@ -70,7 +70,7 @@ def badges(of: dict[str, str]) -> str:
             f"{colab}/github/{of['slug']}/blob/{of['tag']}/{first}"
         ),
         "Open in Binder](https://mybinder.org/badge_logo.svg": (
-            f"https://mybinder.org/v2/gh/{of['slug']}/{of['tag']}?labpath={first}"
+            f"https://mybinder.org/v2/gh/{of['slug']}/{of['tag']}?labpath=lessons/00_start_here.ipynb"
         ),
         "Open in Codespaces](https://github.com/codespaces/badge.svg": (
             f"https://codespaces.new/{of['slug']}"
@@ -94,13 +94,14 @@ def write_chapter(path: Path, of: dict[str, str]) -> None:
     """Put the links below a chapter's card, and the installing cell before its first code."""
     notebook = nbformat.read(path, as_version=4)
     title = notebook.cells[0]
-    kept = re.sub(r"\n*Open this chapter in \[Colab\].*", "", title.source)
+    kept = re.sub(r"\n*Open this chapter in \[.*", "", title.source)
     title.source = f"{kept}\n\n{links(path.stem, of)}"
     cells = [c for c in notebook.cells if INSTALL not in c.metadata.get("tags", [])]
+    (before,) = [c for c in notebook.cells if c not in cells] or [None]
     first = next(n for n, cell in enumerate(cells) if cell.cell_type == "code")
     cell = nbformat.v4.new_code_cell(CELL.format(**of).rstrip(), id="install")
     cell.metadata["tags"] = [INSTALL]
-    cell.execution_count = None
+    cell.execution_count = before and before.execution_count  # it prints nothing
     notebook.cells = [*cells[:first], cell, *cells[first:]]
     nbformat.write(notebook, path)
 

@@ -51,6 +51,14 @@ def test_the_command_writes_table_and_picture(folder, tmp_path, capsys):
     assert "class.png" in capsys.readouterr().out
 
 
+def test_each_report_may_lie_in_a_folder_of_the_students_own(folder, tmp_path):
+    for report in list(folder.glob("*.json")):
+        (folder / report.stem).mkdir()
+        report.rename(folder / report.stem / report.name)
+    table, _ = classroom.sum_up(folder, tmp_path / "out")
+    assert table["tried"].tolist() == [3, 2]
+
+
 def test_a_file_that_is_no_report_is_named(folder):
     (folder / "dan.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"dan\.json: no report"):

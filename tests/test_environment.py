@@ -219,6 +219,13 @@ def test_make_goes_through_the_study_of_the_given_runs(target, command):
     assert '/mtl" figures' not in commands
 
 
+def test_make_lab_opens_lessons_whose_exercises_are_empty():
+    commands = make("-n", "lab").stdout
+    assert 'test -d lessons || ".venv/bin/mtl" student --out lessons' in commands
+    assert "--LabApp.default_url=/lab/tree/lessons/00_start_here.ipynb" in commands
+    assert f'--ServerApp.root_dir="{ROOT}"' in commands  # so that links to other folders open
+
+
 def test_make_collects_the_finished_runs_and_draws_the_figures():
     commands = make("-n", "study-collect").stdout
     assert commands.index('/mtl" study collect') < commands.index('/mtl" figures')

@@ -1,7 +1,6 @@
 """Running all notebooks: tiny ones in a temporary folder, most of them without a kernel."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -125,15 +124,7 @@ def test_a_second_call_executes_nothing(notebooks, executions, capsys):
 def test_the_second_announcement_says_how_long_it_took(notebooks, executions, capsys):
     reproduce(notebooks)
     reproduce(notebooks)
-    assert "the last time they took 0:00" in capsys.readouterr().out
-
-
-def test_the_first_announcement_estimates_the_training(notebooks, executions, capsys, monkeypatch):
-    measured = dataclasses.replace(handbook.PROFILES["quick"], seconds=30.0)
-    monkeypatch.setitem(handbook.PROFILES, "quick", measured)
-    write_notebook(notebooks / "00_first.ipynb", parameters='SEEDS = ""\nROWS = ""\nJOBS = 0')
-    reproduce(notebooks, rows="3.1,3.2", seeds="0,1,2", jobs=2)
-    assert "6 runs; training takes about 1:30" in capsys.readouterr().out
+    assert "the last time the notebooks took 0:00" in capsys.readouterr().out
 
 
 def test_a_changed_notebook_is_executed_again(notebooks, executions):
@@ -394,7 +385,7 @@ def announced(notebooks, capsys, **arguments) -> str:
 
 def test_a_row_of_chapter_04_alone_is_announced_as_a_run(notebooks, executions, capsys):
     line = announced(notebooks, capsys, rows="sst-frozen")
-    assert "ROWS=sst-frozen: 1 runs; training takes about 0:" in line
+    assert line.endswith("ROWS=sst-frozen: 1 runs")
 
 
 @pytest.mark.parametrize(
@@ -411,7 +402,7 @@ def test_a_row_of_chapter_04_alone_is_announced_as_a_run(notebooks, executions, 
 def test_the_announcement_counts_the_runs_that_are_trained(
     notebooks, executions, capsys, arguments, runs
 ):
-    assert f": {runs} runs;" in announced(notebooks, capsys, **arguments)
+    assert announced(notebooks, capsys, **arguments).endswith(f": {runs} runs")
 
 
 def test_no_time_is_announced_for_runs_shorter_than_the_profiles(notebooks, executions, capsys):

@@ -59,6 +59,12 @@ def test_an_answer_that_fails_is_not_kept(folder):
     assert not folder.exists()
 
 
+def test_a_solution_of_the_handbook_is_nobodys_answer(folder, capsys):
+    marked = SCORES.replace("# my own words", "### BEGIN SOLUTION") + "    ### END SOLUTION\n"
+    check("scores", run(marked)["scores"])
+    assert "scores" in capsys.readouterr().out and not folder.exists()
+
+
 def test_an_earlier_answer_is_put_aside_and_the_same_one_is_not_kept_twice(folder):
     for line in ("# first", "# first", "# second", "# third"):
         keep("scores", SCORES.replace("# my own words", line))

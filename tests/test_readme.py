@@ -1,10 +1,11 @@
 """The README's numbers are those of the stored runs, and its code runs."""
 
 import re
+import subprocess
 
-import pandas as pd
 import pytest
 
+from mtl_lib import cli
 from mtl_lib.handbook import front
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.model import MultitaskModel
@@ -38,10 +39,8 @@ def test_it_is_read_in_a_minute():
 def test_the_python_example_runs_and_saves_its_model(tmp_path, monkeypatch):
     """With the small encoder of the repository in place of one that would be downloaded."""
     monkeypatch.chdir(tmp_path)
-    words = ["A dog runs.", "A cat sleeps.", "It is dry."] * 4
-    frame = pd.DataFrame({"premise": words, "hypothesis": words[::-1], "label": [0, 1, 2] * 4})
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
-    exec(code.replace('"minilm-l6"', '"tiny-pretrained"'), {"frame": frame})
+    exec(code.replace('"minilm-l6"', '"tiny-pretrained"'), {})
     (folder,) = re.findall(r'model\.save\("(.*)"\)', code)
     assert list(MultitaskModel.load(tmp_path / folder).tasks) == ["multi-nli"]
 
@@ -58,6 +57,16 @@ def test_the_hours_are_those_of_the_map():
     assert f"about {float(whole):g} hours" in README and f"{float(core):g} hours" in README
 
 
+def test_the_pairs_example_is_a_file_that_the_command_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = re.search(r"^printf .* > pairs\.csv$", README, re.MULTILINE).group(0)
+    subprocess.run(line, shell=True, check=True)
+    assert cli.main(["predict", "--pairs", "pairs.csv"]) == 0
+    assert "bake bread" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
 def test_every_link_leads_somewhere(link):
-    assert link.startswith("https://") or (ROOT / link).exists()
+    page, _, anchor = link.partition("#")
+    assert page.startswith("https://") or (ROOT / page).exists()
+    assert page or f"\n## {anchor.title()}\n" in README

@@ -48,7 +48,10 @@ html_theme_options = {
 # The reference of the library, read from its source: nothing is imported.
 autoapi_dirs = [str(ROOT / "mtl_lib")]
 autoapi_root = "api"
-autoapi_ignore = ["*/study/*", "*/handbook/*", "*/cli.py", "*/__main__.py"]
+# Whole paths: the checkout itself may lie in a folder named handbook.
+autoapi_ignore = [
+    f"{ROOT}/mtl_lib/{name}" for name in ("study/*", "handbook/*", "cli.py", "__main__.py")
+]
 autoapi_options = ["members", "undoc-members", "show-inheritance"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False

@@ -88,7 +88,8 @@ def draw(answers: pd.DataFrame) -> Picture:
 
 
 def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Read every report of a folder, and write a table and a picture to another one.
+    """Read every report of a folder, or of folders in it, and write a table and a picture to
+    another one.
 
     Returns:
         The table, `by_exercise`, and the two paths.
@@ -96,7 +97,7 @@ def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path
     Raises:
         ConfigError: if there is no report, or a file is none.
     """
-    paths = sorted(Path(folder).expanduser().glob("*.json"))
+    paths = sorted(Path(folder).expanduser().rglob("*.json"))
     if not paths:
         raise ConfigError(
             f"{folder}: no report (*.json) there; students write one by setting "

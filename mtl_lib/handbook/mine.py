@@ -63,13 +63,16 @@ class NotKept(HandbookError):
 
 
 def keep(name: str, answer: Any) -> None:
-    """Write an answer that passed to `answers/NAME.py`, and put `mine.py` together again.
+    """Write an answer that passed to `answers/NAME.py`, and put `mine.py` together again; the
+    handbook's own solutions, by their markers, are left out.
 
     Raises:
         NotKept: if the answer cannot stand on its own in a file.
     """
     folder = mine_folder()
     text = _source_of(name, answer)
+    if "### BEGIN SOLUTION" in text:  # a solved notebook was run: that is nobody's answer
+        return
     kept = _kept(folder)
     _refuse_clashes(name, text, kept)
     path = folder / "answers" / f"{name}.py"

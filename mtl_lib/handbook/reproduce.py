@@ -244,13 +244,7 @@ def _plan(wanted: Parameters, sources: list[Path]) -> dict[Path, Parameters]:
 
 
 def _announcement(wanted: Parameters, notebooks: int, runs: int, last: float | None) -> str:
-    settings = PROFILES[wanted["PROFILE"]]
-    estimate = ""
-    if last is not None:
-        estimate = f"; the last time they took {_clock(last)}"
-    elif settings.seconds and not wanted.keys() & {"MAX_STEPS", "EPOCHS"}:
-        jobs = jobs_at_a_time(int(wanted.get("JOBS", 0)), settings.threads)
-        estimate = f"; training takes about {_clock(runs * settings.seconds / jobs)}"
+    estimate = "" if last is None else f"; the last time the notebooks took {_clock(last)}"
     values = ", ".join(f"{name}={value}" for name, value in wanted.items())
     return f"{notebooks} notebooks, {values}: {runs} runs{estimate}"
 

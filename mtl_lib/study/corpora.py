@@ -394,6 +394,7 @@ def fetch_corpus(directory: str | Path) -> None:
             )
     folder.mkdir(parents=True, exist_ok=True)
     for name in wanted:
+        print(f"fetching {ORIGINAL_URL}{name}", flush=True)
         content = _download(ORIGINAL_URL + name)
         blob = git_blob_id(content)
         if blob != ORIGINALS[name]:

@@ -232,6 +232,7 @@ def _train(jobs: list[Job], executor: Executor, store: RunStore, until: float) -
     """Train them. After Ctrl-C or a fault the finished runs are stored, and of those under way the
     last state."""
     left, done, faults = len(jobs), 0, list[str]()
+    started = time.monotonic()
     try:
         for job in jobs:
             executor.submit(job)
@@ -246,7 +247,9 @@ def _train(jobs: list[Job], executor: Executor, store: RunStore, until: float) -
                     if outcome.run:
                         store.put(outcome.run)
                     done += 1
-                    print(f"[{done}/{len(jobs)}] {outcome.line}", flush=True)
+                    more = (time.monotonic() - started) / done * left / 60
+                    rest = f"; about {more:.0f} min to go" if more >= 1 else ""
+                    print(f"[{done}/{len(jobs)}] {outcome.line}{rest}", flush=True)
                 elif isinstance(outcome, NumericalError):  # this run's alone: the others go on
                     faults.append(str(outcome))
                 else:
