@@ -248,7 +248,8 @@ def _train(jobs: list[Job], executor: Executor, store: RunStore, until: float) -
                         store.put(outcome.run)
                     done += 1
                     more = (time.monotonic() - started) / done * left / 60
-                    rest = f"; about {more:.0f} min to go" if more >= 1 else ""
+                    # The first to end say little: others are nearly done as well.
+                    rest = f"; about {more:.0f} min to go" if done > 2 and more >= 1 else ""
                     print(f"[{done}/{len(jobs)}] {outcome.line}{rest}", flush=True)
                 elif isinstance(outcome, NumericalError):  # this run's alone: the others go on
                     faults.append(str(outcome))
