@@ -1,6 +1,9 @@
 """A class's reports, summed up."""
 
 import json
+import os
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ from mtl_lib import cli
 from mtl_lib.errors import ConfigError
 from mtl_lib.handbook import classroom
 from mtl_lib.handbook.checks import CHAPTERS
+from mtl_lib.paths import ROOT
 
 FIRST, SECOND = CHAPTERS["01"][0].name, CHAPTERS["03"][0].name
 RIGHT = {"passed": True, "message": "Right.", "mistake": None}
@@ -74,3 +78,31 @@ def test_reports_of_another_release_are_named(tmp_path):
 def test_a_folder_without_reports_says_how_they_are_written(tmp_path):
     with pytest.raises(ConfigError, match="MTL_REPORT"):
         classroom.sum_up(tmp_path, tmp_path)
+
+
+def test_the_class_server_gives_each_student_files_that_only_they_can_read(tmp_path, monkeypatch):
+    """docs/jupyterhub_config.py, with a stand-in for JupyterHub and for root's right to give."""
+    owners = {}
+    monkeypatch.setattr(os, "chown", lambda path, *owner: owners.update({str(path): owner}))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MTL_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("MTL_HUB", str(tmp_path / "hub"))
+    (tmp_path / "home").mkdir()
+    handbook = tmp_path / "handbook"
+    (handbook / "docs").mkdir(parents=True)
+    (handbook / "build" / "student").mkdir(parents=True)
+    (handbook / "build" / "student" / "00_start_here.ipynb").write_text("{}")
+    source = (ROOT / "docs" / "jupyterhub_config.py").read_text(encoding="utf-8")
+    c = MagicMock()
+    c.Spawner.environment = {}
+    names = {"__file__": str(handbook / "docs" / "jupyterhub_config.py"), "get_config": lambda: c}
+    exec(compile(source, "jupyterhub_config.py", "exec"), names)
+    student = SimpleNamespace(user=SimpleNamespace(name=""))  # whose home is ~
+    c.Spawner.pre_spawn_hook(student)
+    lesson = tmp_path / "home" / "handbook" / "00_start_here.ipynb"
+    assert lesson.stat().st_mode & 0o777 == 0o600 and str(lesson) in owners
+    lesson.write_text("mine")
+    c.Spawner.pre_spawn_hook(student)  # the second time nothing is copied
+    assert lesson.read_text() == "mine"
+    assert (tmp_path / "reports").stat().st_mode & 0o777 == 0o711
+    assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o700
