@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mtl_lib.study.contrasts import best_study
 from mtl_lib.study.paper import (
@@ -24,7 +23,7 @@ from mtl_lib.study.paper import (
     positive_rate,
 )
 from mtl_lib.study.store import Run
-from mtl_lib.study.uncertainty import CONFIDENCE, Evidence
+from mtl_lib.study.uncertainty import Evidence, seed_interval
 from mtl_lib.study.verdicts import ENOUGH_SEEDS
 from mtl_lib.tasks import BY_NAME
 
@@ -207,14 +206,8 @@ def _nearer(differences: Sequence[float]) -> str:
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and Student's 95 % interval; NaN where too few values give none."""
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
-    return mean, float(mean - half), float(mean + half)
+    """Mean and Student's 95 % interval over seeds; NaN where too few values give none."""
+    return seed_interval(values) if len(values) else (float("nan"),) * 3
 
 
 def _sum(words: str, row: str, apart: float, verdict: str, refuted_by: str) -> dict:
