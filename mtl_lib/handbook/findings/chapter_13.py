@@ -105,11 +105,11 @@ FINDINGS = (
         lambda v: v["surely_above"] == 0 and v["fixed_surely"] and v["random_surely"],
     ),
     Finding(
-        "**On the real corpora surgery does no more than the plain sum.** {steps} steps from `minilm-l6`, one "
-        "rate, seeds 0, 1, 2: on average surgery minus the sum is {surgery}, the interval over the "
-        "seeds. Of {methods} methods none beats the fixed weights that won on the small corpora "
-        "({fixed}: {score:.3f}), and none lies surely below: {others}. (That encoder has seen "
-        "Quora's pairs before, and our Quora training file is a substitute.)",
+        "**On the real corpora surgery does no more than the plain sum.** {steps} steps from "
+        "`minilm-l6`, one rate, seeds 0, 1, 2: on average surgery minus the sum is {surgery}, the "
+        "interval over the seeds. Of {methods} methods none beats the fixed weights that won on "
+        "the small corpora ({fixed}: {score:.3f}), and none lies surely below: {others}. (That "
+        "encoder has seen Quora's pairs before, and our Quora training file is a substitute.)",
         _real,
         lambda v: (
             v["beat"] == v["below"] == 0
