@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.study.contrasts import CONTRASTS, PROFILES, contrasts_markdown, contrasts_table
+from mtl_lib.study.contrasts import CONTRASTS, TOLD_BY, contrasts_markdown, contrasts_table
 from mtl_lib.study.paper import PAPER_SCORES
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.uncertainty import Evidence
@@ -38,7 +38,7 @@ def test_there_are_eight_contrasts_of_rows_that_exist():
 
 def test_each_difference_has_a_line_a_study():
     table = contrasts_table([])
-    assert set(table["study"]) == set(PROFILES)
+    assert set(table["study"]) == set(TOLD_BY)
     assert not table.duplicated(["rows", "task", "study"]).any()
     assert (table["seeds"] == 0).all() and table["reason"].str.startswith("Not run").all()
 

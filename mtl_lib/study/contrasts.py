@@ -21,7 +21,7 @@ from mtl_lib.study.verdicts import FAILS, HOLDS, NOISE, numbers, paper_value, un
 
 OPEN = "open"
 INSIDE, OUTSIDE, NOT_PRINTED = "inside", "outside", "not printed"
-PROFILES = ("paper", "converged")
+TOLD_BY = ("paper", "converged")
 """The studies that tell them."""
 
 
@@ -75,12 +75,12 @@ def contrasts_table(runs: Iterable[Run], corpus: str = "cs224n") -> pd.DataFrame
         there is a reason, neither question has an answer.
     """
     runs = list(runs)
-    evidence = {profile: best_study(runs, profile, corpus) for profile in PROFILES}
+    evidence = {profile: best_study(runs, profile, corpus) for profile in TOLD_BY}
     lines = []
     for contrast in CONTRASTS:
         for comparison in contrast.comparisons:
             for task in comparison.tasks:
-                for profile in PROFILES:
+                for profile in TOLD_BY:
                     line = {
                         "contrast": contrast.words,
                         "rows": comparison.words,
@@ -117,15 +117,15 @@ def contrasts_markdown(runs: Iterable[Run]) -> str:
     """The contrasts as a Markdown table: a line a difference and task, a column a study."""
     table = contrasts_table(runs)
     lines = [
-        f"| change (rows) | task | paper | {' | '.join(f'`{name}`' for name in PROFILES)} |",
-        "|" + "---|" * (3 + len(PROFILES)),
+        f"| change (rows) | task | paper | {' | '.join(f'`{name}`' for name in TOLD_BY)} |",
+        "|" + "---|" * (3 + len(TOLD_BY)),
     ]
     for (words, rows, task), group in table.groupby(["contrast", "rows", "task"], sort=False):
         cells = {line["study"]: _cell(line) for line in group.to_dict("records")}
         paper = group["paper"].iloc[0]
         published = "–" if np.isnan(paper) else f"{paper:+.3f}"
         names = " − ".join(ALL_ROWS[row].name for row in rows.split(" - "))
-        columns = " | ".join(cells[name] for name in PROFILES)
+        columns = " | ".join(cells[name] for name in TOLD_BY)
         lines.append(f"| {words} ({rows}: {names}) | {task} | {published} | {columns} |")
     return "\n".join(lines)
 

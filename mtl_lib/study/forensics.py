@@ -28,7 +28,7 @@ from mtl_lib.study.verdicts import ENOUGH_SEEDS
 from mtl_lib.tasks import BY_NAME
 
 SPLITS = ("train", "dev")
-NEARER, FURTHER, OPEN, NOT_RUN = "nearer", "further away", "open", "not run"
+NEARER, AWAY, OPEN, NOT_RUN = "nearer", "further away", "open", "not run"
 SHORT = "at its nearest epoch"
 ARITHMETIC = "arithmetic"
 STEPS = 7_550
@@ -198,11 +198,11 @@ def _nearer(differences: Sequence[float]) -> str:
     if not differences:
         return NOT_RUN
     if len(differences) < ENOUGH_SEEDS:
-        word = NEARER if np.mean(differences) < 0 else FURTHER
+        word = NEARER if np.mean(differences) < 0 else AWAY
         seeds = f"{len(differences)} seed{'s' if len(differences) > 1 else ''}"
         return f"{OPEN}: {word} in {seeds}"
     _, low, high = _interval(differences)
-    return NEARER if high < 0 else FURTHER if low > 0 else OPEN
+    return NEARER if high < 0 else AWAY if low > 0 else OPEN
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:
