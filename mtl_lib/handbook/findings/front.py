@@ -9,9 +9,9 @@ from mtl_lib.study.paper import TASK_ORDER
 
 FINDINGS = (
     Finding(
-        "- **The tasks do not fight, and surgery gains nothing that we can see.** In our longest "
-        "baseline run two tasks conflict at {low:.0%} to {high:.0%} of the last epoch's steps: a "
-        "coin decides. Over one epoch and three seeds surgery minus plain sum, averaged over the "
+        "- **The tasks do not fight, and surgery gains nothing that we can see.** In a baseline "
+        "run of four epochs two tasks conflict at {low:.0%} to {high:.0%} of the last epoch's "
+        "steps: a coin decides. Over one epoch and three seeds surgery minus plain sum, averaged over the "
         "tasks, is {surgery}. (MiniLM; "
         "[chapter 06](notebooks/06_gradient_surgery.ipynb), "
         "[13](notebooks/13_fair_bench.ipynb).)",
