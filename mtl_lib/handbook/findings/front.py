@@ -11,8 +11,8 @@ FINDINGS = (
     Finding(
         "- **The tasks do not fight, and surgery gains nothing that we can see.** In a baseline "
         "run of four epochs two tasks conflict at {low:.0%} to {high:.0%} of the last epoch's "
-        "steps: a coin decides. Over one epoch and three seeds surgery minus plain sum, averaged over the "
-        "tasks, is {surgery}. (MiniLM; "
+        "steps: a coin decides. Over one epoch and three seeds surgery minus plain sum, averaged "
+        "over the tasks, is {surgery}. (MiniLM; "
         "[chapter 06](notebooks/06_gradient_surgery.ipynb), "
         "[13](notebooks/13_fair_bench.ipynb).)",
         lambda: {**surgery._fight(), **bench._real()},
