@@ -60,6 +60,7 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
     losses = {name: _loss(task, losses) for name, task in tasks.items()}
     inputs = {name: _input(head) for name, head in heads.items()}
     stacks = {name: _layers(heads[name], width) for name in tasks}
+    steps = [words.format(tasks=len(tasks)) for words in update]
     records = [
         {"task": name, "position": position, "kind": kind, "layer": words}
         for name, stack in stacks.items()
@@ -80,16 +81,14 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
             inputs,
             losses,
             encoder,
-            [words.format(tasks=len(tasks)) for words in update],
+            steps,
         ),
         f"Figure 2. {title}, drawn from its own configuration; encoder {encoder}. Black: forward; "
         "dashed: back to the shared encoder. H: its width; u, v: what its pooler gives for the "
         "first and the second sentence.",
         "None: a configuration needs no run.",
         f"Diagram of {len(stacks)} heads on one shared BERT encoder ({encoder}). {alt}."
-        + "".join(f" {words}." for words in [" then ".join(update)] if update)
-        .format(tasks=len(tasks))
-        .replace("\n", " "),
+        + (f" {' then '.join(steps)}.".replace("\n", " ") if steps else ""),
     )
 
 

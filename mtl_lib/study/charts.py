@@ -174,7 +174,7 @@ def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Pictu
     """Accuracy of each label against how frequent it is: digits are the labels, a panel a task.
 
     Args:
-        table: task, label, share, accuracy: the paper's and ours, with our lowest and highest seed.
+        table: a line a task and label: share and accuracy, the paper's and the mean of ours.
         held: what the legend adds to the name of ours.
     """
     tasks = list(dict.fromkeys(table["task"]))
