@@ -380,7 +380,7 @@ def test_charts_hold_the_floors_by_label_and_by_task():
     by_label = floors["tasks"]["sentiment"]["additive"]["by_label"]
     assert figures.figure_7([final]).table["words"].tolist() == pytest.approx(by_label)
     table = figures.figure_9([baseline, final]).table.set_index("task")
-    assert table.loc["similarity", "words"] == floor_score(floors, "similarity", "additive")
+    assert table.loc["similarity", "words"] == floor_score(floors, "similarity", "comparing")
 
 
 def test_a_figure_of_one_task_does_not_name_the_collapse_of_another(study):

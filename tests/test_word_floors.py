@@ -85,7 +85,9 @@ def test_additive_words_cannot_tell_equal_from_different_words():
 
 def test_a_head_has_the_floor_of_what_it_can_see():
     assert floor_kind({"dropout": [0.3]}) == "additive"
-    assert floor_kind({"features": "compare"}) == floor_kind({"features": "cosine"}) == "comparing"
+    for features in ("compare", "cosine"):
+        assert floor_kind({"features": features, "dropout": [0.3]}) == "comparing"
+    assert floor_kind({"dropout": [0.3, 0.3]}) == "comparing"  # a hidden layer
 
 
 def test_the_floors_are_said_in_one_sentence_with_the_stored_numbers():

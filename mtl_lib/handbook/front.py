@@ -45,14 +45,15 @@ def draw() -> Picture:
         ax.axhline(0, color=FAINT, lw=0.6, zorder=0)
         ax.plot(constant, 0, "|", ms=14, mew=2, color=FAINT, label="always one answer")
         ax.plot(words, 0, "s", ms=7, color=INK, label="counting words")
-        ax.plot(paper, 0.5, "D", ms=7, color=PAPER, label="best row of the paper")
+        ax.plot(paper, 0.5, "D", ms=7, color=PAPER, label="the paper's best row on each task")
         ax.plot([ours["low"], ours["high"]], [0, 0], color=OURS, lw=4, alpha=0.45)
-        ax.plot(ours["shipped"], 0, "o", ms=9, color=OURS, label="the model you end with, 95 %")
+        name = "the model you end with, and 95 % over examples"
+        ax.plot(ours["shipped"], 0, "o", ms=9, color=OURS, label=name)
         ax.set(xlim=(-0.03, 1), ylim=(-1, 1), yticks=[])
         ax.set_title(f"{title}  ({SCORE_NAMES[task.metric]})", size=10, loc="left", color=INK)
         ax.spines[["left", "right", "top"]].set_visible(False)
     handles, names = ax.get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    picture.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return picture
 
 

@@ -25,7 +25,7 @@ from mtl_lib.errors import RunError
 from mtl_lib.evaluation import metrics
 from mtl_lib.files import write_text
 from mtl_lib.paths import RESULTS
-from mtl_lib.study.drawing import FAINT, INK, OURS, PAPER, plain
+from mtl_lib.study.drawing import FAINT, INK, OURS, plain
 from mtl_lib.study.groups import corpus_notes, seeds_in_words
 from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import AVERAGE, Evidence
@@ -219,6 +219,7 @@ def draw(bench: Bench) -> Picture:
     names = list(dict.fromkeys(bench.table["weighting"]))
     others = [name for name in names if family(name) != FIXED]
     colours = dict(zip(others, sns.color_palette("husl", len(others)), strict=True))
+    shapes = dict(zip(others, "ov^<>PXDdph*"[: len(others)], strict=True))  # told apart in grey
     tasks = [c for c in bench.points.columns if c in BY_NAME]
     pairs = [(a, b) for i, a in enumerate(tasks) for b in tasks[i + 1 :]]
     picture = Picture(
@@ -228,6 +229,7 @@ def draw(bench: Bench) -> Picture:
         for name in names:
             own, fixed = points[points["weighting"] == name], family(name) == FIXED
             look = {"color": FAINT, "marker": "s"} if fixed else {"color": colours[name]}
+            look.setdefault("marker", shapes.get(name))
             ax.scatter(own[a], own[b], s=22, alpha=0.8, lw=0, **look)
             large = {"s": 80, "edgecolor": INK, "lw": 0.8, "zorder": 3}
             label = None if fixed else name
@@ -240,7 +242,7 @@ def draw(bench: Bench) -> Picture:
         front = means[
             [not ((means > row).all(axis=1)).any() for _, row in means.iterrows()]
         ].sort_values(a)
-        ax.plot(front[a], front[b], color=PAPER, lw=1.5, label="front of fixed weights")
+        ax.plot(front[a], front[b], color=INK, lw=1.5, label="front of fixed weights")
         ax.set(xlabel=f"{a} ({BY_NAME[a].metric})", ylabel=f"{b} ({BY_NAME[b].metric})")
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = picture.axes[0].get_legend_handles_labels()

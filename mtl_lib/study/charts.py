@@ -42,6 +42,7 @@ LINES = {
     "constant": ("the most frequent label", {"color": INK, "lw": 1.1, "ls": (0, (1, 1.5))}),
 }
 DIAMOND = {"color": PAPER, "mec": "white", "ms": 9.5, "marker": "D", "ls": "", "zorder": 5}
+LINK = {"color": "#9A9A9A", "lw": 1.2, "zorder": 3}
 DOT = {"color": OURS, "ms": 6, "marker": "o", "ls": "", "zorder": 6}
 
 
@@ -65,7 +66,7 @@ def draw_scores(
         strong: id of the row set in bold.
     """
     tasks = list(dict.fromkeys(task for _, task in lines))
-    left, panel, gap, above, below, line = 2.75, 2.45, 0.22, 1.2, 1.05, 0.3
+    left, panel, gap, above, below, line = 2.75, 2.45, 0.22, 1.35, 1.05, 0.3
     width = left + len(tasks) * (panel + gap) + 0.1
     height = above + below + line * len(rows)
     picture = Picture(figsize=(width, height), facecolor="white")
@@ -75,8 +76,9 @@ def draw_scores(
     shown = set()
     for n, task in enumerate(tasks):
         ax = picture.add_axes(((left + n * (panel + gap)) / width, below / height, *size))
+        one_floor = lines["words-comparing", task] == lines["words-additive", task]
         for name, (_, look) in LINES.items():
-            if np.isfinite(lines[name, task]):
+            if np.isfinite(lines[name, task]) and not (one_floor and name == "words-comparing"):
                 shown.add(name)
                 ax.axvline(lines[name, task], zorder=2, **look)
         of_task = dots[dots["task"] == task]
@@ -88,13 +90,14 @@ def draw_scores(
             if np.isfinite(value) and len(ours):
                 read = ours[~of_row["held"].to_numpy(dtype=bool)]
                 ends = [value, (read if len(read) else ours).mean()]
-                ax.plot(ends, [place, place], color="#9A9A9A", lw=1.2, zorder=3)
+                ax.plot(ends, [place, place], **LINK)
             ax.plot(value, place, **DIAMOND)
             for score, held in zip(ours, of_row["held"], strict=True):
                 ax.plot(score, place, **DOT | _fill(held))
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
         ax.set_title(BY_NAME[task].title, size=10, weight="bold")
-        ax.set_xlabel(SCORE_NAMES[BY_NAME[task].metric], size=9)
+        both = " (words have one line)" if one_floor else ""
+        ax.set_xlabel(SCORE_NAMES[BY_NAME[task].metric] + both, size=9)
         ax.tick_params(axis="x", labelsize=8.5)
         sns.despine(ax=ax, left=True)
         if not n:
@@ -104,6 +107,7 @@ def draw_scores(
             for label, (row, _) in zip(ax.get_yticklabels(), rows, strict=True):
                 label.set_weight("bold" if row == strong else "normal")
     handles = [_mark("paper", **DIAMOND), _mark("ours, a dot a seed", **DOT)]
+    handles.append(_mark("from the paper to our mean", **LINK))
     if dots["held"].any():
         handles.append(_mark("not to be read: not trained, or one answer", **DOT | _fill(True)))
     handles += [
@@ -184,10 +188,11 @@ def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Pictu
     for n, task in enumerate(tasks):
         ax = picture.add_axes((0.075 + n * 0.312, 0.25, 0.275, 0.52))
         of_task = table[table["task"] == task].sort_values("share_ours")
-        aside = 0.022 * np.ptp(of_task["share_ours"])  # so that neither hides the other
+        shares = np.ptp(of_task[["share_paper", "share_ours"]].to_numpy())
+        taken: list[tuple[float, float]] = []  # so that no mark hides another
         for source, colour in (("paper", PAPER), ("ours", OURS)):
-            x = of_task[f"share_{source}"] + (aside if source == "ours" else -aside)
             y = of_task[f"accuracy_{source}"]
+            x = _clear_of(taken, of_task[f"share_{source}"], y, 0.085 * shares, 0.07)
             ax.plot(
                 x, y, color=colour, lw=0.9, alpha=0.6, zorder=2, ls="-" if source == "ours" else ":"
             )
@@ -268,6 +273,20 @@ def draw_labels(
     handles.append(Patch(color=OURS_LIGHT, label="their mean"))
     _legend(picture, handles + _words_handle(table), 0.99, 0.93)
     return picture
+
+
+def _clear_of(
+    taken: list[tuple[float, float]], x: pd.Series, y: pd.Series, width: float, height: float
+) -> list[float]:
+    """The places `x`, moved to the right until no mark of this size lies on another; the marks
+    join those `taken`."""
+    places = []
+    for place, value in zip(x, y, strict=True):
+        while any(abs(place - a) < width and abs(value - b) < height for a, b in taken):
+            place += width / 4
+        taken.append((place, value))
+        places.append(place)
+    return places
 
 
 def _mark(label: str, **look) -> Line2D:

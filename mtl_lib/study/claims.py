@@ -116,7 +116,7 @@ CLAIMS = (
         "L2 and L1 do worse than gradient surgery plus increased dropout.",
         "5.4, Figure 3",
         (_over("3.3", "3.4"), _over("3.3", "3.5")),
-        "Published sentiment training scores near .45 (3.4, 3.5) look like a frozen encoder.",
+        "Published sentiment training scores near .45 (3.4, 3.5) look like a short run.",
     ),
     Claim(
         "None of the regularization efforts helped to significantly improve performance.",

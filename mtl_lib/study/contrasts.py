@@ -1,8 +1,8 @@
-"""Eight contrasts, chosen before the runs, that carry the story: two questions each.
+"""Eight contrasts that carry the story: two questions each.
 
-Is there a gain, and does the paper's published difference lie inside our interval? Each is asked in
-the study of the paper's own protocol and in the one that trains better. All claims of the paper
-stand in `claims.py`; these say what they hang on.
+Is there a gain, and does the paper's published difference lie where one more run of ours would?
+Each is asked in the study of the paper's own protocol and in the one that trains better. All claims
+of the paper stand in `claims.py`; these say what they hang on.
 """
 
 from collections.abc import Iterable
@@ -69,10 +69,11 @@ def contrasts_table(runs: Iterable[Run], corpus: str = "cs224n") -> pd.DataFrame
 
     Returns:
         One line a difference, task and study: contrast, rows, study, task, ours, low, high, seeds,
-        paper (the published difference, NaN where it has none), gain ("gain", "no gain" worth a
-        point, or "open"), inside (whether the published difference lies inside our interval:
-        "inside", "outside" or "not printed"), reason (why nothing can be told, else empty). Where
-        there is a reason, neither question has an answer.
+        run_low and run_high (where one more run of ours would lie, 95 %), paper (the published
+        difference, NaN where it has none), gain ("gain", "no gain" worth a point, or "open"),
+        inside (whether the published difference, which is one run, lies between run_low and
+        run_high: "inside", "outside" or "not printed"), reason (why nothing can be told, else
+        empty). Where there is a reason, neither question has an answer.
     """
     runs = list(runs)
     evidence = {profile: best_study(runs, profile, corpus) for profile in TOLD_BY}
@@ -103,10 +104,12 @@ def _answers(evidence: Evidence, comparison: Comparison, task: str) -> dict:
     """Our number, the paper's, and the answers to both questions."""
     estimate, reason = untold(evidence, comparison, task)
     line = numbers(estimate) | {"paper": paper_value(comparison, task)}
+    ends = estimate.one_more_run() if estimate else (float("nan"), float("nan"))
+    line["run_low"], line["run_high"] = ends
     told = {"gain": "", "inside": "", "reason": reason}
     if estimate and not reason:
         told["gain"] = {HOLDS: GAIN, FAILS: NO_GAIN, NOISE: OPEN}[verdict(estimate, GAIN)]
-        within = estimate.low <= line["paper"] <= estimate.high
+        within = line["run_low"] <= line["paper"] <= line["run_high"]
         told["inside"] = INSIDE if within else OUTSIDE
         if np.isnan(line["paper"]):
             told["inside"] = NOT_PRINTED
@@ -137,5 +140,8 @@ def _cell(line: dict) -> str:
     interval = f"{line['ours']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], {seeds}"
     if line["reason"]:
         return f"{interval}. Not told: {line['reason']}"
-    paper = "" if line["inside"] == NOT_PRINTED else f", the paper's lies {line['inside']}"
+    paper = ""
+    if line["inside"] != NOT_PRINTED:
+        run = f"[{line['run_low']:+.3f}, {line['run_high']:+.3f}]"
+        paper = f", the paper's lies {line['inside']} (one run: {run})"
     return f"{interval}: **{line['gain']}**{paper}"

@@ -21,7 +21,7 @@ from mtl_lib.tasks import SIMILARITY, Task
 
 # Blue and orange stay apart for colour-blind readers; a baseline has the light shade of each.
 OURS, OURS_LIGHT = "#0173B2", "#9CCBE8"
-PAPER, PAPER_LIGHT = "#C26A00", "#F3C99A"
+PAPER, PAPER_LIGHT = "#A85A00", "#F3C99A"
 INK, FAINT, TINT = "#222222", "#6B6B6B", "#EAF3FA"
 DPI = 120
 # Matplotlib's own defaults, whatever the caller has set: the same picture everywhere.
@@ -165,7 +165,7 @@ def draw_table(
         for x, (published, ours, spread) in zip(lefts, cells, strict=True):
             middle = x + (paper + both) / 2
             write(x + paper / 2, y, published, color=PAPER)
-            if ours and not ours[-1].isdigit():  # words in place of a score
+            if ours and ours[-1] not in "0123456789%":  # words in place of a score
                 write(middle, y, ours, size=8, style="italic", color=FAINT)
             else:
                 write(middle, y - (0.06 if spread else 0), ours, weight=weight)

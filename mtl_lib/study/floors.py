@@ -129,8 +129,12 @@ def read_floors(
 
 
 def floor_kind(head: dict) -> str:
-    """The kind of floor of a head, from its configuration as a run has it: what it can see."""
-    return "additive" if head.get("features", "concat") == "concat" else "comparing"
+    """The kind of floor of a head, from its configuration as a run has it: what it can see.
+
+    One linear layer over [u; v] adds; with a hidden layer between, a head can compare.
+    """
+    adds = head.get("features", "concat") == "concat" and len(head["dropout"]) == 1
+    return "additive" if adds else "comparing"
 
 
 def floor_score(floors: dict, task_name: str, kind: str) -> float:

@@ -17,7 +17,7 @@ from mtl_lib.study.figure_runs import (
     stamp,
     with_final,
 )
-from mtl_lib.study.gates import counted, gate, held_words
+from mtl_lib.study.gates import counted, gate, left_out_words
 from mtl_lib.study.paper import FINAL_ROWS, PAPER_FIGURE_5, TASK_ORDER
 from mtl_lib.study.store import Run
 from mtl_lib.tasks import BY_NAME, SIMILARITY
@@ -104,13 +104,14 @@ def figure_5(runs: Sequence[Run]) -> Figure:
         return [cell(line, "accuracy"), shares]
 
     heading = "Figure 5. Accuracy by true label, and how frequent the label is"
-    told = notes(used, *words, ROUNDING)
+    aside = "In the picture marks that would hide each other are moved to the right."
+    told = notes(used, *words, ROUNDING, aside)
     return Figure(
         5,
         signed(table, used, told),
-        draw_shares(heading, stamp(used), table, held_words(used)),
-        f"{heading}: development sets; a digit is a label, ours the mean over the seeds. Did "
-        "frequent labels do better, the lines would rise.",
+        draw_shares(heading, stamp(used), table, left_out_words(used)),
+        f"{heading}: development sets; a digit is a label, ours the mean of the seeds that "
+        "count. Did frequent labels do better, the lines would rise.",
         told,
         f"Accuracy by true label against the label's share. {_label_alt(table)}",
         draw_table(
@@ -151,7 +152,7 @@ def _label_figure(number: int, task: str, runs: Sequence[Run]) -> Figure:
     return Figure(
         number,
         signed(table, used, told),
-        draw_labels(heading, stamp(used), table, by_label, held_words(used)),
+        draw_labels(heading, stamp(used), table, by_label, left_out_words(used)),
         f"{heading}, development set: a dot is one seed of ours, the bar their mean, a diamond the "
         "paper's number; dashes are words alone, without a network.",
         told,

@@ -13,16 +13,15 @@ from mtl_lib.study.config import STUDY_VERSION
 from mtl_lib.study.contrasts import contrasts_markdown
 from mtl_lib.study.floors import KINDS, floor_score, read_floors
 from mtl_lib.study.forensics import hypotheses_markdown
-from mtl_lib.study.gates import ONE_ANSWER, counted, held_words
+from mtl_lib.study.gates import ONE_ANSWER, counted, held_words, untrained_tasks
 from mtl_lib.study.groups import by_corpora, provenance_line, studies
 from mtl_lib.study.paper import ARCHITECTURE, BASELINE, FINAL, PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.profiles import PROFILES
 from mtl_lib.study.queue import QUEUE
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.store import Run
-from mtl_lib.study.uncertainty import seed_interval
+from mtl_lib.study.uncertainty import ENOUGH_SEEDS, seed_interval
 from mtl_lib.study.verdicts import (
-    ENOUGH_SEEDS,
     FAILS,
     HOLDS,
     NOISE,
@@ -65,19 +64,22 @@ interval and a verdict, by corpora. `make figures` writes this page, and a test 
 
 
 CONTRASTS_WORDS = (
-    "Chosen before the runs. Each difference of development scores has its 95 % interval over "
-    f"seeds and examples, and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a point, "
-    "or `open`), and does the difference that the paper prints lie inside the interval. The column "
-    "`paper` is the study of the paper's own protocol, `converged` the one whose training comes to "
-    "an end; both on the real corpora, from `minilm-l6`, with the substitute Quora file. Nothing "
-    f"is told with fewer than {ENOUGH_SEEDS} seeds that trained."
+    "Chosen after the short runs and the first runs of seed 0, before further seeds. Each "
+    "difference of development scores has its 95 % interval over seeds and examples (with one "
+    f"seed, over examples alone), and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a "
+    "point, or `open`), and does the difference that the paper prints, which is one run's, lie "
+    "where one more run of ours would. The column `paper` is the study of the paper's own "
+    "protocol, `converged` the one whose training comes to an end; both on the real corpora, from "
+    f"`minilm-l6`, with the substitute Quora file. Nothing is told with fewer than {ENOUGH_SEEDS} "
+    "seeds that trained."
 )
 HYPOTHESES_WORDS = (
     "The distance is the root mean square of six differences, training and development scores of "
     "the three tasks, between the published row and a run of ours in the study `paper`; beside it "
     "that of the row taken at its word. A hypothesis is nearer, or further away, where the "
-    "interval of the difference over seeds leaves out zero. Nearer is no proof: encoder and Quora "
-    "file are not the paper's, and a row that may be any epoch of a run has ten tries."
+    "interval of the difference over seeds leaves out zero. Where a row may be any epoch of a run, "
+    "the row at its word may be any of its own. Nearer is no proof: encoder and Quora file are not "
+    "the paper's. Arithmetic has a verdict and no distance."
 )
 
 
@@ -211,7 +213,9 @@ def scores_markdown(runs: Sequence[Run], rows: Sequence[str] = KEY_ROWS) -> str:
         name = f"{row} {name}" if row in PAPER_SCORES.index else name
         if held := held_words(there):
             name += f" ({held})"
-        lines.append(f"| {name} | {' | '.join(cells)} | {len(there)} |")
+        trained = sum(not untrained_tasks(run) for run in there)
+        seeds = f"{trained} of {len(there)}" if 0 < trained < len(there) else f"{len(there)}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {seeds} |")
     corpus = runs[0].provenance["corpus"]
     floors = read_floors(corpus["name"], corpus["fingerprint"])
     for kind in KINDS if floors else ():
@@ -239,6 +243,8 @@ def _verdict_cell(line: Mapping) -> str:
     if not line["seeds"]:
         return f"**{line['verdict']}**" + (f": {line['reason']}" if line["reason"] else "")
     seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
+    if line["readable"] < line["seeds"]:
+        seeds += f", {line['readable'] or 'none'} to be read"
     reason = f". {line['reason']}" if line["reason"] else ""
     return f"**{line['verdict']}** (`{line['study']}`, {seeds}): {line['ours']}{reason}"
 

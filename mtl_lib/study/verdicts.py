@@ -16,14 +16,20 @@ from mtl_lib.study.groups import missing_rows, studies
 from mtl_lib.study.paper import PAPER_FIGURE_5, PAPER_FINAL_DEV, PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.store import Run
-from mtl_lib.study.uncertainty import AVERAGE, COSINES, Estimate, Evidence, by_label_measure
+from mtl_lib.study.uncertainty import (
+    AVERAGE,
+    COSINES,
+    ENOUGH_SEEDS,
+    Estimate,
+    Evidence,
+    by_label_measure,
+)
 from mtl_lib.tasks import PARAPHRASE, SIMILARITY
 
 HOLDS, FAILS = "holds", "does not hold"
 NOISE, UNTOLD = "within noise", "cannot be told here"
 MARGIN = 0.01
 """A gain below one point counts as none."""
-ENOUGH_SEEDS = 3
 ALIKE = 0.999
 """Share of equal answers from which on two rows count as the same model."""
 
@@ -46,7 +52,9 @@ RULE = (
     "sample of the training examples, the same for all rows and counted without an error, minus "
     "the development score. Cosines "
     "between gradients are means over the epochs; their intervals hold the error of the seeds "
-    "only. The intervals are not corrected for their number: one in twenty misses by chance."
+    "only. The intervals are not corrected for their number: one in twenty misses by chance, and a "
+    "claim of several differences more often. Where a change makes training fail, what is told is "
+    "of the runs that did not."
 )
 
 
@@ -58,10 +66,10 @@ def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Dat
 
     Returns:
         One line per difference: claim, study (its profile, "" without runs), rows, measure, task,
-        expected, paper, ours, low, high, seed_error, example_error, seeds, reason (why it cannot
-        be told, if so), verdict, test (name and p-value of each seed, for plain differences of two
-        rows: of these trained models, not of the methods). Where rows are not run, the numbers are
-        NaN.
+        expected, paper, ours, low, high, seed_error, example_error, seeds, readable (how many of
+        its seeds no gate holds back), reason (why it cannot be told, if so), verdict, test (name
+        and p-value of each seed, for plain differences of two rows: of these trained models, not of
+        the methods). Where rows are not run, the numbers are NaN.
     """
     told_by = _told_by(runs, claims)
     tests = [
@@ -92,6 +100,8 @@ def _differences(
                 }
                 estimate, line["reason"] = untold(evidence, comparison, task, factor)
                 line |= numbers(estimate)
+                seeds = evidence.seeds(comparison.terms) and _readable(evidence, comparison, task)
+                line["readable"] = len(seeds)
                 margin = 0.0 if comparison.measure in COSINES else MARGIN
                 told = not line["reason"]
                 line["verdict"] = verdict(estimate, comparison.expected, margin) if told else UNTOLD
@@ -106,9 +116,10 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
         runs: see `comparisons`; any number of seeds, rows may be missing.
 
     Returns:
-        Columns: claim, source, rows, paper, ours, study, seeds, verdict, reason (what to know of
-        this study's numbers), note (what to know of the claim). `ours` gives value and 95 %
-        interval; `seeds` is the smallest number behind a number of the line, 0 for none.
+        Columns: claim, source, rows, paper, ours, study, seeds, readable, verdict, reason (what to
+        know of this study's numbers), note (what to know of the claim). `ours` gives value and 95 %
+        interval; `seeds` is the smallest number behind a number of the line, 0 for none, and
+        `readable` the smallest number of them that no gate holds back.
     """
     told_by = _told_by(runs, claims)
     details = _differences(claims, told_by)
@@ -124,6 +135,7 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
                 "ours": _in_words(parts, _our_words) if claim.comparisons else "",
                 "study": parts["study"].iloc[0] if claim.comparisons else "",
                 "seeds": int(parts["seeds"].min()) if claim.comparisons else 0,
+                "readable": int(parts["readable"].min()) if claim.comparisons else 0,
                 "verdict": _together(parts["verdict"]) if claim.comparisons else UNTOLD,
                 "reason": _reasons(claim, parts, used),
                 "note": _note(claim, parts),

@@ -774,130 +774,161 @@ def with_norms(trajectory, published):
 # two_answers
 
 
-def gain_of(low, high, margin):
+def gain_of(mean, margin):
+    low, high = mean
     return "no gain" if high < margin else "gain" if low > 0 else "open"
 
 
-def place_of(low, high, published):
+def place_of(run, published):
+    low, high = run
     if published != published:
         return "not printed"
     return "inside" if low <= published <= high else "outside"
 
 
 @wrong("two_answers", "ask for the margin first")
-def zero_first(low, high, published, margin=0.01):
+def zero_first(mean, run, published, margin=0.01):
+    low, high = mean
     if low > 0:
         gain = "gain"
     elif high < margin:
         gain = "no gain"
     else:
         gain = "open"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "not that there is nothing")
-def significant_or_nothing(low, high, published, margin=0.01):
-    return "gain" if low > 0 else "no gain", place_of(low, high, published)
+def significant_or_nothing(mean, run, published, margin=0.01):
+    low, high = mean
+    return "gain" if low > 0 else "no gain", place_of(run, published)
 
 
 @wrong("two_answers", "ends below 0")
-def no_gain_is_a_loss(low, high, published, margin=0.01):
+def no_gain_is_a_loss(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "no gain" if high < 0 else "gain" if low > 0 and high >= margin else "open"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "lies above the margin")
-def wholly_above(low, high, published, margin=0.01):
+def wholly_above(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "no gain" if high < margin else "gain" if low >= margin else "open"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "The middle of the interval decides")
-def by_the_point(low, high, published, margin=0.01):
+def by_the_point(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "gain" if (high + low) / 2 >= margin else "no gain"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "it has to end below")
-def at_the_margin(low, high, published, margin=0.01):
+def at_the_margin(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "no gain" if high <= margin else "gain" if low > 0 else "open"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "begin above")
-def zero_is_a_gain(low, high, published, margin=0.01):
+def zero_is_a_gain(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "no gain" if high < margin else "gain" if low >= 0 else "open"
-    return gain, place_of(low, high, published)
+    return gain, place_of(run, published)
 
 
 @wrong("two_answers", "nothing to compare")
-def nan_outside(low, high, published, margin=0.01):
-    return gain_of(low, high, margin), "inside" if low <= published <= high else "outside"
+def nan_outside(mean, run, published, margin=0.01):
+    low, high = run
+    return gain_of(mean, margin), "inside" if low <= published <= high else "outside"
 
 
 @wrong("two_answers", "nothing to compare")
-def nan_inside(low, high, published, margin=0.01):
+def nan_inside(mean, run, published, margin=0.01):
+    low, high = run
     place = "outside" if published > high or published < low else "inside"
-    return gain_of(low, high, margin), place
+    return gain_of(mean, margin), place
 
 
 @wrong("two_answers", "both ends belong")
-def open_interval(low, high, published, margin=0.01):
+def open_interval(mean, run, published, margin=0.01):
+    low, high = run
     place = "not printed" if np.isnan(published) else "outside"
     if low < published < high:
         place = "inside"
-    return gain_of(low, high, margin), place
+    return gain_of(mean, margin), place
 
 
 @wrong("two_answers", "the same sign")
-def points_the_same_way(low, high, published, margin=0.01):
+def points_the_same_way(mean, run, published, margin=0.01):
+    low, high = run
     if math.isnan(published):
-        return gain_of(low, high, margin), "not printed"
+        return gain_of(mean, margin), "not printed"
     same = np.sign(published) == np.sign(low + high) and published != 0
-    return gain_of(low, high, margin), "inside" if same else "outside"
+    return gain_of(mean, margin), "inside" if same else "outside"
 
 
 @wrong("two_answers", "how close they have to be")
-def within_a_point_of_ours(low, high, published, margin=0.01):
+def within_a_point_of_ours(mean, run, published, margin=0.01):
+    low, high = run
     if math.isnan(published):
-        return gain_of(low, high, margin), "not printed"
+        return gain_of(mean, margin), "not printed"
     near = abs((low + high) / 2 - published) <= 0.01
-    return gain_of(low, high, margin), "inside" if near else "outside"
+    return gain_of(mean, margin), "inside" if near else "outside"
 
 
 @wrong("two_answers", "`margin` may be another")
-def a_point_always(low, high, published, margin=0.01):
-    return gain_of(low, high, 0.01), place_of(low, high, published)
+def a_point_always(mean, run, published, margin=0.01):
+    return gain_of(mean, 0.01), place_of(run, published)
 
 
-@wrong("two_answers", "exchanged")
-def the_paper_first(low, high, published, margin=0.01):
-    return place_of(low, high, published), gain_of(low, high, margin)
+@wrong("two_answers", "held against the interval of our mean")
+def one_interval_for_both(mean, run, published, margin=0.01):
+    return gain_of(mean, margin), place_of(mean, published)
+
+
+@wrong("two_answers", "whether there is one, our mean says")
+def one_run_for_both(mean, run, published, margin=0.01):
+    return gain_of(run, margin), place_of(run, published)
+
+
+@wrong("two_answers", "The two intervals are exchanged")
+def each_from_the_other(mean, run, published, margin=0.01):
+    return gain_of(run, margin), place_of(mean, published)
+
+
+@wrong("two_answers", "The two answers are exchanged")
+def the_paper_first(mean, run, published, margin=0.01):
+    return place_of(run, published), gain_of(mean, margin)
 
 
 @wrong("two_answers", None)
-def true_and_false(low, high, published, margin=0.01):
+def true_and_false(mean, run, published, margin=0.01):
+    low, high = mean
     return low > 0, low <= published <= high
 
 
 @wrong("two_answers", None)
-def one_word(low, high, published, margin=0.01):
-    return f"{gain_of(low, high, margin)}, {place_of(low, high, published)}"
+def one_word(mean, run, published, margin=0.01):
+    return f"{gain_of(mean, margin)}, {place_of(run, published)}"
 
 
 @wrong("two_answers", None)
-def none_for_nan(low, high, published, margin=0.01):
-    place = place_of(low, high, published)
-    return gain_of(low, high, margin), None if place == "not printed" else place
+def none_for_nan(mean, run, published, margin=0.01):
+    place = place_of(run, published)
+    return gain_of(mean, margin), None if place == "not printed" else place
 
 
 @right("two_answers")
-def margin_first(low, high, published, margin=0.01):
-    return gain_of(low, high, margin), place_of(low, high, published)
+def margin_first(mean, run, published, margin=0.01):
+    return gain_of(mean, margin), place_of(run, published)
 
 
 @right("two_answers")
-def a_ladder_of_ifs(low, high, published, margin=0.01):
+def a_ladder_of_ifs(mean, run, published, margin=0.01):
+    low, high = mean
     gain = "open"
     if low > 0 and high >= margin:
         gain = "gain"
@@ -906,14 +937,15 @@ def a_ladder_of_ifs(low, high, published, margin=0.01):
     place = "outside"
     if np.isnan(published):
         place = "not printed"
-    elif published >= low and published <= high:
+    elif published >= run[0] and published <= run[1]:
         place = "inside"
     return [gain, place]
 
 
 @right("two_answers")
-def with_select(low, high, published, margin=0.01):
+def with_select(mean, run, published, margin=0.01):
+    low, high = mean
     gain = np.select([high < margin, low > 0], ["no gain", "gain"], "open").item()
-    inside = pd.Interval(low, high, closed="both")
+    inside = pd.Interval(*run, closed="both")
     place = "not printed" if pd.isna(published) else "outside"
     return gain, "inside" if not pd.isna(published) and published in inside else place

@@ -943,18 +943,24 @@ nearest. Of equals, the first.
 # two_answers
 
 
-def two_answers(low: float, high: float, published: float, margin: float = 0.01) -> tuple[str, str]:
-    """What an interval of a difference says: of a gain, and of the published difference.
+Interval = tuple[float, float]
+
+
+def two_answers(
+    mean: Interval, run: Interval, published: float, margin: float = 0.01
+) -> tuple[str, str]:
+    """What our runs say of a difference: is there a gain, and is it the published one?
 
     Args:
-        low, high: the interval's ends.
-        published: the paper's difference, NaN where it prints none.
+        mean: the ends of the interval of our mean.
+        run: the ends of the interval for one further run.
+        published: the paper's difference, of one run; NaN where it prints none.
         margin: a gain below it counts as none.
 
     Returns:
         "gain", "no gain" or "open"; "inside", "outside" or "not printed".
     """
-    return _answers_by()(low, high, published, margin)
+    return _answers_by()(mean, run, published, margin)
 
 
 def _gain(low: float, high: float, margin: float) -> str:
@@ -972,9 +978,15 @@ def _place(low: float, high: float, published: float) -> str:
 def _answers_by(
     gain: Callable[[float, float, float], str] = _gain,
     place: Callable[[float, float, float], str] = _place,
+    intervals: Callable[[Interval, Interval], tuple[Interval, Interval]] = lambda *both: both,
 ) -> Callable:
-    def variant(low: float, high: float, published: float, margin: float = 0.01) -> tuple[str, str]:
-        return gain(low, high, margin), place(low, high, published)
+    """A variant: how either question is answered, and from which interval."""
+
+    def variant(
+        mean: Interval, run: Interval, published: float, margin: float = 0.01
+    ) -> tuple[str, str]:
+        of_gain, of_place = intervals(mean, run)
+        return gain(*of_gain, margin), place(*of_place, published)
 
     return variant
 
@@ -1033,9 +1045,9 @@ def _near_the_middle(low: float, high: float, published: float) -> str:
     return "inside" if abs(published - (low + high) / 2) <= 0.01 else "outside"
 
 
-def _answers(name: str, *numbers: float) -> Case:
+def _answers(name: str, *given: Any) -> Case:
     """Without `call`, to which a NaN looks like a changed input."""
-    return Case(name, precisely(lambda answer: answer(*numbers)))
+    return Case(name, precisely(lambda answer: answer(*given)))
 
 
 TWO_ANSWERS = Exercise(
@@ -1046,13 +1058,14 @@ TWO_ANSWERS = Exercise(
     importance=5,
     minutes=8,
     task="""
-Write `two_answers(low, high, published, margin=0.01)`: the 95 % interval of our difference, and the
-paper's difference (NaN if it prints none), to a pair of words.
+Write `two_answers(mean, run, published, margin=0.01)`, to a pair of words. `mean` is the 95 %
+interval (low, high) of our mean difference, `run` the one for a single further run, and `published`
+the paper's difference, which is one run's (NaN if it prints none).
 
-1. Is there a gain? `"no gain"` if the interval ends below the margin: whatever there is, is too
-   small to count. Else `"gain"` if it begins above 0. Else `"open"`.
-2. Does the paper's difference fit ours? `"inside"` if it lies in the interval, both ends included,
-   `"outside"` if not, `"not printed"` for NaN.
+1. Is there a gain? `"no gain"` if the mean's interval ends below the margin: whatever there is, is
+   too small to count. Else `"gain"` if it begins above 0. Else `"open"`.
+2. Does the paper's difference fit ours? `"inside"` if it lies where one more run of ours would,
+   both ends included, `"outside"` if not, `"not printed"` for NaN.
 """,
     hint="Draw the cases on a line with two marks, 0 and the margin. An interval between the two "
     "marks is above 0, and still no gain worth the name: which question comes first?",
@@ -1060,18 +1073,19 @@ paper's difference (NaN if it prints none), to a pair of words.
     cases=tuple(
         _answers(name, *numbers)
         for name, numbers in {
-            "a gain, the paper's too": (0.012, 0.04, 0.03),
-            "a gain, the paper's is larger": (0.012, 0.04, 0.147),
-            "around zero, wide": (-0.03, 0.05, 0.04),
-            "around zero, narrow": (-0.004, 0.006, 0.103),
-            "a loss": (-0.05, -0.02, 0.01),
-            "above zero, below the margin": (0.001, 0.008, 0.004),
-            "above zero, beyond the margin": (0.004, 0.03, -0.02),
-            "ends at the margin": (-0.01, 0.01, 0.01),
-            "begins at zero": (0.0, 0.04, 0.0),
-            "no number in the paper": (0.02, 0.05, math.nan),
-            "another margin": (0.005, 0.03, 0.05, 0.05),
-            "no margin": (-0.02, -0.001, -0.02, 0.0),
+            "a gain, the paper's too": ((0.012, 0.04), (-0.002, 0.054), 0.03),
+            "a gain, the paper's is larger": ((0.012, 0.04), (-0.002, 0.054), 0.147),
+            "a gain, the paper's as large as one run's": ((0.012, 0.04), (-0.002, 0.054), 0.05),
+            "around zero, wide": ((-0.03, 0.05), (-0.07, 0.09), 0.04),
+            "around zero, narrow": ((-0.004, 0.006), (-0.009, 0.011), 0.103),
+            "a loss": ((-0.05, -0.02), (-0.065, -0.005), 0.01),
+            "above zero, below the margin": ((0.001, 0.008), (-0.0025, 0.0115), 0.004),
+            "above zero, beyond the margin": ((0.004, 0.03), (-0.009, 0.043), -0.02),
+            "ends at the margin": ((-0.01, 0.01), (-0.02, 0.02), 0.02),
+            "begins at zero": ((0.0, 0.04), (-0.02, 0.06), -0.02),
+            "no number in the paper": ((0.02, 0.05), (0.005, 0.065), math.nan),
+            "another margin": ((0.005, 0.03), (-0.0075, 0.0425), 0.05, 0.05),
+            "no margin": ((-0.02, -0.001), (-0.0295, 0.0085), -0.02, 0.0),
         }.items()
     ),
     mistakes=(
@@ -1106,6 +1120,20 @@ paper's difference (NaN if it prints none), to a pair of words.
             _answers_by(_from_zero_on),
             "An interval that begins at 0 is called a gain; it has to begin above.",
         ),
+        Mistake(
+            _answers_by(intervals=lambda mean, run: (mean, mean)),
+            "The paper's difference is held against the interval of our mean. It is one run's, and "
+            "falls around the mean as a run of ours does: that is `run`.",
+        ),
+        Mistake(
+            _answers_by(intervals=lambda mean, run: (run, run)),
+            "The gain is asked of the interval for one run; whether there is one, our mean says.",
+        ),
+        Mistake(
+            _answers_by(intervals=lambda mean, run: (run, mean)),
+            "The two intervals are exchanged: the gain is asked of our mean, the paper's number of "
+            "one further run.",
+        ),
         *(
             Mistake(
                 _answers_by(place=wrong),
@@ -1130,11 +1158,11 @@ paper's difference (NaN if it prints none), to a pair of words.
             "they have to be.",
         ),
         Mistake(
-            lambda low, high, published, margin=0.01: two_answers(low, high, published),
+            lambda mean, run, published, margin=0.01: two_answers(mean, run, published),
             "It always takes 0.01; `margin` may be another.",
         ),
         Mistake(
-            lambda low, high, published, margin=0.01: two_answers(low, high, published, margin)[
+            lambda mean, run, published, margin=0.01: two_answers(mean, run, published, margin)[
                 ::-1
             ],
             "The two answers are exchanged: the gain comes first.",

@@ -6,6 +6,7 @@ import torch
 
 from mtl_lib.handbook.findings import Finding
 from mtl_lib.pretrained import load_encoder
+from mtl_lib.study.gates import untrained_tasks
 from mtl_lib.study.paper import PAPER_SCORES, PAPER_SIZES, decayed_share, identical_rows
 from mtl_lib.study.pool import committed_runs
 from mtl_lib.study.uncertainty import Evidence
@@ -29,7 +30,11 @@ def _reach() -> dict[str, Any]:
 
 
 def _own_runs() -> dict[str, Any]:
-    runs = [run for run in committed_runs(("3.2", "3.4")) if run.config["profile"] == "quick"]
+    runs = [
+        run
+        for run in committed_runs(("3.2", "3.4"))
+        if run.config["profile"] == "quick" and not untrained_tasks(run)
+    ]
     gain = Evidence(runs).estimate({"3.4": 1, "3.2": -1}, "sentiment")
     config = runs[0].config
     return dict(
@@ -57,9 +62,10 @@ FINDINGS = (
     Finding(
         "**Decoupled, it does nothing that our runs can see.** With decay 0.05 the sentiment "
         "accuracy on the development set changes by {value:+.3f} ({low:+.3f} to {high:+.3f}), over "
-        "{seeds} seeds of the encoder `{encoder}` on the embedded corpora. Our short runs of these "
-        "two rows on the real corpora cannot tell: they stopped before they had trained.",
+        "the {seeds} seeds with which both rows trained (`{encoder}`, embedded corpora): too few "
+        "to rule out a small effect. Our short runs of these two rows on the real corpora cannot "
+        "tell: they stopped before they had trained.",
         _own_runs,
-        lambda values: values["low"] < 0 < values["high"] and values["high"] < 0.05,
+        lambda values: values["low"] < 0 < values["high"] and values["seeds"] == 2,
     ),
 )

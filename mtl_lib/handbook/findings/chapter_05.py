@@ -13,7 +13,7 @@ from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import Estimate, Evidence
 
 FROZEN = "frozen-1e-3"
-SHORT, TRAINED, FROZEN_LONG = "laptop", "converged", "paper"  # the studies that are read
+SHORT, LONG = "laptop", "paper"  # the studies that are read
 
 
 @cache
@@ -48,17 +48,16 @@ def _short_runs() -> Mapping[str, Any]:
 
 
 def fine_tuned_and_frozen() -> tuple[Evidence, dict[str, Estimate]]:
-    """The baseline run that trained, the frozen encoder's long one, and the difference by task."""
-    evidence = Evidence([*_runs(TRAINED, BASELINE), *_runs(FROZEN_LONG, FROZEN)])
+    """The baseline's long run, the frozen encoder's, and the difference by task."""
+    evidence = Evidence([*_runs(LONG, BASELINE), *_runs(LONG, FROZEN)])
     return evidence, {t: evidence.estimate({BASELINE: 1, FROZEN: -1}, t) for t in TASK_ORDER}
 
 
 def _fine_tuning() -> Mapping[str, Any]:
     evidence, differences = fine_tuned_and_frozen()
-    of_tuned, of_frozen = (evidence.runs[row][0] for row in (BASELINE, FROZEN))
+    of_tuned = evidence.runs[BASELINE][0]
     values: dict[str, Any] = {
-        "tuned_epochs": of_tuned.config["epochs"],
-        "frozen_epochs": of_frozen.config["epochs"],
+        "epochs": of_tuned.config["epochs"],
         "held": untrained_tasks(of_tuned),
         "seeds": evidence.seeds((BASELINE, FROZEN)),
         "surest": min(e.low for e in differences.values()),
@@ -99,19 +98,14 @@ FINDINGS = (
         lambda v: v["untrained"] == v["runs"] > 1,
     ),
     Finding(
-        "**Fine-tuning pays, most on similarity.** One run of the baseline that did train, "
-        "{tuned_epochs} epochs, lies above the frozen encoder after {frozen_epochs} epochs: by "
+        "**Fine-tuning pays on all three tasks, in one pair of runs.** After {epochs} epochs by "
+        "the paper's protocol the baseline lies above the frozen encoder (heads at rate 1e-3): by "
         "{sentiment:.3f} on sentiment ({sentiment_interval}), {paraphrase:.3f} on paraphrase "
         "({paraphrase_interval}) and {similarity:.3f} on similarity ({similarity_interval}). That "
-        "is one seed each, under two protocols, so these 95 % intervals know the choice of "
-        "development examples and nothing else. (`minilm-l6` has seen Quora's pairs in its own "
+        "is one seed each, so these 95 % intervals know the choice of development examples and "
+        "nothing else. (`minilm-l6` has seen Quora's pairs in its own "
         "training; our Quora training file is a substitute.)",
         _fine_tuning,
-        lambda v: (
-            not v["held"]
-            and v["seeds"] == [0]
-            and v["surest"] > 0
-            and v["similarity"] > max(v["sentiment"], v["paraphrase"])
-        ),
+        lambda v: not v["held"] and v["seeds"] == [0] and v["surest"] > 0,
     ),
 )

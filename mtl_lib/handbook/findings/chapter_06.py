@@ -37,16 +37,19 @@ def _fight() -> Mapping[str, Any]:
     (baseline,) = _runs("converged", "3.1")
     last = baseline.history[-1]["conflict"].values()
     control = _runs("laptop", "same-task")
-    two, one = zip(*map(conflict_rates, control), strict=True)
+    of_one = [
+        np.mean([e["conflict"]["similarity-similarity"]["cosine"] for e in run.history])
+        for run in control
+    ]
     return {
         "low": min(pair["rate"] for pair in last),
         "high": max(pair["rate"] for pair in last),
         "cosine": max(abs(pair["cosine"]) for pair in last),
         "trained": not untrained_tasks(baseline),
-        "two": float(np.mean(two)),
-        "one_low": float(np.mean(one, axis=0).min()),
-        "one_high": float(np.mean(one, axis=0).max()),
+        "one_low": min(of_one),
+        "one_high": max(of_one),
         "seeds": len(control),
+        "control_trained": not all(map(untrained_tasks, control)),
     }
 
 
@@ -55,12 +58,15 @@ def _gain() -> Mapping[str, Any]:
     evidence, values = Evidence(runs), {}
     for task in TASK_ORDER:
         ours = evidence.estimate({"3.2": 1, "3.1": -1}, task)
-        values[f"literal_{task}"] = literal.estimate({"3.2": 1, "3.1": -1}, task).value
+        long = literal.estimate({"3.2": 1, "3.1": -1}, task)
+        values[f"literal_{task}"] = f"{long.value:+.3f} [{long.low:+.3f}, {long.high:+.3f}]"
+        values[f"above_{task}"] = long.low > 0
+        values[f"largest_{task}"] = long.high
         paper = PAPER_FIGURE_3[f"dev_{task}"]
         value, low, high = (round(x, 3) + 0.0 for x in (ours.value, ours.low, ours.high))
         values[task] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
         values[f"paper_{task}"] = paper["3.2"] - paper["3.1"]
-        values[f"outside_{task}"] = values[f"paper_{task}"] > ours.high
+        values[f"outside_{task}"] = values[f"paper_{task}"] > max(ours.high, long.high)
         values[f"small_{task}"] = max(abs(ours.low), abs(ours.high)) < 0.01
     return values | {
         "seeds": len(evidence.seeds(["3.1", "3.2"])),
@@ -84,35 +90,41 @@ FINDINGS = (
         "corpora with a substitute for Quora's training file, four epochs, one seed) has two tasks "
         "that conflict at {low:.0%} to {high:.0%} of the last epoch's steps; their mean cosine is "
         "nowhere further from zero than {cosine:.3f}. Their gradients are at right angles: a coin "
-        "decides the sign. Two batches of *the same* task do no better: in {seeds} shorter runs, "
-        "which did not train, they conflict at {one_low:.0%} to {one_high:.0%} of the steps, two "
-        "different tasks at {two:.0%}. What the log counts as conflict is the noise of batches of "
-        "eight.",
+        "decides the sign. Whether two batches of *the same* task agree more, {seeds} shorter runs "
+        "that did not train cannot tell; those of similarity seem to (mean cosine "
+        "{one_low:+.2f} to {one_high:+.2f}).",
         _fight,
-        lambda v: v["trained"] and v["cosine"] < 0.005 and v["one_low"] < v["two"] < v["one_high"],
+        lambda v: (
+            v["trained"]
+            and v["cosine"] < 0.005
+            and not v["control_trained"]
+            and 10 * v["cosine"] < v["one_low"]
+        ),
     ),
     Finding(
-        "**So there was nothing for surgery to mend.** In the same study surgery minus plain sum "
+        "**So there is little for surgery to mend.** In the same study surgery minus plain sum "
         "is, in one seed, with 95 % intervals over the development examples: paraphrase "
         "{paraphrase}, sentiment {sentiment}, similarity {similarity}. The paper reports "
-        "{paper_paraphrase:+.3f}, {paper_sentiment:+.3f} and {paper_similarity:+.3f}, far outside. "
-        "By the paper's own protocol, ten epochs, one seed, it is {literal_paraphrase:+.3f}, "
-        "{literal_sentiment:+.3f} and {literal_similarity:+.3f}. MiniLM has seen Quora's pairs in "
-        "a training of its own, and one seed does not speak for others; but a gain of the paper's "
-        "size is not there. Our shorter studies missed their gate (chapter 05) and cannot tell.",
+        "{paper_paraphrase:+.3f}, {paper_sentiment:+.3f} and {paper_similarity:+.3f}. By the "
+        "paper's own protocol, ten epochs, one seed, ours is {literal_paraphrase} on paraphrase, "
+        "above zero, {literal_sentiment} on sentiment and {literal_similarity} on similarity. The "
+        "paper's three numbers lie outside all these intervals, which know nothing of other seeds. "
+        "MiniLM has seen Quora's pairs in a training of its own. Our shorter studies missed their "
+        "gate (chapter 05) and cannot tell.",
         _gain,
         lambda v: (
             v["trained"]
             and v["seeds"] == 1
             and all(v[f"outside_{task}"] and v[f"small_{task}"] for task in TASK_ORDER)
-            and all(abs(v[f"literal_{task}"]) < 0.01 for task in TASK_ORDER)
+            and [v[f"above_{task}"] for task in TASK_ORDER] == [True, False, False]
+            and max(v[f"largest_{task}"] for task in TASK_ORDER) < 0.025
         ),
     ),
     Finding(
         "**Three seeds say the same.** In the bench of chapter 13 surgery and the plain sum train "
         "from MiniLM with heads that compare, {steps} steps, seeds 0, 1, 2. On average over the "
         "tasks, on half of the development examples, surgery minus the sum is {surgery}, the "
-        "interval over the seeds: whatever gain there is, is less than half a point.",
+        "interval over the seeds: on these examples a gain of half a point is not there.",
         bench._real,
         lambda v: -0.005 < v["surgery_low"] < 0 < v["surgery_high"] < 0.005,
     ),
