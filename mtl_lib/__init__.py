@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from mtl_lib.bert import BertConfig, BertModel
     from mtl_lib.data import Batch, Corpus, PairExample, SentenceExample, TokenizedSplit, tokenize
     from mtl_lib.errors import HandbookError
-    from mtl_lib.evaluation import evaluate, metrics, predict
+    from mtl_lib.evaluation import evaluate, metrics, predict, predicted_labels
     from mtl_lib.gradients import TaskGradients
+    from mtl_lib.methods.averaging import BestEpoch
     from mtl_lib.methods.regularizers import SmoothnessRegularizer, lp_penalty
     from mtl_lib.model import Head, HeadConfig, MultitaskModel
     from mtl_lib.optim import AdamW, linear_warmup
@@ -43,11 +44,12 @@ except PackageNotFoundError:  # read from a folder that was never installed
     __version__ = "unknown"
 
 __all__ = [
-    "AdamW", "Batch", "BertConfig", "BertModel", "Callback", "Corpus", "Fit", "HandbookError",
-    "Head", "HeadConfig", "MultitaskModel", "PARAPHRASE", "PairExample", "SENTIMENT", "SIMILARITY",
-    "SentenceExample", "SmoothnessRegularizer", "Task", "TaskGradients", "TokenizedSplit",
-    "Trainer", "evaluate", "linear_warmup", "load_encoder", "load_tokenizer", "lp_penalty",
-    "metrics", "pcgrad_weights", "predict", "sum_weights", "tokenize",
+    "AdamW", "Batch", "BertConfig", "BertModel", "BestEpoch", "Callback", "Corpus", "Fit",
+    "HandbookError", "Head", "HeadConfig", "MultitaskModel", "PARAPHRASE", "PairExample",
+    "SENTIMENT", "SIMILARITY", "SentenceExample", "SmoothnessRegularizer", "Task", "TaskGradients",
+    "TokenizedSplit", "Trainer", "evaluate", "linear_warmup", "load_encoder", "load_tokenizer",
+    "lp_penalty", "metrics", "pcgrad_weights", "predict", "predicted_labels", "sum_weights",
+    "tokenize",
 ]  # fmt: skip
 
 # A module is imported when a name of it is first asked for: with torch, which `shipped` answers
@@ -56,8 +58,9 @@ _MODULES = {
     "bert": "BertConfig BertModel",
     "data": "Batch Corpus PairExample SentenceExample TokenizedSplit tokenize",
     "errors": "HandbookError",
-    "evaluation": "evaluate metrics predict",
+    "evaluation": "evaluate metrics predict predicted_labels",
     "gradients": "TaskGradients",
+    "methods.averaging": "BestEpoch",
     "methods.regularizers": "SmoothnessRegularizer lp_penalty",
     "model": "Head HeadConfig MultitaskModel",
     "optim": "AdamW linear_warmup",

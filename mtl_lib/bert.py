@@ -286,7 +286,7 @@ class BertPooler(nn.Module):
 class BertModel(nn.Module):
     """The whole encoder: `pooler(encoder(embeddings(ids)))`.
 
-    `embed` and `encode` are the two halves of `forward`, for those who step in between.
+    `embed` and `run_layers` are the two halves of `forward`, for those who step in between.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -310,7 +310,7 @@ class BertModel(nn.Module):
         """Finished embeddings, positions and LayerNorm included: `[B, L]` -> `[B, L, H]`."""
         return self.embeddings(input_ids, token_type_ids)
 
-    def encode(self, embeddings: Tensor, attention_mask: Tensor) -> BertOutput:
+    def run_layers(self, embeddings: Tensor, attention_mask: Tensor) -> BertOutput:
         """Run the layers and the pooler on what `embed` returned; nothing is added again.
 
         Args:
@@ -346,4 +346,4 @@ class BertModel(nn.Module):
             EncoderError: if L exceeds `max_position_embeddings`.
             ValueError: if the mask's shape is not `[B, L]`.
         """
-        return self.encode(self.embed(input_ids, token_type_ids), attention_mask)
+        return self.run_layers(self.embed(input_ids, token_type_ids), attention_mask)

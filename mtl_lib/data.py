@@ -97,7 +97,8 @@ class Corpus:
             examples: for each task its splits. A split is a DataFrame or an iterable of rows: a
                 mapping with `label`, perhaps `id`, and the sentences under any other names, in
                 their order; or a tuple `(sentence, label)`, `(first, second, label)`; or a
-                `SentenceExample` or `PairExample`. Without labels: leave `label` out, or None.
+                `SentenceExample` or `PairExample`. Without labels `label` is None; a mapping may
+                leave it out.
             name: what results call it.
 
         Raises:
@@ -212,6 +213,7 @@ class Batch:
         attention_mask: 1 on tokens, 0 on padding, int64 `[n*B, L]`.
         labels: `[B]`, or None for a split without labels.
         token_type_ids: segment of each token, 0 or 1, int64 `[n*B, L]`; None: all 0.
+        has_cls: whether each sentence begins with a special token, [CLS].
         rows: of a part of a larger batch, which of its rows these are, `[n*B]`, and its shape.
     """
 
@@ -221,6 +223,7 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor | None
     token_type_ids: Tensor | None = None
+    has_cls: bool = True
     rows: tuple[Tensor, torch.Size] | None = None
 
     def __len__(self) -> int:
@@ -237,7 +240,8 @@ class Batch:
         sentences stand below as well, `[3B, L]`."""
         lengths = self.attention_mask.sum(dim=1).tolist()
         rows = [row[:length] for row, length in zip(self.input_ids, lengths, strict=True)]
-        first, second = rows[: len(self)], [row[1:] for row in rows[len(self) :]]  # one [CLS]
+        first, second = rows[: len(self)], rows[len(self) :]
+        second = [row[int(self.has_cls) :] for row in second]  # a pair has one [CLS]
         pairs = [torch.cat(pair) for pair in zip(first, second, strict=True)]
         segments = [torch.zeros_like(pair) for pair in pairs]
         for segment, row in zip(segments, first, strict=True):
@@ -245,7 +249,7 @@ class Batch:
         below = rows if apart else []
         input_ids, mask = _padded(pairs + below)
         types = pad_sequence(segments + [torch.zeros_like(row) for row in below], True)
-        return Batch(self.task, self.ids, input_ids, mask, self.labels, types)
+        return Batch(self.task, self.ids, input_ids, mask, self.labels, types, self.has_cls)
 
 
 @dataclass
@@ -256,6 +260,7 @@ class TokenizedSplit:
         ids: the examples' ids, N of them, in file order.
         labels: int64 `[N]` for classes, float32 `[N]` otherwise; None without labels.
         sentences: `task.sentences` lists of N int64 tensors `[length]`, [CLS] to [SEP].
+        has_cls: whether each of them begins with a special token, [CLS].
         lengths: tokens of each example's longest sentence, int64 `[N]`.
     """
 
@@ -263,6 +268,7 @@ class TokenizedSplit:
     ids: list[str]
     labels: Tensor | None
     sentences: list[list[Tensor]]
+    has_cls: bool = True
     lengths: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -273,18 +279,28 @@ class TokenizedSplit:
         return len(self.ids)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Batch:
-        """The examples at `indices`, in that order, padded together."""
-        indices = torch.as_tensor(indices).tolist()
-        rows = [column[i] for column in self.sentences for i in indices]
-        labels = None if self.labels is None else self.labels[indices]
-        return Batch(self.task, [self.ids[i] for i in indices], *_padded(rows), labels)
+        """The examples at `indices`, in that order, padded together; see `take`."""
+        part = self.take(indices)
+        rows = [row for column in part.sentences for row in column]
+        return Batch(self.task, part.ids, *_padded(rows), part.labels, has_cls=self.has_cls)
 
     def take(self, indices: Sequence[int] | Tensor) -> "TokenizedSplit":
-        """A smaller split with the examples at `indices`, in that order."""
-        indices = torch.as_tensor(indices).tolist()
-        labels = None if self.labels is None else self.labels[indices]
-        sentences = [[column[i] for i in indices] for column in self.sentences]
-        return TokenizedSplit(self.task, [self.ids[i] for i in indices], labels, sentences)
+        """A smaller split with the examples at `indices`, in that order; of N booleans, those where
+        they are true.
+
+        Raises:
+            ValueError: if there are other than N booleans.
+        """
+        places = torch.as_tensor(indices)
+        if places.dtype == torch.bool:
+            if places.shape != (len(self),):
+                raise ValueError(f"a mask {[*places.shape]} for a split of {len(self)} examples")
+            places = places.nonzero().flatten()
+        chosen = places.tolist()
+        labels = None if self.labels is None else self.labels[chosen]
+        sentences = [[column[i] for i in chosen] for column in self.sentences]
+        ids = [self.ids[i] for i in chosen]
+        return TokenizedSplit(self.task, ids, labels, sentences, self.has_cls)
 
     def sample(self, size: int | None) -> "TokenizedSplit":
         """A fixed sample of this many examples, the same every time; the split itself if None."""
@@ -321,11 +337,10 @@ def tokenize(
     if not examples:
         raise ValueError(f"{task.name}: 0 examples to tokenise")
     plain = _cutting(tokenizer, max_length)
-    sentences = [
-        _encode([example.sentences[i] for example in examples], plain)
-        for i in range(task.sentences)
-    ]
-    return TokenizedSplit(task, [e.id for e in examples], _labels(examples, task), sentences)
+    texts = [[example.sentences[i] for example in examples] for i in range(task.sentences)]
+    sentences = [_encode(column, plain) for column in texts]
+    ids, labels = [example.id for example in examples], _labels(examples, task)
+    return TokenizedSplit(task, ids, labels, sentences, _has_cls(texts[0], plain))
 
 
 def _cutting(tokenizer: Tokenizer, max_length: int | None) -> Tokenizer:
@@ -343,7 +358,14 @@ def _cutting(tokenizer: Tokenizer, max_length: int | None) -> Tokenizer:
 
 def _encode(texts: list[str], tokenizer: Tokenizer) -> list[Tensor]:
     chunks = (texts[i : i + TOKENIZE_CHUNK] for i in range(0, len(texts), TOKENIZE_CHUNK))
-    return [torch.tensor(e.ids) for chunk in chunks for e in tokenizer.encode_batch_fast(chunk)]
+    found = (e.ids for chunk in chunks for e in tokenizer.encode_batch_fast(chunk))
+    return [torch.tensor(ids, dtype=torch.long) for ids in found]
+
+
+def _has_cls(texts: list[str], tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer begins a text with a special token: seen at the first with a word."""
+    masks = (tokenizer.encode(text).special_tokens_mask for text in texts)
+    return next((mask[0] == 1 for mask in masks if 0 in mask), True)
 
 
 def _labels(examples: Sequence[Example], task: Task) -> Tensor | None:

@@ -11,6 +11,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A path to write to, beside `path`, which it replaces once the block has ended well.
 
     Whoever is stopped in the block finds the old file as it was. The folder is made where need be.
+    Of several that one block writes, none is replaced before all are written, and the first last.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ size, C outputs of a head.
 import inspect
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -150,13 +151,14 @@ class MultitaskModel(nn.Module):
             `encode` is given `token_type_ids` as well.
         heads: for each task, or the name of a built-in one, its `HeadConfig`, or a module of one's
             own from sentence vectors `[B, n*H]` (of a pair [u; v]) to outputs `[B, C]`. With an
-            attribute `features`, "together" or "all", it is given the vectors that `Head` is.
+            attribute `features`, "together" or "all", it is given the vectors that `Head` is. Of a
+            `HeadConfig` a head is made in the encoder's type, where the encoder lies.
         sentence_vector: what of a `BertModel` the heads see, one of `bert.SENTENCE_VECTORS`; the
             pooler's output in the paper (our reading).
 
     Attributes:
         tasks: the task of each head, by name.
-        frozen: whether `freeze` was called.
+        frozen: whether no parameter of the encoder is trained, as after `freeze`.
         fast: encode without padding (`fast/packed.py`): the same numbers, but `BertModel.forward`
             is then not what runs. The trainer's engine sets it.
         low_precision: set it to run the encoder's matrix products in bfloat16 (autocast); weights,
@@ -184,7 +186,8 @@ class MultitaskModel(nn.Module):
         size = getattr(encoder, "hidden_size", None) or getattr(
             getattr(encoder, "config", None), "hidden_size", None
         )
-        if not size or not callable(getattr(encoder, "encode", None)):
+        encodes = isinstance(encoder, BertModel) or callable(getattr(encoder, "encode", None))
+        if not size or not encodes:
             raise ConfigError(
                 f"{type(encoder).__name__} is no encoder: it needs encode(input_ids, "
                 "attention_mask), which returns sentence vectors [S, H], and hidden_size, H"
@@ -194,15 +197,16 @@ class MultitaskModel(nn.Module):
         self.tasks = {task.name: task for task in map(_task_of, heads)}
         if isinstance(encoder, BertModel) and sentence_vector == "cls+mean":
             size *= 2
+        like = next(encoder.parameters(), torch.empty(0))
         built = (
-            head if isinstance(head, nn.Module) else Head(_task_of(task), size, head)
+            head if isinstance(head, nn.Module) else Head(_task_of(task), size, head).to(like)
             for task, head in heads.items()
         )
         self.heads = nn.ModuleDict(dict(zip(self.tasks, built, strict=True)))
         for name, head in self.heads.items():
             if vectors_read(head):
                 _check_together(self.tasks[name], encoder)
-        self.frozen = self.fast = self.low_precision = False
+        self.fast = self.low_precision = False
         self.tokenizer: Tokenizer | None = None
 
     @property
@@ -232,7 +236,7 @@ class MultitaskModel(nn.Module):
         like = self._like
         ids, mask = input_ids.to(like.device), attention_mask.to(like.device)
         types = () if token_type_ids is None else (token_type_ids.to(like.device),)  # of pairs
-        with torch.autocast(like.device.type, torch.bfloat16, enabled=self.low_precision):
+        with self.precision():
             if not isinstance(self.encoder, BertModel):
                 vectors = self.encoder.encode(ids, mask, *types)
             elif self.fast:
@@ -245,10 +249,16 @@ class MultitaskModel(nn.Module):
                 vectors = output.sentence_vector(self.sentence_vector, mask)
         return vectors.to(like.dtype)
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """Autocast to bfloat16 where `low_precision` is set; else what is around stays."""
+        if self.low_precision:
+            return torch.autocast(self._like.device.type, torch.bfloat16)
+        return nullcontext()
+
     def encode_embedded(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """Sentence vectors `[S, H]` from a `BertModel`'s finished embeddings `[S, L, H]`."""
         if not self.fast:
-            output = self.encoder.encode(embeddings, attention_mask)
+            output = self.encoder.run_layers(embeddings, attention_mask)
             return output.sentence_vector(self.sentence_vector, attention_mask)
         from mtl_lib.fast.packed import Pack, encode_packed
 
@@ -283,9 +293,13 @@ class MultitaskModel(nn.Module):
             unused = set(self.encoder.pooler.parameters())
         return [p for p in self.encoder.parameters() if p not in unused]
 
+    @property
+    def frozen(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
     def freeze(self) -> None:
-        """Train the heads alone: the encoder stays as it is, in eval mode."""
-        self.frozen = True
+        """Train the heads alone: the encoder stays as it is, in eval mode, until a part of it is
+        to be trained again (`encoder.requires_grad_(True)`)."""
         self.encoder.requires_grad_(False)
         self.encoder.eval()
 
@@ -311,19 +325,20 @@ class MultitaskModel(nn.Module):
                 for name, head in self.heads.items()
             },
         }
+        texts = {"heads.json": json.dumps(words, indent=2) + "\n"}
+        if isinstance(self.encoder, BertModel):  # of which layers may have been taken away
+            sizes = replace(self.encoder.config, num_hidden_layers=len(self.encoder.encoder.layer))
+            texts["config.json"] = json.dumps(asdict(sizes), indent=2) + "\n"
+        if tokenizer:  # transformers' fast ones wrap one
+            plain = getattr(tokenizer, "backend_tokenizer", tokenizer)
+            texts["tokenizer.json"] = plain.to_str(pretty=True)
         weights = directory / "model.safetensors"
-        with replacing(weights) as written:  # last: a folder with weights is whole
-            save_weights(self, str(written))
-            weights.unlink(missing_ok=True)  # of another model
-            for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-                (directory / name).unlink(missing_ok=True)
-            if isinstance(self.encoder, BertModel):
-                config = json.dumps(asdict(self.encoder.config), indent=2)
-                write_text(directory / "config.json", config + "\n")
-            write_text(directory / "heads.json", json.dumps(words, indent=2) + "\n")
-            if tokenizer:  # transformers' fast ones wrap one
-                plain = getattr(tokenizer, "backend_tokenizer", tokenizer)
-                write_text(directory / "tokenizer.json", plain.to_str(pretty=True))
+        with ExitStack() as files:  # the weights last: a folder with weights is whole
+            save_weights(self, str(files.enter_context(replacing(weights))))
+            for name, text in texts.items():
+                write_text(files.enter_context(replacing(directory / name)), text)
+            for name in (weights.name, "config.json", "tokenizer.json", "tokenizer_config.json"):
+                (directory / name).unlink(missing_ok=True)  # of another model
 
     @classmethod
     def load(
@@ -343,7 +358,7 @@ class MultitaskModel(nn.Module):
 
         Raises:
             EncoderError: if a file is missing, the weights do not fit, or a part of one's own is
-                not given.
+                not given, or given for a task that the model has not.
         """
         directory, heads = Path(directory), dict(heads or {})
         for name in ("heads.json", "model.safetensors"):
@@ -366,6 +381,9 @@ class MultitaskModel(nn.Module):
                 words = {"sentence_vector": vector, "tasks": known, "heads": words}
             own = {task.name: task for task in tasks}
             found = [own.get(t["name"]) or Task.from_dict(t) for t in words["tasks"]]
+            names = {task.name for task in found}
+            if unknown := (heads.keys() | own.keys()) - names:
+                raise EncoderError(f"{directory}: no task {min(unknown)!r} among {sorted(names)}")
             configs = {
                 task: heads.get(task.name) or _head_config(words["heads"], task.name)
                 for task in found
@@ -376,7 +394,10 @@ class MultitaskModel(nn.Module):
         try:
             load_weights(model, str(directory / "model.safetensors"))
         except (RuntimeError, SafetensorError) as error:
-            raise EncoderError(f"{directory}/model.safetensors does not fit: {error}") from error
+            said = f"does not fit: {error}"
+            if ".weight.scale" in str(error):
+                said = "is stored in 8 bits: use `mtl_lib.methods.quantized.load_quantized`"
+            raise EncoderError(f"{directory}/model.safetensors {said}") from error
         if (directory / "tokenizer.json").is_file():
             try:
                 model.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))

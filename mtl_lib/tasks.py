@@ -130,8 +130,12 @@ class Task:
             refuse(f"{self.outputs} output has a cross-entropy of 0; classes need 2 or more")
         if self.kind in ("binary", "score") and self.outputs != 1:
             refuse(f"outputs is {self.outputs}; {self.loss_name} takes one")
-        if self.kind == "score" and not self.prediction and self.metric in METRICS[:3]:
-            refuse(f"{self.metric} compares classes; for a score choose from {list(METRICS[3:])}")
+        score = self.kind in ("score", "own") and self.outputs == 1 and not self.prediction
+        if score and self.metric in METRICS[:3]:
+            refuse(
+                f"{self.metric} compares classes, and one output is a score: choose from "
+                f"{list(METRICS[3:])}, or give a `prediction`"
+            )
         if self.kind in ("classes", "binary"):
             object.__setattr__(self, "max_label", max(self.outputs - 1, 1))
         object.__setattr__(self, "title", self.title or self.name.capitalize())
@@ -176,6 +180,26 @@ class Task:
         if self.kind == "binary":
             return (logits.squeeze(1) > 0).long()
         return logits.argmax(dim=1) if self.outputs > 1 else logits.squeeze(1)
+
+    def check_labels(self, labels: Tensor) -> None:
+        """Refuse several labels an example, `[N, ..]`, that nothing of its own compares, by a
+        ConfigError."""
+        if labels.dim() > 1 and isinstance(self.metric, str) and not self.prediction:
+            raise ConfigError(
+                f"task {self.name!r}: {self.metric} compares one label an example, and these are "
+                f"{[*labels.shape]}: give a `prediction` and a metric of its own"
+            )
+
+    def check_class_weights(self, weights: Tensor, labels: Tensor | None) -> None:
+        """Refuse weights `[C]` with which a batch of the training labels `[N]` has no mean loss, by
+        a ConfigError."""
+        place = f"class_weights of {self.name!r}"
+        if self.kind in ("binary", "score"):
+            raise ConfigError(f"{place}: {self.loss_name} takes none")
+        if weights.shape != (self.outputs,):
+            raise ConfigError(f"{place}: one weight for each of its outputs")
+        if self.kind == "classes" and not (weights.cpu()[labels] > 0).all():
+            raise ConfigError(f"{place}: {weights.tolist()}; above 0 for each class that occurs")
 
     def as_dict(self) -> dict[str, Any]:
         """The task as JSON keeps it; functions of one's own are None."""

@@ -36,15 +36,16 @@ Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
 Sampler = Callable[[int], Sequence[str]]
 ENGINES = ("plain", "fast")
 _SHAPE = ("kind", "sentences", "outputs")  # in which data and model have to agree
+_ONLY = "the fast engine knows BertModel as it is built only"
 
 
 @dataclass
 class Fit:
     """What training leaves behind: a history per epoch, and the numbers of two epochs.
 
-    `best` is the epoch with the highest mean of the development metrics, `last` the final one;
-    each holds `train` and `dev` metrics by task. `logits` are the best epoch's on the
-    development sets, `[N, C]` by task.
+    `best` is the epoch with the highest mean of the development metrics (`BestEpoch` keeps its
+    weights), `last` the final one; each holds `train` and `dev` metrics by task. `logits` are the
+    best epoch's on the development sets, `[N, C]` by task.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -123,13 +124,13 @@ class Trainer:
         trainer = Trainer(model, corpus.tokenized(tokenizer), weighting=pcgrad_weights)
         trainer.fit(epochs=3)
 
-    A step takes one batch of each task (or of those that `sampler` names), and an epoch is one pass
-    over the shortest training set (our reading: the paper does not say). The gradients of the
-    shared parameters are formed task by task; `weighting` says how they are summed. The heads
-    belong to one task each and take their own gradient as it is.
+    A step takes one batch of each task (or of those that `sampler` names: fewer examples), and an
+    epoch has the steps of one pass over the shortest training set (our reading: the paper does not
+    say). The gradients of the shared parameters are formed task by task; `weighting` says how they
+    are summed. The heads belong to one task each and take their own gradient as it is.
 
     Args:
-        model: the model, with a head for each task of the data.
+        model: with a head for each task of the data; trained on the device where it lies.
         data: of each task its tokenised splits, "train" and, to be evaluated on, "dev"; or its
             training split alone. Their order is that of the Gram matrix.
         optimizer: steps all trainable parameters; by default `AdamW` at a rate of 2e-5.
@@ -140,12 +141,12 @@ class Trainer:
         sampler: the tasks of a step, from the steps taken so far; all of them if None
             (`methods/sampling.py`).
         seed: decides the order of the examples and of the projections.
-        engine: "plain", or "fast" where the encoder is a `BertModel`; another one is trained by
-            the plain engine, with a warning. Attribute `make_engine` makes another one.
+        engine: "plain", or "fast" for a `BertModel` as it is built (`fit` refuses a later change);
+            others the plain engine trains, with a warning. Attribute `make_engine` makes another.
         terms: extra loss terms by task: penalties, smoothness.
-        class_weights: weights `[C]` of the cross-entropy by task.
+        class_weights: weights `[C]` of the cross-entropy by task; above 0 where a class occurs.
         generators: those that the terms draw from, so that a checkpoint holds them.
-        steps_per_epoch: in place of one pass over the shortest training set.
+        steps_per_epoch: in place of those of one pass over the shortest training set.
         schedule: factor of all learning rates, from the steps taken so far; 1 if None.
         clip: largest norm of the combined gradient of all parameters, heads included; larger ones
             are scaled down to it (Pascanu et al., 2013, Algorithm 1). None: as it is.
@@ -184,8 +185,9 @@ class Trainer:
         _check_count("accumulate", accumulate)
         _check(model, self.data, batch_size * accumulate)
         for name, weights in (class_weights or {}).items():
-            if name not in data or weights.shape != (model.tasks[name].outputs,):
-                raise ConfigError(f"class_weights of {name!r}: one weight for each of its outputs")
+            if name not in data:
+                raise ConfigError(f"class_weights of {name!r}: no such task in {list(data)}")
+            model.tasks[name].check_class_weights(weights, self.data[name]["train"].labels)
         if unknown := set(terms or {}) - set(data):
             raise ConfigError(f"terms of {sorted(unknown)}: no such task in {list(data)}")
         if not callable(weighting):
@@ -255,7 +257,7 @@ class Trainer:
             see(rows[0])
         weights = self._combine(gram)
         rows += [self._gradient_sizes(gram), weights]
-        # In the fast engine the one time in a step that the host waits for a GPU.
+        # All that the step looks at in one transfer: for each the host would wait for a GPU.
         numbers = torch.stack([row.to(gram.device).double() for row in rows]).tolist()
         plain, whole, sizes, weights = numbers
         self._refuse_non_finite(batches, whole, sizes, weights)
@@ -270,6 +272,8 @@ class Trainer:
             factor = self.schedule(self.steps)
             if not 0 <= factor < np.inf:
                 raise ConfigError(f"step {self.steps + 1}: the schedule gives the factor {factor}")
+            if self.steps and not factor:  # at the first one a warm-up does
+                warnings.warn("the schedule gives 0: such a step moves nothing", stacklevel=2)
             for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * factor
         self.optimizer.step()
@@ -298,7 +302,7 @@ class Trainer:
     def terms_of(self, batch: Batch) -> Iterable[Tensor]:
         """The values of the further loss terms of a batch's task, scalars."""
         for term in self.terms.get(batch.task.name, []):
-            yield term(self.model, batch.to(self.device))
+            yield torch.as_tensor(term(self.model, batch.to(self.device)))
 
     def _combine(self, gram: Tensor) -> Tensor:
         """From the tasks' shared gradients to one, `.grad`; the heads keep their own.
@@ -353,11 +357,16 @@ class Trainer:
         """Train for some epochs, evaluating after each; go on where it stands.
 
         Args:
-            epochs: passes over the shortest training set in all, those already made among them.
+            epochs: how many in all, `steps_per_epoch` steps each, those already made among them.
             max_steps: stop after this many steps, wherever that is.
             train_sample: training examples, per task, on which training metrics are measured; all
                 if None.
         """
+        if self._fast:
+            from mtl_lib.fast import knows
+
+            if not knows(self.model.encoder):  # as it is now
+                raise ConfigError(f"{_ONLY}: the encoder was changed; make the trainer anew")
         _check_count("epochs", epochs)
         for name, value in {"max_steps": max_steps, "train_sample": train_sample}.items():
             if value is not None:
@@ -367,15 +376,10 @@ class Trainer:
         with tqdm(total=total, initial=self.steps, unit="step", disable=None, leave=False) as bar:
             while self.steps < total or self.epoch:
                 if not self.epoch:
-                    steps = min(self.steps_per_epoch, total - self.steps)
-                    self.epoch = {
-                        "steps": steps,
-                        "done": 0,
-                        "loss": {},
-                        "terms": {},
-                        "seen": {},  # in how many steps each task took part
-                        "seconds": 0.0,
-                    }
+                    rest = self.steps_per_epoch - self.steps % self.steps_per_epoch  # of a cut one
+                    steps = min(rest, total - self.steps)
+                    self.epoch = {"steps": steps, "done": 0, "seconds": 0.0}
+                    self.epoch |= {"loss": {}, "terms": {}, "seen": {}}  # seen: in how many steps
                 while self.epoch["done"] < self.epoch["steps"]:
                     self._count_step()
                     bar.update()
@@ -459,13 +463,14 @@ def _check(
             split, task = splits[part], model.tasks[name]
             if split.labels is None:
                 raise ConfigError(f"{name}: the {part} split has no labels")
+            split.task.check_labels(split.labels)
             if unlike := [n for n in _SHAPE if getattr(split.task, n) != getattr(task, n)]:
                 raise ConfigError(f"{name}: the {part} split's task has other {unlike[0]}: {task}")
             what, longest, known = "sentence", int(split.lengths.max()), positions
             if vectors_read(model.heads[name]):
                 rows = zip(*split.sentences, strict=True)
-                what, longest = "pair", max(sum(map(len, row)) for row in rows) - 1
-                known = (positions + 1) // 2  # of each sentence: a pair has one [CLS]
+                what, longest = "pair", max(sum(map(len, row)) for row in rows) - split.has_cls
+                known = (positions + split.has_cls) // 2  # of each: a pair has one [CLS]
             if longest > positions:
                 raise ConfigError(
                     f"{name}: a {part} {what} has {longest} tokens, but the encoder knows "
@@ -491,5 +496,5 @@ def _engine_maker(model: MultitaskModel, engine: str) -> tuple[bool, Callable[[]
 
     if not (fast := knows(model.encoder)):
         said = f"{type(model.encoder).__name__} is trained by the plain one"
-        warnings.warn(f"the fast engine knows BertModel as it is built only; {said}", stacklevel=3)
+        warnings.warn(f"{_ONLY}; {said}", stacklevel=3)
     return fast, lambda: FastEngine(model) if fast and not model.frozen else PlainEngine(model)

@@ -256,11 +256,11 @@ def test_segments_change_the_sentence_vector():
     assert (moved[[0, 1, 3]] > 1e-4).all()  # row 2 has one token, of the first segment
 
 
-def test_embed_then_encode_is_forward_and_adds_nothing_twice():
+def test_embed_then_run_layers_is_forward_and_adds_nothing_twice():
     model = random_model(SMALL).eval()
     ids, mask, segments = ragged_batch(SMALL)
     whole = model(ids, mask, segments)
-    halves = model.encode(model.embed(ids, segments), mask)
+    halves = model.run_layers(model.embed(ids, segments), mask)
     assert torch.equal(whole.last_hidden_state, halves.last_hidden_state)
     assert torch.equal(whole.pooler_output, halves.pooler_output)
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small import small_corpus, small_encoder, small_tokenizer
+from small import small_corpus, small_encoder, small_model, small_tokenizer
 
 from mtl_lib.errors import NumericalError, RunError
 from mtl_lib.pretrained import save_encoder
@@ -16,7 +17,7 @@ from mtl_lib.study import checkpoint as module
 from mtl_lib.study import run as run_module
 from mtl_lib.study.checkpoint import Checkpoint, Stopped, StopSignals, handling
 from mtl_lib.study.rows import ROWS
-from mtl_lib.study.run import run_experiment
+from mtl_lib.study.run import _move_model, run_experiment
 from mtl_lib.study.store import Run, RunStore
 from mtl_lib.study.submission import load_model
 from mtl_lib.trainer import Trainer
@@ -139,6 +140,25 @@ def test_the_best_model_is_that_of_the_uninterrupted_run(encoder, tmp_path):
     run_experiment(config, corpus, RunStore(tmp_path / "b"), save_model=tmp_path / "model")
     whole, again = (load_model(tmp_path / name)[0].state_dict() for name in ("whole", "model"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_finished_model_that_cannot_be_copied_leaves_the_one_that_was_there(
+    tmp_path, monkeypatch
+):
+    small_model(seed=0).save(tmp_path / "new")
+    small_model(seed=1).save(tmp_path / "old")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+    copy = shutil.copyfile
+
+    def full(source, target):
+        if source.name == "heads.json":
+            raise OSError("no space left on device")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="no space"):
+        _move_model(tmp_path / "new", tmp_path / "old")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

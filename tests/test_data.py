@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -144,6 +145,25 @@ def test_taking_examples_gives_a_smaller_split_in_the_order_asked(pairs):
     assert len(taken) == 2 and taken.ids == ["p2", "p0"] and taken.labels.tolist() == [5.0, 4.5]
     assert torch.equal(taken.batch([1]).input_ids, pairs.batch([0]).input_ids)
     assert taken.lengths.tolist() == pairs.lengths[[2, 0]].tolist()
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_booleans_take_the_examples_where_they_are_true(pairs, kind):
+    mask = kind([True, False, True])
+    assert pairs.take(mask).ids == pairs.batch(mask).ids == ["p0", "p2"]
+    assert pairs.take(pairs.labels > 0).ids == ["p0", "p2"]
+
+
+@pytest.mark.parametrize("mask", [[True], [True] * 4, [[True, False, True]]])
+def test_booleans_of_another_number_are_refused(pairs, mask):
+    with pytest.raises(ValueError, match=r"a mask \[.*\] for a split of 3 examples"):
+        pairs.take(mask)
+
+
+def test_a_text_without_a_token_is_an_empty_row_of_ids(tokenizer):
+    bare = Tokenizer(tokenizer.model)  # puts nothing before or behind a sentence
+    (ids,) = tokenize([SentenceExample("s", "", 0)], SENTIMENT, bare).sentences[0]
+    assert ids.dtype == torch.int64 and len(ids) == 0
 
 
 def test_every_pass_of_a_stream_serves_each_example_once(split):

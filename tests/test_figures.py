@@ -194,6 +194,17 @@ def test_figure_9_is_the_difference_of_final_model_and_baseline(some_rows):
     assert gain == pytest.approx(scores["3.10"] - scores["3.1"])
 
 
+def test_figure_9_gains_are_of_seeds_with_which_both_models_trained():
+    runs = [fake_run(row, seed) for row in ("3.1", "4.6") for seed in (0, 1)]
+    runs[3] = fake_run("4.6", 1, trained=False)
+    line = figures.figure_9(runs).table.set_index("task").loc["sentiment"]
+    one = [run.metrics["best"]["dev"]["sentiment"]["accuracy"] for run in (runs[0], runs[2])]
+    assert line["improvement_ours"] == pytest.approx(one[1] - one[0])
+    assert line["improvement_seeds"] == 1
+    none = [fake_run("3.1", 0, trained=False), fake_run("4.6", 0)]
+    assert figures.figure_9(none).table["improvement_ours"].isna().all()
+
+
 def test_figure_9_slopes_go_from_the_baseline_to_the_final_model(study):
     figure = figures.figure_9(study)
     line = figure.table.iloc[0]  # paraphrase

@@ -78,7 +78,7 @@ def test_there_are_six_hypotheses_or_more_of_rows_that_exist_and_each_can_be_ref
     assert table["hypothesis"].nunique() >= 6
     assert {h.by for h in HYPOTHESES} | {h.rival for h in HYPOTHESES} <= set(ALL_ROWS)
     assert (table["refuted_by"].str.len() > 20).all()
-    assert set(table.loc[table["by"] != "arithmetic", "verdict"]) == {"not run"}
+    assert table.loc[table["by"] != "arithmetic", "verdict"].str.startswith("not run: ").all()
 
 
 def test_a_run_that_is_the_published_row_is_nearer_than_the_row_at_its_word():
@@ -113,7 +113,30 @@ def test_a_short_run_is_judged_at_its_nearest_epoch():
     epochs = [published("3.1"), published("3.4"), published("3.2")]
     table = hypotheses_table([run_of("3.2", 0, published("3.2"), epochs)])
     line = table[(table["row"] == "3.4") & table["by"].str.contains("nearest epoch")].iloc[0]
-    assert line["distance"] == 0 and line["verdict"] == "not run"  # row 3.4 at its word is missing
+    assert line["distance"] == 0 and line["verdict"] == "not run: 3.4"
+
+
+def test_the_row_at_its_word_may_be_any_of_its_epochs_too():
+    near, far = published("3.4"), published("3.2")
+    runs = [run_of(row, 0, far, [near, far]) for row in ("3.2", "3.4")]
+    table = hypotheses_table(runs)
+    line = table[(table["row"] == "3.4") & table["by"].str.contains("nearest epoch")].iloc[0]
+    assert line["distance"] == line["rival"] == 0
+
+
+def test_a_row_against_its_own_earlier_epoch_is_no_contest():
+    epochs = [published("3.4"), published("3.1"), published("3.2")]
+    runs = [run_of("3.1", seed, published("3.2"), epochs) for seed in range(3)]
+    table = hypotheses_table(runs)
+    line = table[table["hypothesis"] == "The baseline is a short run."].iloc[0]
+    assert line["distance"] == 0 < line["rival"]
+    assert line["verdict"] == "possible: nearest after epoch 2 of 3"
+
+
+def test_arithmetic_has_a_verdict_and_no_distance():
+    sums = hypotheses_table([])
+    sums = sums[sums["by"] == "arithmetic"]
+    assert sums["distance"].isna().all() and (sums["verdict"].str.len() > 10).all()
 
 
 def test_label_counts_add_up_to_the_published_sizes():

@@ -9,6 +9,7 @@ from mtl_lib.study.gates import (
     counted,
     gate,
     gates_sentences,
+    left_out_words,
     one_answer_tasks,
     readable,
     row_words,
@@ -92,3 +93,10 @@ def test_of_each_row_the_runs_that_may_be_read_are_kept_or_all_where_there_is_no
     held = fake_run("3.2", 0, trained=False)
     assert readable([good, other, one, held]) == [good, held]
     assert readable([other, one]) == [one]
+
+
+def test_what_a_mean_leaves_out_is_said_and_where_none_trained_it_leaves_out_none():
+    trained, not_trained = fake_run("4.6"), fake_run("4.6", 2, trained=False)
+    assert left_out_words([trained, not_trained]) == "1 of 2 left out: not trained"
+    assert left_out_words([not_trained]) == "not trained"
+    assert left_out_words([trained]) == ""

@@ -1,12 +1,13 @@
-"""Averages of the weights against their formulas written out in float64."""
+"""The best epoch's weights; averages against their formulas written out in float64."""
 
 import numpy as np
 import pytest
 import torch
 from small import small_data, small_model, small_splits
 
+from mtl_lib import trainer as trainer_module
 from mtl_lib.errors import ConfigError
-from mtl_lib.methods.averaging import WeightAverage
+from mtl_lib.methods.averaging import BestEpoch, WeightAverage
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.resume import restore, state_of
 from mtl_lib.trainer import Callback, Trainer
@@ -150,3 +151,21 @@ def test_the_average_of_another_model_is_refused_and_changes_nothing():
     with pytest.raises(ConfigError, match="no heads.other.weight"):
         average.apply_to(model)
     assert np.array_equal(flat(model), before)
+
+
+def test_the_best_epochs_weights_have_the_numbers_of_the_best_epoch(monkeypatch):
+    monkeypatch.setattr(trainer_module, "headline", lambda scores: 0.0)  # the first epoch is best
+    best, data = BestEpoch(), small_data()
+    trainer, weights = trained(best, data=data)
+    dev = {name: splits["dev"] for name, splits in data.items()}
+    assert np.array_equal(flat(trainer.model), weights[-1])
+    best.apply_to(trainer.model)
+    assert np.array_equal(flat(trainer.model), weights[3])
+    logits, scores = trainer.evaluate(dev)
+    assert scores == trainer.result.best["dev"]
+    assert all(np.array_equal(logits[name], trainer.result.logits[name]) for name in dev)
+
+
+def test_before_the_first_epoch_has_ended_there_is_no_best_one():
+    with pytest.raises(ConfigError, match="no best epoch yet"):
+        BestEpoch().apply_to(small_model())

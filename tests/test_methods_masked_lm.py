@@ -180,6 +180,18 @@ def test_nothing_to_learn_from_is_refused(texts, options):
         further_pretrain(encoder(), TOKENIZER, texts, **{"steps": 1} | options)
 
 
+def test_texts_without_a_known_word_are_left_out():
+    texts, states = ["the apple is red", "snow is white"], []
+    for given in (texts, ["zebra", texts[0], " ", "zebra zebra", texts[1]]):
+        model = encoder()
+        losses = further_pretrain(model, TOKENIZER, given, steps=3, batch_size=1)
+        assert math.isfinite(losses[0])
+        states.append(model.state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    with pytest.raises(ConfigError, match="1 sentences without a word that the tokenizer knows"):
+        further_pretrain(encoder(), TOKENIZER, ["zebra"], steps=1)
+
+
 def test_a_loss_that_is_not_finite_is_refused():
     model = encoder()
     torch.nn.init.constant_(model.encoder.layer[0].output.LayerNorm.weight, math.inf)

@@ -15,6 +15,7 @@ from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.methods.losses import label_smoothed_cross_entropy
 from mtl_lib.methods.quantized import dequantize, load_quantized, quantize, save_quantized
 from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.pretrained import SPECIAL_TOKENS, load_encoder, wordpiece_tokenizer
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
 
 TASKS = (SENTIMENT, PARAPHRASE, SIMILARITY)
@@ -163,9 +164,10 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 
 def test_load_refuses_what_is_in_8_bits(tmp_path):
-    save_quantized(small_model(), tmp_path)
-    with pytest.raises(EncoderError, match="does not fit"):
-        MultitaskModel.load(tmp_path)
+    save_quantized(small_model(), tmp_path, wordpiece_tokenizer(SPECIAL_TOKENS))
+    for load in (MultitaskModel.load, load_encoder):
+        with pytest.raises(EncoderError, match="stored in 8 bits: use .*load_quantized"):
+            load(tmp_path)
 
 
 def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path):

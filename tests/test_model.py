@@ -5,6 +5,7 @@ import torch
 from small import small_encoder, small_model, small_splits, small_tokenizer
 from torch import nn
 
+from mtl_lib import model as model_module
 from mtl_lib.bert import SENTENCE_VECTORS
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.fast.fused import FusedAdamW
@@ -93,6 +94,64 @@ def test_a_frozen_encoder_gives_the_same_vectors_in_train_mode():
     assert torch.equal(*vectors)
     assert not any(p.requires_grad for p in model.shared_parameters())
     assert model.heads["sentiment"].training
+
+
+def test_an_encoder_that_is_trained_again_in_part_has_its_dropout_again():
+    model = small_model(dropout=0.5)
+    model.freeze()
+    assert model.frozen and not model.train().encoder.training
+    model.encoder.encoder.layer[-1].requires_grad_(True)
+    assert not model.frozen and model.train().encoder.training
+
+
+def test_heads_are_made_in_the_type_and_place_of_their_encoder():
+    batch = small_splits()["sentiment"].batch([0, 1])
+    model = MultitaskModel(small_encoder(dtype=torch.float64), {SENTIMENT: HeadConfig()})
+    assert model(batch).dtype == torch.float64
+    elsewhere = MultitaskModel(small_encoder().to("meta"), {SENTIMENT: HeadConfig()})
+    assert {p.device.type for p in elsewhere.heads.parameters()} == {"meta"}
+
+
+def test_an_encoder_compiled_by_a_wrapper_is_refused_by_name():
+    with pytest.raises(ConfigError, match="OptimizedModule is no encoder: it needs encode"):
+        MultitaskModel(torch.compile(small_encoder()), {SENTIMENT: HeadConfig()})
+
+
+class Unwritable:
+    """A tokenizer that no file takes."""
+
+    def to_str(self, pretty):
+        raise OSError("no space left on device")
+
+
+def full(path, text):
+    raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("fails", ["the tokenizer", "a text", "the weights"])
+def test_a_save_that_fails_leaves_the_model_that_was_there(fails, tmp_path, monkeypatch):
+    before = small_model().eval()
+    before.save(tmp_path, small_tokenizer())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    if fails != "the tokenizer":
+        name = "write_text" if fails == "a text" else "save_weights"
+        monkeypatch.setattr(model_module, name, full)
+    tokenizer = Unwritable() if fails == "the tokenizer" else small_tokenizer()
+    with pytest.raises(OSError, match="no space"):
+        model_of("mean").save(tmp_path, tokenizer)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    loaded, _ = load_model(tmp_path)
+    batch = small_splits()["sentiment"].batch([0, 1, 2])
+    assert torch.equal(before(batch), loaded(batch))
+
+
+def test_a_model_of_fewer_layers_than_it_was_made_with_is_loaded_again(tmp_path):
+    model = small_model().eval()
+    model.encoder.encoder.layer = model.encoder.encoder.layer[:1]
+    model.save(tmp_path, small_tokenizer())
+    loaded, _ = load_model(tmp_path)
+    batch = small_splits()["sentiment"].batch([0, 1, 2])
+    assert torch.equal(model(batch), loaded(batch))
 
 
 def test_a_saved_model_predicts_the_same(tmp_path):
@@ -184,6 +243,18 @@ def test_bfloat16_products_stay_close_and_leave_weights_and_vectors_in_float32()
     assert (rounded - exact).norm() < 0.02 * exact.norm()
     model(batch).sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_an_autocast_around_the_model_stays_on_in_its_encoder(fast):
+    model = small_model().eval()
+    batch, model.fast = small_splits()["paraphrase"].batch([0, 1, 2]), fast
+    exact = model.vectors(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = model.vectors(batch)
+    model.low_precision = True
+    assert torch.equal(around, model.vectors(batch))
+    assert not torch.equal(around, exact)
 
 
 def model_of(kind, dropout=0.1) -> MultitaskModel:

@@ -270,6 +270,7 @@ def test_a_prediction_of_ones_own_is_not_lost_in_a_saved_model(tmp_path):
         ({"loss": "binary_cross_entropy", "outputs": 2}, "binary_cross_entropy takes one"),
         ({"loss": "mean_squared_error", "outputs": 2}, "mean_squared_error takes one"),
         ({"loss": "mean_squared_error", "outputs": 1}, "accuracy compares classes"),
+        ({"loss": multi_label_loss, "outputs": 1}, "accuracy compares classes, and one output is"),
         ({"name": "a b"}, "a name holds letters"),
         ({"name": "a.b"}, "a name holds letters"),
         ({"name": ""}, "a name holds letters"),
@@ -282,6 +283,30 @@ def test_a_prediction_of_ones_own_is_not_lost_in_a_saved_model(tmp_path):
 def test_an_impossible_task_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         Task(**({"name": "nli", "outputs": 3} | values))
+
+
+def test_one_output_of_a_loss_of_ones_own_is_told_by_its_prediction():
+    def loss(logits, labels):
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+
+    spam = Task("spam", loss=loss, prediction=lambda logits: (logits[:, 0] > 0).long())
+    scores = trainer_of(model_of(spam), data_of(spam)).fit(epochs=1).last["dev"]["spam"]
+    assert 0 <= scores["accuracy"] <= 1
+
+
+def test_several_labels_an_example_that_no_metric_compares_are_refused_before_training():
+    task = Task("tags", outputs=4, loss=multi_label_loss)
+    with pytest.raises(ConfigError, match=r"'tags': accuracy compares one label .* \[16, 4\]"):
+        trainer_of(model_of(task), data_of(task))
+
+
+@pytest.mark.parametrize(
+    "given", [{"heads": {"multi-nil": Distance()}}, {"tasks": [Task("multi-nil", outputs=3)]}]
+)
+def test_a_name_that_the_loaded_model_has_not_is_refused(given, tmp_path):
+    model_of(NLI).save(tmp_path)
+    with pytest.raises(EncoderError, match=r"no task 'multi-nil' among \['multi-nli'\]"):
+        MultitaskModel.load(tmp_path, **given)
 
 
 def test_a_loss_that_is_no_mean_is_refused():
@@ -928,7 +953,37 @@ def parametrized(encoder):
     nn.utils.parametrizations.weight_norm(query)
 
 
-@pytest.mark.parametrize("change", [hooked, exchanged, parametrized])
+def hooked_behind(encoder):
+    encoder.pooler.register_full_backward_hook(lambda module, inputs, outputs: None)
+
+
+def hooked_before(encoder):
+    encoder.pooler.register_full_backward_pre_hook(lambda module, outputs: None)
+
+
+def hooked_at_a_parameter(encoder):
+    encoder.pooler.dense.weight.register_hook(lambda gradient: 2 * gradient)
+
+
+def with_a_forward_of_its_own(encoder):
+    forward = encoder.pooler.forward
+    encoder.pooler.forward = lambda hidden: 2 * forward(hidden)
+
+
+CHANGED = [hooked, exchanged, parametrized, hooked_behind, hooked_before, hooked_at_a_parameter]
+CHANGED += [with_a_forward_of_its_own]
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_bert_that_is_changed_after_its_fast_trainer_was_made_is_refused(change):
+    model = model_of(SIMILARITY)
+    trainer = trainer_of(model, data_of(SIMILARITY), engine="fast")
+    change(model.encoder)
+    with pytest.raises(ConfigError, match="the encoder was changed; make the trainer anew"):
+        trainer.fit(epochs=1)
+
+
+@pytest.mark.parametrize("change", CHANGED)
 def test_a_bert_with_changed_parts_is_trained_by_the_plain_engine_with_a_word(change):
     steps = []
     for engine in ("plain", "fast"):

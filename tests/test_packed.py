@@ -82,6 +82,13 @@ def test_other_sentences_of_the_batch_do_not_change_a_vector():
     torch.testing.assert_close(sentence_vectors(model, ids, mask)[2:], alone)
 
 
+@pytest.mark.parametrize("mask", [[0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0]])
+def test_padding_elsewhere_than_at_the_end_and_sentences_of_it_alone_are_refused(mask):
+    ids, other = torch.full((2, 4), 7), [1, 1, 1, 1]
+    with pytest.raises(ValueError, match="one token or more, and then its padding"):
+        sentence_vectors(encoder(), ids, torch.tensor([other, mask]))
+
+
 def shapes(pack):
     return [tuple(mask.shape) for mask in pack.masks]
 

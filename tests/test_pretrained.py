@@ -283,19 +283,35 @@ def test_the_hash_of_a_folder_changes_with_each_of_its_files(tmp_path, model, to
     assert encoder_hash(tmp_path) != before
 
 
-def test_an_encoder_half_written_over_another_has_no_weights(
-    tmp_path, model, tokenizer, monkeypatch
+@pytest.mark.parametrize("file", [".config.json", ".tokenizer.json", "config.json"])
+def test_an_encoder_that_cannot_be_written_leaves_the_old_one_or_none(
+    file, tmp_path, model, tokenizer, monkeypatch
 ):
+    """The old one while the new one is written beside it; none if its files cannot be renamed."""
     save_encoder(tmp_path, model, tokenizer)
+    replace_file = os.replace
 
     def full(source, target):
-        raise OSError("no space left on device")
+        if target.name.startswith(file):
+            raise OSError("no space left on device")
+        replace_file(source, target)
 
     monkeypatch.setattr(sources.os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         save_encoder(tmp_path, model, tokenizer)
-    with pytest.raises(EncoderError, match="no such file"):
+    if file.startswith("."):
         load_encoder(tmp_path)
+    else:
+        with pytest.raises(EncoderError, match="no such file"):
+            load_encoder(tmp_path)
+
+
+def test_an_encoder_of_fewer_layers_than_it_was_made_with_is_loaded_again(
+    tmp_path, model, tokenizer
+):
+    del model.encoder.layer[1]
+    save_encoder(tmp_path, model, tokenizer)
+    assert load_encoder(tmp_path)[0].config.num_hidden_layers == 1
 
 
 def test_the_hash_of_a_folder_is_over_names_and_hashes_of_its_files(tmp_path, model, tokenizer):

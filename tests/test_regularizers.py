@@ -206,7 +206,7 @@ def test_the_default_penalty_is_tiny_so_it_does_not_measure_dropout():
 
     def penalty():
         def forward(x):
-            return head(model.encode(x, mask).pooler_output)
+            return head(model.run_layers(x, mask).pooler_output)
 
         return SmoothnessRegularizer()(forward, model.embed(ids), generator=seeded()).item()
 

@@ -12,13 +12,14 @@ from test_trainer import make_trainer
 from mtl_lib import trainer as trainer_module
 from mtl_lib.evaluation import evaluate, predict
 from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.methods.averaging import BestEpoch
 from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.optim import linear_warmup
 from mtl_lib.study import run as run_module
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.conflicts import ConflictLog
 from mtl_lib.study.resume import restore, state_of
-from mtl_lib.study.run import BestEpoch, _whole
+from mtl_lib.study.run import _whole
 from mtl_lib.study.terms import penalty_term, smoothness_term
 from mtl_lib.trainer import ENGINES, Callback, Trainer
 
@@ -108,7 +109,7 @@ def instrument(train, dev, watch=None, engine="fast") -> Trainer:
 def fit_of(trainer, dev):
     """Three epochs of four steps, judged by a sample; best and last on the whole sets."""
     fit = trainer.fit(epochs=3, train_sample=8)
-    return _whole(trainer, fit, dev, trainer.callbacks[0].parameters)
+    return _whole(trainer, fit, dev, trainer.callbacks[0])
 
 
 def same_fit(a, b) -> bool:

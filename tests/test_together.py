@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import SMALL, small_data, small_encoder, small_splits, small_tokenizer
-from tokenizers.processors import BertProcessing
+from small import SMALL, small_corpus, small_data, small_encoder, small_tokenizer
+from tokenizers import Tokenizer
+from tokenizers.processors import BertProcessing, TemplateProcessing
 from torch.nn.utils.rnn import pad_sequence
 
 from mtl_lib.bert import SENTENCE_VECTORS, BertModel
+from mtl_lib.data import PairExample, TokenizedSplit, tokenize
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.model import Head, HeadConfig, MultitaskModel
 from mtl_lib.optim import AdamW
@@ -25,16 +27,36 @@ def model_of(features, kind="pooler", dropout=0.0, dtype=torch.float64) -> Multi
     return MultitaskModel(small_encoder(dropout=dropout), heads, kind).to(dtype)
 
 
-def test_a_pair_together_is_what_the_tokenizer_makes_of_it():
+def berts_tokenizer() -> Tokenizer:
     tokenizer = small_tokenizer()
     tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    texts = [("good film", "a bad dull film"), ("the actor was not fine", "bad")]
+    return tokenizer
+
+
+def only_sep_behind() -> Tokenizer:
+    tokenizer = small_tokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        "$A [SEP]", "$A [SEP] $B:1 [SEP]:1", [("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+def splits() -> dict[str, TokenizedSplit]:
+    corpus = small_corpus()
+    return {
+        task.name: tokenize(corpus.splits[task.name]["train"], task, berts_tokenizer(), 16)
+        for task in (SENTIMENT, PARAPHRASE, SIMILARITY)
+    }
+
+
+@pytest.mark.parametrize("make", [berts_tokenizer, only_sep_behind, small_tokenizer])
+def test_a_pair_together_is_what_the_tokenizer_makes_of_it(make):
+    """Of one that puts nothing before a sentence no word is taken for [CLS]."""
+    tokenizer = make()
+    texts = [("good film", "a bad dull film"), ("", "bad"), ("the actor was not fine", "good bad")]
     pairs = tokenizer.encode_batch(texts)
-    apart = [torch.tensor(tokenizer.encode(text).ids) for text in (*zip(*texts, strict=True),)[0]]
-    apart += [torch.tensor(tokenizer.encode(second).ids) for _, second in texts]
-    split = small_splits()["paraphrase"].take([0, 1])
-    split.sentences = [apart[:2], apart[2:]]
-    batch = split.batch([0, 1]).together()
+    examples = [PairExample(str(n), *pair, 0) for n, pair in enumerate(texts)]
+    batch = tokenize(examples, PARAPHRASE, tokenizer).take([0, 1, 2]).batch([0, 1, 2]).together()
     for row, pair in enumerate(pairs):
         length = len(pair.ids)
         assert batch.input_ids[row, :length].tolist() == pair.ids
@@ -44,7 +66,7 @@ def test_a_pair_together_is_what_the_tokenizer_makes_of_it():
 
 
 def test_together_and_apart_stand_one_below_the_other():
-    apart = small_splits()["paraphrase"].batch([0, 1, 2])
+    apart = splits()["paraphrase"].batch([0, 1, 2])
     both = apart.together(apart=True)
     assert len(both.input_ids) == 9
     length = apart.input_ids.shape[1]
@@ -61,7 +83,7 @@ def test_a_pair_together_has_the_vector_of_transformers(kind):
     sizes = {n: v for n, v in vars(SMALL).items() if n != "layer_norm_eps"}
     reference = BertModel(BertConfig(**sizes, attn_implementation="eager")).double().eval()
     reference.load_state_dict(model.encoder.state_dict(), strict=False)
-    batch = small_splits()["similarity"].batch([4, 1, 7])
+    batch = splits()["similarity"].batch([4, 1, 7])
     lengths = batch.attention_mask.sum(dim=1)
     for row, vector in enumerate(model.vectors(batch)):
         first, second = batch.input_ids[row, : lengths[row]], batch.input_ids[3 + row]
@@ -102,7 +124,7 @@ def test_the_second_segments_embedding_is_trained():
 
 def test_a_head_that_sees_all_is_given_the_pair_and_both_sentences():
     model = model_of("all").eval()
-    batch = small_splits()["paraphrase"].batch([0, 5])
+    batch = splits()["paraphrase"].batch([0, 5])
     p, u, v = model.vectors(batch).chunk(3)
     apart = model.encode(batch.input_ids, batch.attention_mask).chunk(2)
     torch.testing.assert_close(torch.stack([u, v]), torch.stack(apart))
@@ -115,7 +137,7 @@ def test_a_module_of_ones_own_may_read_pairs_together():
     head = torch.nn.Linear(SMALL.hidden_size, 1)
     head.features = "together"
     model = MultitaskModel(small_encoder(), {PARAPHRASE: head}).eval()
-    batch = small_splits()["paraphrase"].batch([0, 1])
+    batch = splits()["paraphrase"].batch([0, 1])
     together = batch.together()
     vectors = model.encoder(
         together.input_ids, together.attention_mask, together.token_type_ids
@@ -136,7 +158,7 @@ def test_an_encoder_of_ones_own_is_given_the_segments():
             return torch.stack([first, second, ids.sum(dim=1)], dim=1) * self.scale
 
     model = MultitaskModel(Encoder(), {PARAPHRASE: HeadConfig((0.0,), features="together")})
-    batch = small_splits()["paraphrase"].batch([0, 1, 2])
+    batch = splits()["paraphrase"].batch([0, 1, 2])
     lengths = batch.attention_mask.sum(dim=1)
     expected = torch.stack([lengths[:3], lengths[3:] - 1], dim=1).float()
     torch.testing.assert_close(model.vectors(batch)[:, :2], expected)
@@ -144,7 +166,7 @@ def test_an_encoder_of_ones_own_is_given_the_segments():
 
 def test_smoothness_reads_the_pair_as_its_head_does():
     model = model_of("together", dtype=torch.float32)
-    batch = small_splits()["similarity"].batch([0, 1, 2])
+    batch = splits()["similarity"].batch([0, 1, 2])
     term = smoothness_term(1.0, torch.Generator().manual_seed(0))(model, batch)
     term.backward()
     assert term > 0
@@ -155,7 +177,7 @@ def test_a_saved_model_still_reads_pairs_together(tmp_path):
     model = model_of("all", "cls+mean", dtype=torch.float32).eval()
     model.save(tmp_path)
     again = MultitaskModel.load(tmp_path)
-    batch = small_splits()["similarity"].batch([0, 1, 2])
+    batch = splits()["similarity"].batch([0, 1, 2])
     assert torch.equal(again(batch), model(batch))
 
 
@@ -166,8 +188,8 @@ def test_a_single_sentence_cannot_be_read_together(features):
 
 
 def test_pairs_longer_than_the_encoder_knows_positions_are_refused():
-    data = small_data()
-    split = data["paraphrase"]["train"]
+    data = splits()
+    split = data["paraphrase"]
     split.sentences[0][3] = pad_sequence([torch.full((20,), 5)])[:, 0]
     split.sentences[1][3] = torch.full((14,), 5)
     split.__post_init__()
@@ -204,7 +226,7 @@ def test_an_encoder_of_ones_own_without_segments_is_refused():
 def test_too_long_a_pair_is_refused_on_either_path(fast):
     model = model_of("together", dtype=torch.float32).eval()
     model.fast = fast
-    split = small_splits()["paraphrase"]
+    split = splits()["paraphrase"]
     split.sentences[0][0], split.sentences[1][0] = torch.full((20,), 5), torch.full((14,), 5)
     with pytest.raises(EncoderError, match="33 tokens"):
         model(split.batch([0]))

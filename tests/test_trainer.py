@@ -1,6 +1,7 @@
 """The loop: losses, gradients and steps against plain torch, with either engine."""
 
 import copy
+import warnings
 from functools import partial
 
 import numpy as np
@@ -135,6 +136,12 @@ def test_max_steps_stops_in_the_middle_of_an_epoch():
     splits = small_splits()
     fit = make_trainer(small_model(), splits).fit(epochs=5, max_steps=8)
     assert [entry["step"] for entry in fit.history] == [6, 8]
+
+
+def test_an_epoch_that_was_cut_is_made_whole_by_the_next_fit():
+    trainer = make_trainer(small_model(), steps_per_epoch=4)
+    trainer.fit(epochs=1, max_steps=2)
+    assert [entry["step"] for entry in trainer.fit(epochs=2).history] == [2, 4, 8]
 
 
 class Seen(Callback):
@@ -320,6 +327,16 @@ def test_the_schedule_multiplies_the_rate_of_every_group():
         assert of_heads == pytest.approx(3 * factor)
 
 
+def test_steps_past_the_end_of_a_schedule_are_told_of():
+    schedule = partial(linear_warmup, warmup_steps=2, total_steps=4)
+    trainer = make_trainer(small_model(), schedule=schedule, steps_per_epoch=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.fit(epochs=1)
+    with pytest.warns(UserWarning, match="such a step moves nothing"):
+        trainer.fit(epochs=2)
+
+
 def test_without_a_schedule_every_group_keeps_its_rate():
     model = small_model()
     groups = [{"params": model.encoder.parameters()}, {"params": model.heads.parameters(), "lr": 3}]
@@ -445,6 +462,25 @@ def test_the_terms_of_the_history_are_the_mean_over_the_epochs_steps(engine):
         assert rest == pytest.approx(without["loss"]["sentiment"], abs=0.1)  # other dropout masks
 
 
+def test_a_step_under_an_autocast_of_ones_own_is_the_one_in_low_precision(engine):
+    found = []
+    for low in (True, False):
+        model = small_model(dropout=0.0)
+        model.low_precision = low
+        trainer = make_trainer(model, weighting="pcgrad", engine=engine)
+        with torch.autocast("cpu", torch.bfloat16, enabled=not low):
+            found.append(trainer.step())
+    (losses, gram), (around, gram_around) = found
+    assert around == pytest.approx(losses, rel=1e-2)
+    torch.testing.assert_close(gram_around, gram, rtol=1e-2, atol=1e-2)
+
+
+def test_a_term_may_be_a_number(engine):
+    terms = {"sentiment": [lambda model, batch: 0.0, lambda model, batch: 2]}
+    trainer = make_trainer(small_model(), terms=terms, engine=engine, steps_per_epoch=1)
+    assert trainer.fit(epochs=1).history[0]["terms"]["sentiment"] == pytest.approx(2, abs=1e-5)
+
+
 def test_the_history_of_losses_without_terms_has_none():
     splits = small_splits()
     fit = make_trainer(small_model(), splits).fit(epochs=1)
@@ -518,6 +554,28 @@ def test_terms_and_class_weights_of_no_task_are_refused():
         make_trainer(small_model(), class_weights={"sentimant": torch.ones(5)})
     with pytest.raises(ConfigError, match="class_weights of 'sentiment'"):
         make_trainer(small_model(), class_weights={"sentiment": torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("sentiment", [1.0, 0.0, 1.0, 1.0, 1.0], "above 0 for each class that occurs"),
+        ("sentiment", [1.0, -1.0, 1.0, 1.0, 1.0], "above 0 for each class that occurs"),
+        ("sentiment", [1.0, float("nan"), 1.0, 1.0, 1.0], "above 0 for each class that occurs"),
+        ("paraphrase", [1.0], "binary_cross_entropy takes none"),
+        ("similarity", [1.0], "mean_squared_error takes none"),
+    ],
+)
+def test_class_weights_that_no_batch_can_be_averaged_by_are_refused(name, weights, message):
+    with pytest.raises(ConfigError, match=f"class_weights of '{name}': .*{message}"):
+        make_trainer(small_model(), class_weights={name: torch.tensor(weights)})
+
+
+def test_a_class_that_does_not_occur_may_have_the_weight_0():
+    splits = small_splits()
+    splits["sentiment"] = splits["sentiment"].take(splits["sentiment"].labels != 1)
+    weights = {"sentiment": torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])}
+    make_trainer(small_model(), splits, class_weights=weights).step()
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5])

@@ -54,6 +54,26 @@ def test_both_errors_add_as_variances():
     assert combine([0.1, 0.1, 0.1], 0.03).high == pytest.approx(0.1 + 1.959964 * 0.03, abs=1e-6)
 
 
+def test_one_more_run_lies_in_students_prediction_interval():
+    scores = [0.41, 0.43, 0.40]
+    half = stats.t.ppf(0.975, 2) * np.std(scores, ddof=1) * np.sqrt(1 + 1 / 3)
+    low, high = combine(scores, 0.0).one_more_run()
+    assert (low, high) == pytest.approx((np.mean(scores) - half, np.mean(scores) + half))
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_a_run_of_the_same_kind_lies_there_however_many_seeds_there_are(seeds):
+    generator, inside = np.random.default_rng(0), 0
+    for *scores, one_more in generator.normal(size=(2000, seeds + 1)):
+        low, high = combine(scores, 0.0).one_more_run()
+        inside += low <= one_more <= high
+    assert inside / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_one_seed_does_not_tell_where_another_would_lie():
+    assert np.isnan(combine([0.4], 0.01).one_more_run()).all()
+
+
 def test_identical_rows_differ_by_zero_for_sure():
     estimate = combine([0.0, 0.0], 0.0)
     assert (estimate.low, estimate.high) == (0.0, 0.0)

@@ -19,10 +19,17 @@ _KNOWN |= {bert.BertIntermediate, bert.BertLayer, bert.BertEncoder, bert.BertPoo
 
 def knows(encoder: nn.Module) -> bool:
     """Whether an encoder is a `BertModel` as it was built: no part of it exchanged, no hooks."""
-    return isinstance(encoder, bert.BertModel) and all(
-        type(module) in _KNOWN and not (module._forward_hooks or module._forward_pre_hooks)
-        for module in encoder.modules()
+    return isinstance(encoder, bert.BertModel) and not (
+        any(map(_changed, encoder.modules()))
+        or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in encoder.parameters())
     )
+
+
+def _changed(module: nn.Module) -> bool:
+    forward, backward = module._forward_hooks, module._backward_hooks
+    before = module._forward_pre_hooks or module._backward_pre_hooks
+    known = type(module) in _KNOWN and "forward" not in vars(module)
+    return not known or bool(forward or backward or before)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -54,7 +54,7 @@ class FastEngine:
         read = [model.arranged(batch) for batch in batches]
         padded = [(b.input_ids, b.attention_mask, b.token_type_ids) for b in read]
         pack = Pack.of(padded, weight.device)
-        with torch.autocast(weight.device.type, torch.bfloat16, enabled=model.low_precision):
+        with model.precision():
             vectors = gradients.vectors(pack, model.sentence_vector)  # [S, H]
         of_batches = vectors.to(weight.dtype).split(pack.sentences)  # T tensors [n*B, H]
         plain = [loss(batch, v) / rounds for batch, v in zip(batches, of_batches, strict=True)]

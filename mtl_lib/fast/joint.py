@@ -13,6 +13,7 @@ word embeddings, and U distinct words in the step.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -103,7 +104,12 @@ class JointGradients(Layers):
     def gram(self) -> Tensor:
         """Inner products of the tasks' gradients over all shared parameters, `[T, T]`, float64."""
         self._settle()
-        return _gram(self._rows) + _gram(self._word_rows.flatten(1))
+        with self._exactly():
+            return _gram(self._rows) + _gram(self._word_rows.flatten(1))
+
+    def _exactly(self) -> AbstractContextManager[Any]:
+        """What is done with finished gradients keeps their type under an autocast, too."""
+        return torch.autocast(self._total.device.type, enabled=False)
 
     def combine(self, weights: Tensor) -> None:
         """Write sum_t weights[t] g_t into the shared parameters' `.grad`, then forget the g_t.
@@ -134,7 +140,8 @@ class JointGradients(Layers):
         else:  # somebody clipped it, or added noise
             self._table_total.zero_()
         self._combined = self._words
-        combined = torch.tensordot(weights, self._word_rows, dims=1)  # [U, H]
+        with self._exactly():
+            combined = torch.tensordot(weights, self._word_rows, dims=1)  # [U, H]
         self._table_total.index_copy_(0, self._words, combined)
         self._version = self._table_total._version
         return self._table_total

@@ -68,14 +68,23 @@ class Pack:
         """Pack `input_ids`, `attention_mask` and perhaps `token_type_ids`, each `[S_t, L_t]`, for a
         device; without the last, or where it is None, all segments are 0.
 
-        The padding stands at the end of each sentence, and every sentence has a token. The work is
-        done on the host, which does not wait for the copies to the device.
+        The work is done on the host, which does not wait for the copies to the device.
+
+        Raises:
+            ValueError: unless the padding stands at the end of each sentence, and every sentence
+                has a token.
         """
         device = torch.device(device)
         given = [[x.cpu() for x in of_batch if x is not None] for of_batch in padded]
         ids, masks_of = [of[0] for of in given], [of[1] for of in given]
         types = [of[2] if len(of) > 2 else torch.zeros_like(of[0]) for of in given]
         lengths = torch.cat([mask.sum(dim=1) for mask in masks_of])  # [S]
+        rising = any((mask[:, 1:] > mask[:, :-1]).any() for mask in masks_of)
+        if rising or not lengths.all():
+            raise ValueError(
+                "without padding, a sentence is one token or more, and then its padding; for other "
+                'masks take the plain path (engine="plain")'
+            )
         real, segments = (
             torch.cat([x[mask > 0] for x, mask in zip(of, masks_of, strict=True)])
             for of in (ids, types)
@@ -231,6 +240,9 @@ def sentence_vectors(
 
     Returns:
         One vector per sentence, `[S, H]`. Dropout draws other masks than the padded path.
+
+    Raises:
+        ValueError: if padding stands elsewhere, a sentence has no token, or there is no such kind.
     """
     pack = Pack.of([(input_ids, attention_mask)], input_ids.device)
     return packed_vectors(model, pack, kind=kind)

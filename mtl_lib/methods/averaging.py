@@ -1,4 +1,5 @@
-"""Averages of the weights along training, which often generalise better than the last ones."""
+"""Other weights than the last ones: those of the best epoch, and averages along training, which
+often generalise better."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,44 @@ from torch import Tensor
 from mtl_lib.errors import ConfigError
 from mtl_lib.model import MultitaskModel
 from mtl_lib.trainer import Callback, Trainer
+
+
+class BestEpoch(Callback):
+    """Keeps the parameters of the best epoch: those that `Fit.best` has the numbers of.
+
+        best = BestEpoch()
+        fit = Trainer(model, data, callbacks=[best]).fit(epochs=3)
+        best.apply_to(model)
+
+    Attributes:
+        parameters: each parameter of the model as it then was, by name.
+    """
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Tensor] = {}
+
+    def after_best(self, trainer: Trainer) -> None:
+        parameters = trainer.model.named_parameters()
+        self.parameters = {name: p.detach().clone() for name, p in parameters}
+
+    @torch.no_grad()
+    def apply_to(self, model: MultitaskModel) -> None:
+        """Give the model's parameters what they were after the best epoch.
+
+        Raises:
+            ConfigError: if no epoch has ended yet.
+        """
+        if not self.parameters:
+            raise ConfigError("no best epoch yet: none has ended")
+        for name, parameter in model.named_parameters():
+            if name in self.parameters:
+                parameter.copy_(self.parameters[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.parameters)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.parameters = state
 
 
 class WeightAverage(Callback):

@@ -156,8 +156,7 @@ def further_pretrain(
     """
     positions = encoder.config.max_position_embeddings
     max_length = min(max_length or positions, positions)
-    kept = filter(str.strip, sentences)  # a text without a word has no gap to fill
-    texts = [SentenceExample(str(n), text, None) for n, text in enumerate(kept)]
+    texts = [SentenceExample(str(n), text, None) for n, text in enumerate(sentences)]
     if max_length < 3:
         raise ConfigError(f"max_length = {max_length}: a sentence needs 3 tokens or more")
     if min(len(texts), steps, batch_size) < 1:
@@ -165,7 +164,12 @@ def further_pretrain(
         raise ConfigError(f"{given}: each must be above 0")
     vocabulary = Vocabulary.of(tokenizer)
     task = Task("masked-lm", loss="mean_squared_error", metric="pearson")  # only to be tokenised
-    stream = BatchStream(tokenize(texts, task, tokenizer, max_length), batch_size, seed)
+    split = tokenize(texts, task, tokenizer, max_length)
+    special = set(vocabulary.special.tolist())  # a text without another token has no gap to fill
+    ordinary = [not special.issuperset(tokens.tolist()) for tokens in split.sentences[0]]
+    if not any(ordinary):
+        raise ConfigError(f"{len(texts)} sentences without a word that the tokenizer knows")
+    stream = BatchStream(split.take(ordinary), batch_size, seed)
     generator = torch.Generator().manual_seed(seed)
     device = encoder.embeddings.word_embeddings.weight.device
     losses: list[float] = []

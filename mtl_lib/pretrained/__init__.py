@@ -7,6 +7,8 @@ written. Only safetensors are read, never a pickle, which can run any code when 
 import hashlib
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -153,6 +155,9 @@ def read_public_state(model: BertModel, state_dict: Mapping[str, Tensor]) -> Non
             other than finite floats. The model is then unchanged.
     """
     state: dict[str, Tensor] = {}
+    if any(name.endswith(".weight.scale") for name in state_dict):
+        whole = "mtl_lib.methods.quantized.load_quantized(FOLDER).encoder"
+        raise EncoderError(f"stored in 8 bits: use `{whole}`")
     own_model = any(name.startswith("encoder.embeddings.") for name in state_dict)
     prefix, heads = ("encoder.", ("heads.",)) if own_model else ("bert.", _PUBLIC_HEADS)
     for public_name, tensor in state_dict.items():
@@ -184,9 +189,10 @@ def save_encoder(directory: str | Path, model: BertModel, tokenizer: Tokenizer) 
     """Write a folder that `load_encoder` reads: config.json, tokenizer.json, model.safetensors."""
     folder = Path(directory)
     state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    config = replace(model.config, num_hidden_layers=len(model.encoder.layer))  # if some are cut
     weights = folder / "model.safetensors"
-    with replacing(weights) as unfinished:
-        save_file(state, unfinished, metadata={"format": "pt"})
-        weights.unlink(missing_ok=True)  # of another model: a folder with weights is whole
-        write_config(model.config, folder / "config.json")
-        write_tokenizer(tokenizer, folder / "tokenizer.json")
+    with ExitStack() as files:  # the weights last: a folder with weights is whole
+        save_file(state, files.enter_context(replacing(weights)), metadata={"format": "pt"})
+        write_config(config, files.enter_context(replacing(folder / "config.json")))
+        write_tokenizer(tokenizer, files.enter_context(replacing(folder / "tokenizer.json")))
+        weights.unlink(missing_ok=True)  # of another model

@@ -87,16 +87,16 @@ def draw_scores(
             of_row = of_task[of_task["row"] == row]
             value = published.get((row, task), np.nan)
             ours = of_row["score"].to_numpy()
-            if np.isfinite(value) and len(ours):
-                read = ours[~of_row["held"].to_numpy(dtype=bool)]
-                ends = [value, (read if len(read) else ours).mean()]
-                ax.plot(ends, [place, place], **LINK)
+            read = ours[~of_row["held"].to_numpy(dtype=bool)]
+            if np.isfinite(value) and len(read):
+                ax.plot([value, read.mean()], [place, place], **LINK)
+                shown.add("link")
             ax.plot(value, place, **DIAMOND)
             for score, held in zip(ours, of_row["held"], strict=True):
                 ax.plot(score, place, **DOT | _fill(held))
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
         ax.set_title(BY_NAME[task].title, size=10, weight="bold")
-        both = " (words have one line)" if one_floor else ""
+        both = " (both floors of words are equal)" if one_floor else ""
         ax.set_xlabel(SCORE_NAMES[BY_NAME[task].metric] + both, size=9)
         ax.tick_params(axis="x", labelsize=8.5)
         sns.despine(ax=ax, left=True)
@@ -107,7 +107,8 @@ def draw_scores(
             for label, (row, _) in zip(ax.get_yticklabels(), rows, strict=True):
                 label.set_weight("bold" if row == strong else "normal")
     handles = [_mark("paper", **DIAMOND), _mark("ours, a dot a seed", **DOT)]
-    handles.append(_mark("from the paper to our mean", **LINK))
+    if "link" in shown:
+        handles.append(_mark("from the paper to our mean", **LINK))
     if dots["held"].any():
         handles.append(_mark("not to be read: not trained, or one answer", **DOT | _fill(True)))
     handles += [
@@ -146,7 +147,8 @@ def draw_slopes(title: str, stamp: str, table: pd.DataFrame, seeds: pd.DataFrame
         of_task = seeds[seeds["task"] == task]
         for one in of_task.to_dict("records"):
             ends = [one["baseline"], one["final"]]
-            ax.plot([0, 1], ends, color=OURS, lw=1.2, zorder=4)
+            hollow = one["baseline_held"] or one["final_held"]
+            ax.plot([0, 1], ends, color=OURS, lw=1.2, ls=":" if hollow else "-", zorder=4)
             for x, end, held in zip(
                 (0, 1), ends, (one["baseline_held"], one["final_held"]), strict=True
             ):
@@ -175,7 +177,7 @@ def draw_slopes(title: str, stamp: str, table: pd.DataFrame, seeds: pd.DataFrame
 
 @plain
 def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Picture:
-    """Accuracy of each label against how frequent it is: digits are the labels, a panel a task.
+    """Accuracy of each label, from the rarest to the most frequent: a panel a task.
 
     Args:
         table: a line a task and label: share and accuracy, the paper's and the mean of ours.
@@ -188,34 +190,17 @@ def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Pictu
     for n, task in enumerate(tasks):
         ax = picture.add_axes((0.075 + n * 0.312, 0.25, 0.275, 0.52))
         of_task = table[table["task"] == task].sort_values("share_ours")
-        shares = np.ptp(of_task[["share_paper", "share_ours"]].to_numpy())
-        taken: list[tuple[float, float]] = []  # so that no mark hides another
-        for source, colour in (("paper", PAPER), ("ours", OURS)):
-            y = of_task[f"accuracy_{source}"]
-            x = _clear_of(taken, of_task[f"share_{source}"], y, 0.085 * shares, 0.07)
-            ax.plot(
-                x, y, color=colour, lw=0.9, alpha=0.6, zorder=2, ls="-" if source == "ours" else ":"
-            )
-            for place, height, label in zip(x, y, of_task["label"], strict=True):
-                if np.isfinite(height):
-                    shape = "D" if source == "paper" else "o"
-                    ax.plot(place, height, shape, ms=11, color=colour, mec="white", zorder=4)
-                    ax.text(
-                        place,
-                        height - 0.003,
-                        label,
-                        size=8,
-                        color="white",
-                        ha="center",
-                        va="center",
-                        zorder=5,
-                        weight="bold",
-                    )
-        ax.set(ylim=(-0.06, 1.06))
-        ax.margins(x=0.15)
-        ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        places = np.arange(len(of_task))
+        for source, look, aside in (("paper", DIAMOND | {"ls": ":"}, -0.1), ("ours", DOT, 0.1)):
+            of_source = look | {"lw": 1, "ls": "-" if source == "ours" else ":", "clip_on": False}
+            ax.plot(places + aside, of_task[f"accuracy_{source}"], **of_source)
+        names = [
+            f"{line['label']}\n{line['share_ours']:.0%}" for line in of_task.to_dict("records")
+        ]
+        ax.set_xticks(places, names)
+        ax.set(ylim=(-0.02, 1.02), xlim=(-0.5, len(of_task) - 0.5))
         ax.set_title(BY_NAME[task].title, size=10, weight="bold")
-        ax.set_xlabel("share of the development set", size=9)
+        ax.set_xlabel("label and its share, rare to frequent", size=9)
         ax.tick_params(labelsize=8.5)
         ax.grid(axis="y", color="#E4E4E4", lw=0.7)
         ax.set_axisbelow(True)
@@ -224,8 +209,8 @@ def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Pictu
         else:
             ax.set_ylabel("accuracy", size=9)
         sns.despine(ax=ax)
-    marks = [("paper", "D", PAPER), (f"ours {f'({held})' if held else ''}".strip(), "o", OURS)]
-    handles = [_mark(label, marker=m, color=c, mec="white", ms=10, ls="") for label, m, c in marks]
+    ours = f"ours, the mean of the seeds {f'({held})' if held else ''}".strip()
+    handles = [_mark("paper", **DIAMOND), _mark(ours, **DOT | _fill(False))]
     _legend(picture, handles, 0.99, 0.95)
     return picture
 
@@ -273,20 +258,6 @@ def draw_labels(
     handles.append(Patch(color=OURS_LIGHT, label="their mean"))
     _legend(picture, handles + _words_handle(table), 0.99, 0.93)
     return picture
-
-
-def _clear_of(
-    taken: list[tuple[float, float]], x: pd.Series, y: pd.Series, width: float, height: float
-) -> list[float]:
-    """The places `x`, moved to the right until no mark of this size lies on another; the marks
-    join those `taken`."""
-    places = []
-    for place, value in zip(x, y, strict=True):
-        while any(abs(place - a) < width and abs(value - b) < height for a, b in taken):
-            place += width / 4
-        taken.append((place, value))
-        places.append(place)
-    return places
 
 
 def _mark(label: str, **look) -> Line2D:

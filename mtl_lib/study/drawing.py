@@ -201,7 +201,9 @@ def draw_architecture(
     column, step, tall = 2.7, 0.54, 0.36  # distance of the heads, of their layers; a layer's height
     first = 2.65  # height of the first layer's centre
     top = first + step * max(map(len, stacks.values())) + 0.15  # of the losses
-    heads, height = max(column * len(stacks), 5.4) + 0.3, top + 1.1
+    rail = top + 0.62  # of the way back
+    heads, height = max(column * len(stacks), 5.4) + 0.3, top + 1.2
+    back = {"color": PAPER, "ls": (0, (4, 2)), "lw": 1.3}
     width = heads + (2.9 if update else 0)
     picture = Picture(figsize=(width, height), facecolor="white")
     ax = picture.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
@@ -233,15 +235,16 @@ def draw_architecture(
             last = depth + 1 == len(stacks[name])
             arrow((x, y + tall / 2), (x, top - 0.25 if last else y + step - tall / 2))
         box(x, top, losses[name], "white", 2.5, 0.5)
+        if update:  # the way back goes over the losses
+            ax.plot([x + 1.1, x + 1.1], [top + 0.25, rail], **back)
         ax.text(x, top + 0.4, task.title, ha="center", va="center", size=10.5, weight="bold")
-    back = {"color": PAPER, "ls": (0, (4, 2)), "lw": 1.3}
     heights = np.linspace(top, 1.45, max(2, len(update)))
     for n, words in enumerate(update):
         box(width - 1.35, heights[n], words, "white", 2.3, 0.5)
-        start = (width - 1.35, heights[n - 1] - 0.25) if n else (heads - 0.25, top)
-        end = (width - 1.35, heights[n] + 0.25) if n else (width - 2.5, top)
-        arrow(start, end, **back)
+        start = (width - 1.35, heights[n - 1] - 0.25 if n else rail)
+        arrow(start, (width - 1.35, heights[n] + 0.25), **back)
     if update:
-        ax.plot([column / 2, heads - 0.3], [top, top], zorder=0, **back)  # from all losses
+        ax.plot([heads / 2 - column * (len(tasks) - 1) / 2 + 1.1, width - 1.35], [rail] * 2, **back)
+        ax.text(width - 1.25, rail, "dashed: gradients", va="center", size=8.5, color=PAPER)
         arrow((width - 2.5, 1.45), (heads - 0.3, 1.45), **back)
     return picture

@@ -1,5 +1,6 @@
 """Which runs stand behind a figure, and how a figure says so."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -81,9 +82,11 @@ def stamp(runs: Sequence[Run]) -> str:
     """Which runs, inside the picture, so that it never passes for another study's; three lines."""
     what, how_long = facts(runs)
     last = [note.partition(" (")[0] for note in corpus_notes(runs)]
-    held = {word for run in runs for word, tasks in _held(run).items() if tasks}
+    held = Counter(word for run in runs for word, tasks in _held(run).items() if tasks)
     if held:
-        last.insert(0, f"Of these runs some are {' or '.join(sorted(held))}")
+        names = {NOT_TRAINED: NOT_TRAINED, ONE_ANSWER: f"with {ONE_ANSWER}"}
+        words = " and ".join(f"{number} {names[word]}" for word, number in sorted(held.items()))
+        last.insert(0, f"Of these {len(runs)} runs: {words}")
     first = f"{kind_of_study(runs[0])}: {' · '.join(what)}"
     return f"{first}\n{' · '.join(how_long)}\n{'. '.join(last)}"
 

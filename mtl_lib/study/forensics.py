@@ -61,11 +61,18 @@ class Hypothesis:
 
 _NOT_NEARER = "three seeds of it that lie no nearer than the row at its word"
 HYPOTHESES = (
-    Hypothesis(
-        "The baseline was trained with a frozen encoder, as the class's code does by default.",
-        BASELINE,
-        "frozen-1e-3",
-        "a log with the encoder's gradient; " + _NOT_NEARER,
+    *(
+        Hypothesis(
+            "The baseline was trained with a frozen encoder, as the class's code does by default"
+            f"{words}.",
+            BASELINE,
+            row,
+            "a log with the encoder's gradient; " + _NOT_NEARER,
+        )
+        for row, words in (
+            ("frozen-1e-3", ", its heads at rate 1e-3"),
+            ("frozen-1e-5", ", at the stated rate 1e-5"),
+        )
     ),
     Hypothesis(
         "The baseline is a short run.",
@@ -163,7 +170,7 @@ def hypotheses_table(runs: Iterable[Run]) -> pd.DataFrame:
         (its 95 % interval over seeds, NaN with one), rival (distance of the row at its word), seeds
         (that both have), verdict, refuted_by. The verdict of runs is "nearer" or "further away"
         where the interval of the paired difference of both distances leaves out zero, else "open";
-        with fewer than three seeds it is "open" too, and says so; "not run" where one of the two is
+        with fewer than three seeds it is "open" too, and says so; "not run" names the row that is
         missing. A row against an earlier epoch of itself is no contest, since the nearest epoch
         cannot lose: there the verdict names the epoch.
     """
@@ -195,6 +202,9 @@ def _by_runs(hypothesis: Hypothesis, evidence: Evidence) -> dict:
     line["rival"] = float(np.mean([rival[seed] for seed in both or rival] or [np.nan]))
     line["seeds"] = len(both)
     line["verdict"] = _nearer([ours[seed] - rival[seed] for seed in both])
+    if not both:
+        missing = {hypothesis.by: ours, hypothesis.rival: rival}
+        line["verdict"] += f": {', '.join(row for row, found in missing.items() if not found)}"
     if itself and both:
         runs = [evidence.runs[hypothesis.by][seed] for seed in both]
         epochs = sorted({nearest_epoch(run, hypothesis.row)[0] for run in runs})

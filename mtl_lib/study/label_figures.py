@@ -104,14 +104,13 @@ def figure_5(runs: Sequence[Run]) -> Figure:
         return [cell(line, "accuracy"), shares]
 
     heading = "Figure 5. Accuracy by true label, and how frequent the label is"
-    aside = "In the picture marks that would hide each other are moved to the right."
-    told = notes(used, *words, ROUNDING, aside)
+    told = notes(used, *words, ROUNDING)
     return Figure(
         5,
         signed(table, used, told),
         draw_shares(heading, stamp(used), table, left_out_words(used)),
-        f"{heading}: development sets; a digit is a label, ours the mean of the seeds that "
-        "count. Did frequent labels do better, the lines would rise.",
+        f"{heading}: development sets; labels from rare to frequent, ours the mean of the "
+        "seeds that count. Did frequent labels do better, the lines would rise.",
         told,
         f"Accuracy by true label against the label's share. {_label_alt(table)}",
         draw_table(

@@ -57,7 +57,8 @@ PAGE = "claims.md"
 HEAD = """# What holds
 
 The paper reports one run per row. Here its claims are held against the stored runs, each with an
-interval and a verdict, by corpora. `make figures` writes this page, and a test recomputes it;
+interval and a verdict, by corpora. What has no verdict says why; the runs that are missing stand at
+the end, study by study. `make figures` writes this page, and a test recomputes it;
 [docs/study.md](../docs/study.md) says which runs are missing and how to train them.
 
 """
@@ -110,6 +111,7 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         told = ", ".join(f"{verdicts.get(v, 0)} {words}" for v, words in plural.items())
         counts.append(f"on the {corpora} {told}")
     parts = [
+        f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}.",
         "## Eight contrasts",
         CONTRASTS_WORDS,
         contrasts_markdown(runs),
@@ -118,8 +120,7 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         hypotheses_markdown(runs),
         "## All claims",
         RULE,
-        f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}. The studies are described "
-        "below the tables.",
+        "The studies are described below the tables.",
         _markdown(claims),
         "Controls that the paper lacks:",
         _markdown(controls),

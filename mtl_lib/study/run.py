@@ -5,6 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtl_lib.data import Corpus
 from mtl_lib.errors import NumericalError, RunError
 from mtl_lib.evaluation import headline
 from mtl_lib.files import replacing
+from mtl_lib.methods.averaging import BestEpoch
 from mtl_lib.parallel.data_parallel import LostProcess, Processes, data_parallel
 from mtl_lib.pretrained import encoder_hash
 from mtl_lib.study.build import build, constant_losses
@@ -209,27 +211,11 @@ class SharedKeeper(Keeper):
             super().after_best(trainer)
 
 
-class BestEpoch(Callback):
-    """Keeps the best epoch's parameters, where epochs are judged by a sample."""
-
-    def __init__(self) -> None:
-        self.parameters: dict[str, Tensor] = {}
-
-    def after_best(self, trainer: Trainer) -> None:
-        self.parameters = {n: p.detach().clone() for n, p in trainer.trainable().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.parameters)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.parameters = state
-
-
 def _train(
     config: ExperimentConfig, corpus: Corpus, encoder_sha: str, key: str, keeper: Keeper
 ) -> Run:
     """Train from the checkpoint, or from the start, to the end."""
-    best = BestEpoch()
+    best = BestEpoch()  # where epochs are judged by a sample
     trainer, dev = build(config, corpus, [*([best] if config.dev_sample else []), keeper])
     keeper.resume(trainer)
     # An evaluation that others share is finished first.
@@ -241,7 +227,7 @@ def _train(
                 train_sample=config.train_sample,
             )
             if config.dev_sample:
-                fit = _whole(trainer, fit, dev, best.parameters)
+                fit = _whole(trainer, fit, dev, best)
         except Stopped:
             keeper.save(trainer)
             raise Stopped(
@@ -260,7 +246,7 @@ def _train(
     )
 
 
-def _whole(trainer: Trainer, fit: Fit, dev: dict, best: dict[str, Tensor]) -> Fit:
+def _whole(trainer: Trainer, fit: Fit, dev: dict, best: BestEpoch) -> Fit:
     """The result with the best and the last epoch evaluated on whole development sets; the history
     stays that of the sample."""
     logits, scores = trainer.evaluate(dev)
@@ -268,7 +254,7 @@ def _whole(trainer: Trainer, fit: Fit, dev: dict, best: dict[str, Tensor]) -> Fi
     judged = [headline(entry["dev"]) for entry in fit.history]
     if judged.index(max(judged)) < len(judged) - 1:
         last = {name: p.detach().clone() for name, p in trainer.trainable().items()}
-        put_parameters(trainer, best)
+        best.apply_to(trainer.model)
         try:
             logits, scores = trainer.evaluate(dev)
         finally:  # whoever stops here finds the parameters of the last step
@@ -324,13 +310,10 @@ def _out_of_memory(error: Exception) -> bool:
 def _move_model(source: Path, target: Path) -> None:
     """Put a finished model in its place, its weights last: a folder with weights is whole."""
     weights = "model.safetensors"
-    with replacing(target / weights) as unfinished:  # copied: the disk may be another
-        shutil.copyfile(source / weights, unfinished)
+    with ExitStack() as files:  # copied: the disk may be another
+        for path in sorted(source.iterdir(), key=lambda path: path.name != weights):
+            shutil.copyfile(path, files.enter_context(replacing(target / path.name)))
         (target / weights).unlink(missing_ok=True)  # the weights of another model
-        for path in sorted(source.iterdir()):
-            if path.name != weights:
-                with replacing(target / path.name) as other:
-                    shutil.copyfile(path, other)
 
 
 def peak_memory() -> int | None:

@@ -949,3 +949,46 @@ def with_select(mean, run, published, margin=0.01):
     inside = pd.Interval(*run, closed="both")
     place = "not printed" if pd.isna(published) else "outside"
     return gain, "inside" if not pd.isna(published) and published in inside else place
+
+
+@wrong("two_answers", "The middle of the interval decides")
+def none_where_the_middle_is_small(mean, run, published, margin=0.01):
+    low, high = mean
+    gain = "no gain" if sum(mean) / 2 < margin else "gain" if low > 0 else "open"
+    return gain, place_of(run, published)
+
+
+@wrong("two_answers", "ends below 0")
+def no_margin_at_all(mean, run, published, margin=0.01):
+    low, high = mean
+    return "gain" if low > 0 else "no gain" if high <= 0 else "open", place_of(run, published)
+
+
+@wrong("nearest_epoch", "left out before the count")
+def drop_what_is_missing(trajectory, published):
+    kept = [line for line in trajectory if not np.isnan(line).any()]
+    far = [np.sqrt(np.mean((line - published) ** 2)) for line in kept]
+    return far.index(min(far)) + 1, min(far)
+
+
+@wrong("nearest_epoch", "taken for 0")
+def missing_is_zero(trajectory, published):
+    far = np.sqrt(((np.nan_to_num(trajectory) - published) ** 2).mean(axis=1))
+    return int(far.argmin()) + 1, float(far.min())
+
+
+@wrong("constant_answer", "on each split by itself")
+def one_label_a_split(counts, published, digits=3):
+    labels = set()
+    for split, accuracy in published.items():
+        of_split, half = counts[split], 0.5 * 10**-digits + 1e-9
+        shares = np.array(of_split) / sum(of_split)
+        fits = np.flatnonzero(abs(shares - accuracy) <= half)
+        labels.add(int(fits[0]) if len(fits) else None)
+    return labels.pop() if len(labels) == 1 else None
+
+
+@wrong("possible_counts", "which cuts off")
+def whole_numbers_by_int(accuracy, size, digits=3):
+    units = int(accuracy * 10**digits)
+    return [k for k in range(size + 1) if abs(2 * k * 10**digits - 2 * units * size) <= size]

@@ -104,6 +104,10 @@ def _within_a_unit(k: int, accuracy: float, size: int, digits: int) -> bool:
     return abs(10**digits * k - round(accuracy * 10**digits) * size) <= size
 
 
+def _truncated(k: int, accuracy: float, size: int, digits: int) -> bool:
+    return abs(2 * 10**digits * k - 2 * int(accuracy * 10**digits) * size) <= size
+
+
 _FLOATS = (
     "It leaves the ends to floats: 499 / 2000 is 0.2495, half a unit from 0.250, and the computed "
     "distance comes out a hair too large. Compare whole numbers, or leave a little room."
@@ -143,6 +147,7 @@ for which `k / size` may be printed so, ascending.
         question("0.000 of 5,000", 0.0, 5000),
         question("1.000 of 5,000", 1.0, 5000),
         question("0.7 of 33, one digit", 0.7, 33, 1),
+        question("0.29 of 100, two digits", 0.29, 100, 2),
         question("0.5160 of 1,101, four digits", 0.516, 1101, 4),
     ),
     mistakes=(
@@ -184,6 +189,11 @@ for which `k / size` may be printed so, ascending.
         Mistake(
             lambda accuracy, size, digits=3: possible_counts(accuracy, size),
             "It always takes three digits; `digits` says how many were printed.",
+        ),
+        Mistake(
+            _counts_by(_truncated),
+            "It makes whole numbers with `int`, which cuts off: 0.29 * 100 is a hair below 29. Use "
+            "`round`.",
         ),
         Mistake(
             _not_cut,
@@ -397,6 +407,7 @@ numbers moves from seed to seed (of one run), to the chance that two independent
 of them.
 
 - Two runs agree in a number if they differ by less than half a unit of the last printed digit.
+  (Nearly so: what counts is how both round. For spreads above a unit the chances are the same.)
 - Take the numbers to be normally distributed and independent of each other.
 - A number that never moves (spread 0) always agrees.
 """,
@@ -543,6 +554,15 @@ def _pooled(counts: Counts, published: Printed, digits: int = 3) -> int | None:
     return constant_answer({split: whole for split in published}, published, digits)
 
 
+def _split_by_split(counts: Counts, published: Printed, digits: int = 3) -> int | None:
+    """The first label that fits each split, if it is the same on all."""
+    found = {
+        constant_answer({split: counts[split]}, {split: accuracy}, digits)
+        for split, accuracy in published.items()
+    }
+    return found.pop() if len(found) == 1 else None
+
+
 _TRAIN, _DEV = [1092, 2218, 1624, 2322, 1288], [139, 289, 229, 279, 165]
 _SENTIMENT = {"train": _TRAIN, "dev": _DEV}
 _SMALL = {"train": [40, 25, 35], "dev": [12, 6, 2], "test": [10, 15, 25]}
@@ -580,6 +600,10 @@ numbered from 0; if several fit, return the lowest.
             "one split alone": (_SENTIMENT, {"dev": 0.208}),
             "two labels fit": ({"train": [30, 35, 35]}, {"train": 0.35}),
             "at the end of the unit": ({"dev": [501, 1499]}, {"dev": 0.25}),
+            "two fit train, one of them dev": (
+                {"train": [30, 30, 40], "dev": [4, 3, 3]},
+                {"train": 0.3, "dev": 0.3},
+            ),
         }.items()
     ),
     mistakes=(
@@ -640,6 +664,11 @@ numbered from 0; if several fit, return the lowest.
             ),
             "It lets a label fit that is off by a point; a constant answer prints its share to "
             "the last digit.",
+        ),
+        Mistake(
+            _split_by_split,
+            "It looks for a label on each split by itself and compares the first ones that fit. "
+            "Several may fit one split: ask of each label whether it fits all.",
         ),
         Mistake(
             _pooled,
@@ -721,8 +750,8 @@ interval for the score of *one further run*, by Student's t:
 
 $$\\bar x \\pm t_{.975,\\, S-1} \\cdot s \\cdot \\sqrt{1 + 1/S}$$
 
-Here $\\bar x$ is the mean of the scores and s their standard deviation, with S - 1 below. Below two
-seeds there is no spread: raise a `ValueError`.
+Here $\\bar x$ is the mean of the scores and s their standard deviation, with S - 1 below. Equal
+scores give an interval without width. Below two seeds there is no spread: raise a `ValueError`.
 """,
     hint="`scipy.stats.t.ppf` gives the quantile. Two things are uncertain: where the mean lies "
     "(the 1/S) and how far one run falls from it (the 1). An interval of the mean has the first "
@@ -837,6 +866,16 @@ def _last_of_the_nearest(far: Numbers) -> int:
     return int(np.flatnonzero(far == np.nanmin(far))[-1])
 
 
+def _without_gaps(trajectory: Numbers, published: Numbers) -> tuple[int, float]:
+    """Counts the epochs without a NaN alone."""
+    kept = np.asarray(trajectory, float)
+    return nearest_epoch(kept[np.isfinite(kept).all(axis=1)], published)
+
+
+def _zero_for_none(trajectory: Numbers, published: Numbers) -> tuple[int, float]:
+    return nearest_epoch(np.nan_to_num(np.asarray(trajectory, float)), published)
+
+
 def _score_by_score(trajectory: Numbers, published: Numbers) -> tuple[int, float]:
     """Each score from the epoch where it fits best."""
     off = np.abs(np.asarray(trajectory) - published)
@@ -850,6 +889,8 @@ _PATH = np.array(
 )  # fmt: skip
 _COLLAPSED = _PATH.copy()
 _COLLAPSED[1, 2] = np.nan
+_GAP = np.array([[0.6, 0.3, np.nan], [0.7, 0.4, 0.5]])
+_NEAR_ZERO = np.array([[0.7, 0.4, np.nan], [0.6, 0.3, 0.2]])
 _BACK = np.vstack([_PATH[:4], _PATH[2:3]])  # returns to where it was
 
 NEAREST_EPOCH = Exercise(
@@ -877,6 +918,8 @@ nearest. Of equals, the first.
         question("one score far off", _PATH, np.array([0.70, 0.41, 0.90])),
         question("above in one score, below in another", _PATH, np.array([0.63, 0.49, 0.47])),
         question("a score that does not exist", _COLLAPSED, np.array([0.63, 0.27, 0.45])),
+        question("a gap before the nearest", _GAP, np.array([0.7, 0.4, 0.5])),
+        question("near 0 in what is missing", _NEAR_ZERO, np.array([0.7, 0.4, 0.02])),
         question("an epoch come back", _BACK, np.array([0.69, 0.40, 0.52])),
         question("one score alone", _PATH[:, :1], np.array([0.705])),
     ),
@@ -916,6 +959,15 @@ nearest. Of equals, the first.
                 "nearest.",
             )
             for wrong in (_nearest_by(choose=np.argmin), _nearest_by(choose=np.argmin, first=0))
+        ),
+        Mistake(
+            _without_gaps,
+            "Epochs with a NaN are left out before the count, so that later ones get too small a "
+            "number.",
+        ),
+        Mistake(
+            _zero_for_none,
+            "A score that does not exist is taken for 0, which may lie near a printed one.",
         ),
         Mistake(
             _nearest_by(choose=np.nanargmax),
@@ -1011,6 +1063,14 @@ def _by_the_middle(low: float, high: float, margin: float) -> str:
     return "gain" if (low + high) / 2 >= margin else "no gain"
 
 
+def _none_by_the_middle(low: float, high: float, margin: float) -> str:
+    return "no gain" if (low + high) / 2 < margin else "gain" if low > 0 else "open"
+
+
+def _up_to_zero(low: float, high: float, margin: float) -> str:
+    return "no gain" if high <= 0 else "gain" if low > 0 else "open"
+
+
 def _up_to_the_margin(low: float, high: float, margin: float) -> str:
     return "no gain" if high <= margin else "gain" if low > 0 else "open"
 
@@ -1076,6 +1136,7 @@ the paper's difference, which is one run's (NaN if it prints none).
             "a gain, the paper's too": ((0.012, 0.04), (-0.002, 0.054), 0.03),
             "a gain, the paper's is larger": ((0.012, 0.04), (-0.002, 0.054), 0.147),
             "a gain, the paper's as large as one run's": ((0.012, 0.04), (-0.002, 0.054), 0.05),
+            "around zero, its middle below the margin": ((-0.02, 0.03), (-0.045, 0.055), 0.04),
             "around zero, wide": ((-0.03, 0.05), (-0.07, 0.09), 0.04),
             "around zero, narrow": ((-0.004, 0.006), (-0.009, 0.011), 0.103),
             "a loss": ((-0.05, -0.02), (-0.065, -0.005), 0.01),
@@ -1099,18 +1160,25 @@ the paper's difference, which is one run's (NaN if it prints none).
             "An interval that holds 0 is called no gain. That the runs cannot tell is not that "
             "there is nothing: it may reach far beyond the margin.",
         ),
-        Mistake(
-            _answers_by(_below_zero),
-            "No gain is said only where the interval ends below 0; it has to end below the margin.",
+        *(
+            Mistake(
+                _answers_by(wrong),
+                "No gain is said only where the interval ends below 0; it has to end below the "
+                "margin.",
+            )
+            for wrong in (_below_zero, _up_to_zero)
         ),
         Mistake(
             _answers_by(_wholly_above_the_margin),
             "A gain is said only where the whole interval lies above the margin; asked is that it "
             "begins above 0.",
         ),
-        Mistake(
-            _answers_by(_by_the_middle),
-            "The middle of the interval decides, as if it were known exactly; its ends do.",
+        *(
+            Mistake(
+                _answers_by(wrong),
+                "The middle of the interval decides, as if it were known exactly; its ends do.",
+            )
+            for wrong in (_by_the_middle, _none_by_the_middle)
         ),
         Mistake(
             _answers_by(_up_to_the_margin),
