@@ -29,34 +29,32 @@ def _scores() -> Mapping[str, Any]:
 
 
 def _ladder() -> Mapping[str, Any]:
-    """What each rung gains over the one below, of the runs stored so far."""
+    """What each rung gains over the one below, and which of the later gains are sure."""
     runs = ladder_runs()
     lines = rungs(runs).dropna(subset="gain").set_index(["rung", "task"])
-    names = {name.removeprefix("ladder-"): config.name for name, config in LADDER.items()}
+    first, average = (LADDER[f"ladder-{name}"].name for name in ("comparing", "average"))
 
-    def gain(rung: str, task: str) -> str:
-        line = lines.loc[(names[rung], task)]
+    def gain(line: Any) -> str:
         return f"{line['gain']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
 
-    first = names["comparing"]
-    pairs = lines.loc[first].loc[["paraphrase", "similarity"], "gain"]
-    average = lines.loc[(names["average"], AVERAGE)]
+    def words(some: Any) -> str:
+        return "; ".join(f"{rung}, {task} {gain(line)}" for (rung, task), line in some.iterrows())
+
+    later = lines.drop(index=first, level="rung").drop(index=AVERAGE, level="task")
+    above, below = later[later["low"] > 0], later[later["high"] < 0]
     return {
         "steps": runs[0].provenance["steps"],
         "seeds": int(lines["seeds"].min()),
         "rungs": len({run.config["row"] for run in runs}),
-        "comparing": gain("comparing", "similarity"),
-        "comparing_paraphrase": gain("comparing", "paraphrase"),
-        "sampler": gain("sampler", "paraphrase"),
-        "schedule": gain("schedule", "paraphrase"),
-        "average": gain("average", AVERAGE),
-        "phrases": gain("phrases", "sentiment"),
-        "cost": gain("phrases", "paraphrase"),
-        "least": pairs.min(),
-        "later": lines.drop(index=first, level="rung")["gain"].max(),
-        "sure": lines.loc[[(names[n], "paraphrase") for n in ("sampler", "schedule")], "low"].min()
-        > 0,
-        "average_small": max(abs(average["low"]), abs(average["high"])) < 0.01,
+        "comparing": gain(lines.loc[(first, "similarity")]),
+        "comparing_paraphrase": gain(lines.loc[(first, "paraphrase")]),
+        "least": lines.loc[first].loc[["paraphrase", "similarity"], "low"].min(),
+        "differences": len(later),
+        "largest": later["gain"].max(),
+        "above": words(above),
+        "below": words(below),
+        "sure": {*above.index, *below.index},
+        "average": gain(lines.loc[(average, AVERAGE)]),
     }
 
 
