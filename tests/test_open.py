@@ -270,7 +270,6 @@ def test_a_prediction_of_ones_own_is_not_lost_in_a_saved_model(tmp_path):
         ({"loss": "binary_cross_entropy", "outputs": 2}, "binary_cross_entropy takes one"),
         ({"loss": "mean_squared_error", "outputs": 2}, "mean_squared_error takes one"),
         ({"loss": "mean_squared_error", "outputs": 1}, "accuracy compares classes"),
-        ({"loss": multi_label_loss, "outputs": 1}, "accuracy compares classes, and one output is"),
         ({"name": "a b"}, "a name holds letters"),
         ({"name": "a.b"}, "a name holds letters"),
         ({"name": ""}, "a name holds letters"),
@@ -283,6 +282,11 @@ def test_a_prediction_of_ones_own_is_not_lost_in_a_saved_model(tmp_path):
 def test_an_impossible_task_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         Task(**({"name": "nli", "outputs": 3} | values))
+
+
+def test_one_output_of_a_loss_of_ones_own_has_no_classes_to_compare():
+    with pytest.raises(ConfigError, match="accuracy compares classes, and one output is a score"):
+        Task("nli", outputs=1, loss=multi_label_loss)
 
 
 def test_one_output_of_a_loss_of_ones_own_is_told_by_its_prediction():
