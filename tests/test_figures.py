@@ -450,14 +450,18 @@ def test_a_dot_is_hollow_where_the_run_did_not_train_or_gives_one_answer():
     assert hollow == [[True, False, False], [True, True, False], [True, False, False]]
 
 
-def test_figure_5_sets_accuracy_against_the_share_of_a_label(study):
+def test_figure_5_sets_accuracy_by_label_from_the_rarest_to_the_most_frequent(study):
     figure = figures.figure_5(study)
     for ax, (task, lines) in zip(
         figure.picture.axes, figure.table.groupby("task", sort=False), strict=True
     ):
-        ours = sorted((mark.get_ydata()[0]) for mark in marks(ax, "o"))
-        assert np.allclose(ours, sorted(lines["accuracy_ours"])), task
-        assert len(marks(ax, "D")) == len(lines)
+        lines = lines.sort_values("share_ours")
+        for marker, source in (("o", "ours"), ("D", "paper")):
+            (drawn,) = marks(ax, marker)
+            expected = lines[f"accuracy_{source}"].astype(float)
+            assert np.allclose(drawn.get_ydata().astype(float), expected, equal_nan=True), task
+        names = [name.get_text().split()[0] for name in ax.get_xticklabels()]
+        assert names == lines["label"].astype(str).tolist()
 
 
 def test_only_the_papers_protocol_is_called_so():
