@@ -61,7 +61,7 @@ def _gain() -> Mapping[str, Any]:
         long = literal.estimate({"3.2": 1, "3.1": -1}, task)
         values[f"literal_{task}"] = f"{long.value:+.3f} [{long.low:+.3f}, {long.high:+.3f}]"
         values[f"above_{task}"] = long.low > 0
-        values[f"largest_{task}"] = long.high
+        values[f"largest_{task}"], values[f"long_{task}"] = long.high, long.value
         paper = PAPER_FIGURE_3[f"dev_{task}"]
         value, low, high = (round(x, 3) + 0.0 for x in (ours.value, ours.low, ours.high))
         values[task] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -118,6 +118,7 @@ FINDINGS = (
             and all(v[f"outside_{task}"] and v[f"small_{task}"] for task in TASK_ORDER)
             and [v[f"above_{task}"] for task in TASK_ORDER] == [True, False, False]
             and max(v[f"largest_{task}"] for task in TASK_ORDER) < 0.025
+            and all(abs(v[f"long_{task}"]) < 0.01 for task in TASK_ORDER)
         ),
     ),
     Finding(

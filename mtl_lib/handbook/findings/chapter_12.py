@@ -54,7 +54,8 @@ def _ladder() -> Mapping[str, Any]:
         "above": words(above),
         "below": words(below),
         "sure": {*above.index, *below.index},
-        "average": gain(lines.loc[(average, AVERAGE)]),
+        "average": gain(whole := lines.loc[(average, AVERAGE)]),
+        "average_small": max(abs(whole["low"]), abs(whole["high"])) < 0.01,
     }
 
 
@@ -104,7 +105,8 @@ FINDINGS = (
         lambda v: (
             v["seeds"] == 3
             and v["rungs"] == 7
-            and v["least"] > 0.05
+            and v["least"] > 0.08
+            and v["average_small"]
             and v["largest"] < 0.05
             and 0 < len(v["sure"]) < v["differences"] / 2
         ),
