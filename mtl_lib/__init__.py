@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from mtl_lib.evaluation import evaluate, metrics, predict, predicted_labels
     from mtl_lib.gradients import TaskGradients
     from mtl_lib.methods.averaging import BestEpoch
+    from mtl_lib.methods.rates import linear_warmup
     from mtl_lib.methods.regularizers import SmoothnessRegularizer, lp_penalty
     from mtl_lib.model import Head, HeadConfig, MultitaskModel
-    from mtl_lib.optim import AdamW, linear_warmup
+    from mtl_lib.optim import AdamW
     from mtl_lib.pretrained import load_encoder, load_tokenizer
     from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
     from mtl_lib.trainer import Callback, Fit, Trainer
@@ -61,9 +62,10 @@ _MODULES = {
     "evaluation": "evaluate metrics predict predicted_labels",
     "gradients": "TaskGradients",
     "methods.averaging": "BestEpoch",
+    "methods.rates": "linear_warmup",
     "methods.regularizers": "SmoothnessRegularizer lp_penalty",
     "model": "Head HeadConfig MultitaskModel",
-    "optim": "AdamW linear_warmup",
+    "optim": "AdamW",
     "pretrained": "load_encoder load_tokenizer",
     "tasks": "PARAPHRASE SENTIMENT SIMILARITY Task",
     "trainer": "Callback Fit Trainer",

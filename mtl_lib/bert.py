@@ -125,9 +125,8 @@ class BertEmbeddings(nn.Module):
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         words = self.word_embeddings(input_ids)  # [B, L, H]
-        positions = self.position_embeddings(
-            torch.arange(length, device=input_ids.device)
-        )  # [L, H]
+        places = torch.arange(length, device=input_ids.device)  # [L]
+        positions = self.position_embeddings(places)  # [L, H]
         segments = self.token_type_embeddings(token_type_ids)  # [B, L, H]
         return self.dropout(self.LayerNorm(words + positions + segments))
 

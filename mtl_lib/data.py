@@ -128,16 +128,11 @@ class Corpus:
     def tokenized(self, tokenizer: Tokenizer, max_length: int | None = None) -> "TokenizedCorpus":
         """All splits, tokenised once (`tokenize`): what a trainer trains on."""
         tokenizer = _cutting(tokenizer, max_length)  # as a saved model will keep it
-        return TokenizedCorpus(
-            {
-                name: {
-                    split: tokenize(examples, self.tasks[name], tokenizer)
-                    for split, examples in of_task.items()
-                }
-                for name, of_task in self.splits.items()
-            },
-            tokenizer,
-        )
+        tokenized = TokenizedCorpus({}, tokenizer)
+        for name, of_task in self.splits.items():
+            task = self.tasks[name]
+            tokenized[name] = {s: tokenize(rows, task, tokenizer) for s, rows in of_task.items()}
+        return tokenized
 
 
 def _examples(task: Task, split: str, rows: Any) -> list[Example]:

@@ -47,14 +47,14 @@ _REMEDIES = {
 }
 
 
-def explain(error: Exception, path: str | Path | None = None) -> str:
-    """What the system refused, of `path` or of the file that the error names, and the remedy."""
+def explain(error: Exception) -> str:
+    """What the system refused of the file that the error names, and the remedy."""
     number = getattr(error, "errno", None)
     words = getattr(error, "strerror", None) or str(error)
     for codes, (remedy, move) in _REMEDIES.items():
         # safetensors passes the system's fault on as text: "... (os error 28)".
         if number in codes or any(f"(os error {code})" in words for code in codes):
-            variable = _moved_by(path or getattr(error, "filename", None))
+            variable = _moved_by(getattr(error, "filename", None))
             return f"{words}; {remedy}{move.format(variable) if variable else ''}"
     return words
 

@@ -27,9 +27,3 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text in UTF-8, lines ended by a line feed on every system, in the place of `path`."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
-
-
-def to_disk(path: str | Path) -> None:
-    """Wait until a file's content is on the disk, so that a power cut finds it."""
-    with open(path, "rb+") as file:  # Windows flushes no file that is open for reading only
-        os.fsync(file.fileno())

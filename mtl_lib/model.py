@@ -93,11 +93,8 @@ class Head(nn.Module):
         self.task = task
         self.config = config or HeadConfig()
         features = self.config.features
-        if (
-            features != "concat"
-            and task.sentences == 1
-            or (features == "cosine" and task.kind != "score")
-        ):
+        lacks = task.sentences == 1 or (features == "cosine" and task.kind != "score")
+        if lacks and features != "concat":
             raise ConfigError(f"{task.name}: no head of this task can use {FEATURES[features]}")
         self.features = features
         vectors = {"concat": task.sentences, "compare": 4, "together": 1, "all": 5}.get(features, 0)
@@ -255,17 +252,6 @@ class MultitaskModel(nn.Module):
             return torch.autocast(self._like.device.type, torch.bfloat16)
         return nullcontext()
 
-    def encode_embedded(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """Sentence vectors `[S, H]` from a `BertModel`'s finished embeddings `[S, L, H]`."""
-        if not self.fast:
-            output = self.encoder.run_layers(embeddings, attention_mask)
-            return output.sentence_vector(self.sentence_vector, attention_mask)
-        from mtl_lib.fast.packed import Pack, encode_packed
-
-        tokens = attention_mask > 0
-        pack = Pack.of([(tokens.long(), attention_mask)], embeddings.device)  # places, no words
-        return encode_packed(self.encoder, embeddings[tokens], pack, kind=self.sentence_vector)
-
     def classify(self, task: Task, vectors: Tensor) -> Tensor:
         """Logits `[B, C]` from what `vectors` gives.
 
@@ -384,11 +370,8 @@ class MultitaskModel(nn.Module):
             names = {task.name for task in found}
             if unknown := (heads.keys() | own.keys()) - names:
                 raise EncoderError(f"{directory}: no task {min(unknown)!r} among {sorted(names)}")
-            configs = {
-                task: heads.get(task.name) or _head_config(words["heads"], task.name)
-                for task in found
-            }
-            model = cls(encoder, configs, words["sentence_vector"])
+            kept = {t: heads.get(t.name) or _head_config(words["heads"], t.name) for t in found}
+            model = cls(encoder, kept, words["sentence_vector"])
         except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
             raise EncoderError(f"{directory}/heads.json: not a model's heads: {error}") from error
         try:
@@ -402,9 +385,8 @@ class MultitaskModel(nn.Module):
             try:
                 model.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
             except Exception as error:  # the tokenizers package raises nothing narrower
-                raise EncoderError(
-                    f"{directory}/tokenizer.json: not a tokenizer ({error})"
-                ) from error
+                fault = f"{directory}/tokenizer.json: not a tokenizer ({error})"
+                raise EncoderError(fault) from error
         return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""The AdamW step and the learning-rate schedule."""
+"""The AdamW step."""
 
 import copy
 import math
@@ -141,23 +141,3 @@ def _translate(group: dict[str, Any]) -> None:
     if unknown or "amsgrad" not in group:  # which SGD, RAdam and others do not have
         raise ValueError(f"AdamW cannot go on from a state with {unknown or sorted(group)}")
     group.update(lr=float(group["lr"]), correct_bias=True, form="textbook")
-
-
-def linear_warmup(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Factor of the learning rate: up from 0 over the warm-up, then down to 0, both linearly
-    (Devlin et al., 2019, appendix A.2).
-
-    Args:
-        step: optimiser steps taken so far (steps, not epochs), 0 before the first one.
-        warmup_steps: steps until the factor is 1; 0 starts at 1.
-        total_steps: steps until the factor is back at 0.
-
-    Raises:
-        ValueError: unless 0 <= step and 0 <= warmup_steps < total_steps.
-    """
-    if step < 0 or not 0 <= warmup_steps < total_steps:
-        given = f"step {step}, warmup_steps {warmup_steps}, total_steps {total_steps}"
-        raise ValueError(f"{given}: needed are 0 <= step and 0 <= warmup_steps < total_steps")
-    if step < warmup_steps:
-        return step / warmup_steps
-    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))

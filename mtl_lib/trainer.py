@@ -259,8 +259,8 @@ class Trainer:
         rows += [self._gradient_sizes(gram), weights]
         # All that the step looks at in one transfer: for each the host would wait for a GPU.
         numbers = torch.stack([row.to(gram.device).double() for row in rows]).tolist()
-        plain, whole, sizes, weights = numbers
-        self._refuse_non_finite(batches, whole, sizes, weights)
+        self._refuse_non_finite(batches, numbers)
+        plain, whole, *_ = numbers
         self._term_values = {
             name: value - loss
             for name, value, loss in zip(names, whole, plain, strict=True)
@@ -329,13 +329,8 @@ class Trainer:
                     sizes[number] += parameter.grad.square().sum().to(sizes.device)
         return sizes
 
-    def _refuse_non_finite(
-        self,
-        batches: list[list[Batch]],
-        losses: list[float],
-        sizes: list[float],
-        weights: list[float],
-    ) -> None:
+    def _refuse_non_finite(self, batches: list[list[Batch]], numbers: list[list[float]]) -> None:
+        _, losses, sizes, weights = numbers
         for of_task, value, size in zip(batches, losses, sizes, strict=True):
             if not np.isfinite([value, size]).all():
                 fault = f"gradient (its loss is {value})" if np.isfinite(value) else "loss"

@@ -34,12 +34,12 @@ def pcgrad_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
 
     Returns:
         Weights `[T]`, float64, with sum_i g_i^pc = sum_k weights[k] g_k: what
-        `project_conflicting` computes under an equal generator.
+        `methods.weightings.project_conflicting` computes under an equal generator.
 
     Raises:
         ValueError: if `gram` is not square.
     """
-    return projected_weights(gram, _orders(number_of_tasks(gram), generator))
+    return projected_weights(gram, random_orders(number_of_tasks(gram), generator))
 
 
 def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
@@ -62,30 +62,7 @@ def projected_weights(gram: Tensor, orders: list[list[int]]) -> Tensor:
     return coefficients.sum(dim=0) + (0 * gram).sum()
 
 
-def project_conflicting(gradients: Tensor, generator: Generator | None = None) -> Tensor:
-    """Gradient surgery as printed (Yu et al., 2020, Algorithm 1), on whole gradients.
-
-    Each task's gradient meets the others in random order; where the two conflict (negative inner
-    product), the part against the other's original gradient is taken out.
-
-    Args:
-        gradients: one row per task, `[T, P]`.
-        generator: draws the order of the other tasks; torch's global one if None.
-
-    Returns:
-        The sum of the projected gradients, `[P]`.
-    """
-    projected = gradients.clone()  # [T, P]
-    for i, others in enumerate(_orders(len(gradients), generator)):
-        for j in others:
-            inner = projected[i] @ gradients[j]
-            squared_norm = gradients[j] @ gradients[j]
-            if inner < 0 and squared_norm > 0:
-                projected[i] -= inner / squared_norm * gradients[j]
-    return projected.sum(dim=0)
-
-
-def _orders(tasks: int, generator: Generator | None) -> list[list[int]]:
+def random_orders(tasks: int, generator: Generator | None) -> list[list[int]]:
     """For each task the other tasks in a random order."""
     orders = []
     for i in range(tasks):

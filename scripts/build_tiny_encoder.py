@@ -16,7 +16,8 @@ from mtl_lib.bert import BertModel
 from mtl_lib.data import Batch, BatchStream, SentenceExample, tokenize
 from mtl_lib.fast.packed import sentence_vectors
 from mtl_lib.handbook.tiny import build_tiny
-from mtl_lib.optim import AdamW, linear_warmup
+from mtl_lib.methods.rates import linear_warmup
+from mtl_lib.optim import AdamW
 from mtl_lib.pretrained import TINY, load_encoder, save_encoder
 from mtl_lib.study.corpora import load_corpus, training_sentences
 from mtl_lib.tasks import SENTIMENT

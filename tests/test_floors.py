@@ -115,7 +115,7 @@ def test_the_library_is_an_evenings_reading():
     del lines["cli"], lines["__main__"]  # the top of the house
     print(*(f"{count:5} {name}" for name, count in lines.items()), sep="\n")
     print(f"{sum(lines.values()):5} in all")
-    assert sum(lines.values()) <= 2680
+    assert sum(lines.values()) <= 2600
 
 
 def test_no_module_is_longer_than_a_sitting():

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.weighting import pcgrad_weights, project_conflicting, sum_weights
+from mtl_lib.methods.weightings import project_conflicting
+from mtl_lib.weighting import pcgrad_weights, sum_weights
 
 
 def parameter(*values):

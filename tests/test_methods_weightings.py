@@ -22,11 +22,12 @@ from mtl_lib.methods.weightings import (
     imtl_g_weights,
     mgda_weights,
     nash_weights,
+    project_conflicting,
     random_weights,
     static_weights,
     upgrad_weights,
 )
-from mtl_lib.weighting import pcgrad_weights, project_conflicting, sum_weights
+from mtl_lib.weighting import pcgrad_weights, sum_weights
 
 FROM_GRADIENTS = ["mgda", "pcgrad", "gradvac", "cagrad", "imtl-g", "nash", "aligned", "upgrad"]
 FROM_LOSSES = ["uncertainty", "dwa", "famo"]

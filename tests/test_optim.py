@@ -10,7 +10,8 @@ import torch
 import transformers
 
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.optim import AdamW, linear_warmup
+from mtl_lib.methods.rates import linear_warmup
+from mtl_lib.optim import AdamW
 
 SHAPES = [(4, 3), (7,), (2, 2, 2), ()]
 

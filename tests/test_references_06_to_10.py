@@ -13,11 +13,11 @@ from torch import nn
 from torch.testing import assert_close
 from wrong_answers import chapter_06, chapter_07, chapter_08
 
-from mtl_lib import evaluation, optim, weighting
+from mtl_lib import evaluation, weighting
 from mtl_lib.gradients import TaskGradients
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.checks.framework import judge
-from mtl_lib.methods import regularizers
+from mtl_lib.methods import rates, regularizers, weightings
 from mtl_lib.study import by_label, conflicts, paper, terms
 from mtl_lib.tasks import SIMILARITY
 
@@ -41,7 +41,7 @@ def normal(*shape, seed):
         ("clip_to_ball", regularizers.clip_to_ball),
         ("symmetric_kl", regularizers.symmetric_kl),
         ("divergence", regularizers.divergence),
-        ("linear_warmup", optim.linear_warmup),
+        ("linear_warmup", rates.linear_warmup),
         ("overall_from_classes", paper.overall_from_classes),
     ],
 )
@@ -90,7 +90,7 @@ def test_pcgrad_and_its_weights_are_the_library_s_under_the_drawn_order(tasks, s
     gradients = normal(tasks, 5, seed=seed)
     order = order_drawn(tasks, seed)
     drawn = [torch.Generator().manual_seed(seed) for _ in range(2)]
-    literal = weighting.project_conflicting(gradients, drawn[0])
+    literal = weightings.project_conflicting(gradients, drawn[0])
     assert_close(reference("pcgrad")(gradients, order), literal)
     gram = gradients @ gradients.T
     weights = reference("pcgrad_weights")(gram, order)
@@ -139,7 +139,7 @@ def test_surgery_step_is_the_literal_algorithm_on_gradients_asked_for_one_by_one
     ]
     reference("surgery_step")(losses(), model, order_drawn(3, seed))
     drawn = torch.Generator().manual_seed(seed)
-    expected = weighting.project_conflicting(torch.stack(rows), drawn)
+    expected = weightings.project_conflicting(torch.stack(rows), drawn)
     assert_close(torch.cat([p.grad.flatten() for p in model.shared_parameters()]), expected)
     for head, gradients in zip(model.heads, heads, strict=True):
         assert_close([p.grad for p in head.parameters()], list(gradients))

@@ -13,8 +13,8 @@ from mtl_lib import trainer as trainer_module
 from mtl_lib.evaluation import evaluate, predict
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.methods.averaging import BestEpoch
+from mtl_lib.methods.rates import linear_warmup
 from mtl_lib.model import HeadConfig, MultitaskModel
-from mtl_lib.optim import linear_warmup
 from mtl_lib.study import run as run_module
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.conflicts import ConflictLog

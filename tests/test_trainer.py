@@ -14,10 +14,12 @@ from mtl_lib.errors import ConfigError, NumericalError, RunError
 from mtl_lib.evaluation import metrics, predict
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.optim import AdamW, linear_warmup
+from mtl_lib.methods.rates import linear_warmup
+from mtl_lib.methods.weightings import project_conflicting
+from mtl_lib.optim import AdamW
 from mtl_lib.study.weightings import WEIGHTINGS
 from mtl_lib.trainer import ENGINES, Callback, Trainer
-from mtl_lib.weighting import pcgrad_weights, project_conflicting
+from mtl_lib.weighting import pcgrad_weights
 
 
 @pytest.fixture(params=ENGINES)

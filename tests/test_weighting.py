@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 
+from mtl_lib.methods.weightings import project_conflicting
 from mtl_lib.study.conflicts import conflict_rate
 from mtl_lib.study.weightings import fixed_order_weights
 from mtl_lib.weighting import (
     cosines,
     float64,
     pcgrad_weights,
-    project_conflicting,
     sum_weights,
 )
 

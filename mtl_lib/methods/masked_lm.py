@@ -20,7 +20,7 @@ from mtl_lib.data import BatchStream, SentenceExample, tokenize
 from mtl_lib.errors import ConfigError, NumericalError
 from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.fast.fused import FusedAdamW
-from mtl_lib.optim import linear_warmup
+from mtl_lib.methods.rates import linear_warmup
 from mtl_lib.pretrained import SPECIAL_TOKENS
 from mtl_lib.tasks import Task
 

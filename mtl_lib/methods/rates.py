@@ -1,4 +1,4 @@
-"""Learning rates of their own for layers and heads, and optimisers beside AdamW."""
+"""Learning rates: by layer, for heads, over the steps; and optimisers beside AdamW."""
 
 import re
 from collections.abc import Callable
@@ -71,6 +71,26 @@ def _layers_above(name: str, layers: int) -> int:
         return layers
     layer = re.match(r"encoder\.encoder\.layer\.(\d+)\.", name)
     return layers - 1 - int(layer[1]) if layer else 0
+
+
+def linear_warmup(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Factor of the learning rate: up from 0 over the warm-up, then down to 0, both linearly
+    (Devlin et al., 2019, appendix A.2).
+
+    Args:
+        step: optimiser steps taken so far (steps, not epochs), 0 before the first one.
+        warmup_steps: steps until the factor is 1; 0 starts at 1.
+        total_steps: steps until the factor is back at 0.
+
+    Raises:
+        ValueError: unless 0 <= step and 0 <= warmup_steps < total_steps.
+    """
+    if step < 0 or not 0 <= warmup_steps < total_steps:
+        given = f"step {step}, warmup_steps {warmup_steps}, total_steps {total_steps}"
+        raise ValueError(f"{given}: needed are 0 <= step and 0 <= warmup_steps < total_steps")
+    if step < warmup_steps:
+        return step / warmup_steps
+    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))
 
 
 # Optimisers of such groups (the paper's future work, section 7). A rate suits one of them only: at

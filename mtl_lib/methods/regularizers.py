@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from mtl_lib.fast.packed import Pack, encode_packed
+from mtl_lib.model import MultitaskModel
+
 
 def lp_penalty(weights: Iterable[Tensor], p: float) -> Tensor:
     """||w||_p over all entries of all matrices, taken as one vector (paper, section 4).
@@ -175,3 +178,15 @@ def _unit(gradient: Tensor) -> Tensor:
     """Each sentence's gradient `[B, L, H]` divided by its largest magnitude; zero stays zero."""
     largest = gradient.abs().amax(dim=(1, 2), keepdim=True)  # [B, 1, 1]
     return torch.where(largest > 0, gradient / largest, 0.0)
+
+
+def encode_embedded(model: MultitaskModel, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Sentence vectors `[S, H]` of a model from its `BertModel`'s finished embeddings, which may
+    have been perturbed, `[S, L, H]`, and a mask `[S, L]`."""
+    if not model.fast:
+        output = model.encoder.run_layers(embeddings, attention_mask)
+        vectors: Tensor = output.sentence_vector(model.sentence_vector, attention_mask)
+        return vectors
+    tokens = attention_mask > 0
+    pack = Pack.of([(tokens.long(), attention_mask)], embeddings.device)  # places, no words
+    return encode_packed(model.encoder, embeddings[tokens], pack, kind=model.sentence_vector)

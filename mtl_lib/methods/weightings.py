@@ -27,11 +27,11 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.methods.loss_weightings import FAMO, DynamicWeightAverage, UncertaintyWeighting
 from mtl_lib.trainer import Weighting
 from mtl_lib.weighting import (
-    _orders,
     cosines,
     float64,
     number_of_tasks,
     pcgrad_weights,
+    random_orders,
     sum_weights,
 )
 
@@ -267,6 +267,29 @@ def nash_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     return torch.from_numpy(a * inverse)
 
 
+def project_conflicting(gradients: Tensor, generator: Generator | None = None) -> Tensor:
+    """Gradient surgery as printed (Yu et al., 2020, Algorithm 1), on whole gradients.
+
+    Each task's gradient meets the others in random order; where the two conflict (negative inner
+    product), the part against the other's original gradient is taken out.
+
+    Args:
+        gradients: one row per task, `[T, P]`.
+        generator: draws the order of the other tasks; torch's global one if None.
+
+    Returns:
+        The sum of the projected gradients, `[P]`.
+    """
+    projected = gradients.clone()  # [T, P]
+    for i, others in enumerate(random_orders(len(gradients), generator)):
+        for j in others:
+            inner = projected[i] @ gradients[j]
+            squared_norm = gradients[j] @ gradients[j]
+            if inner < 0 and squared_norm > 0:
+                projected[i] -= inner / squared_norm * gradients[j]
+    return projected.sum(dim=0)
+
+
 class GradVac:
     """Gradient vaccine (Wang et al., 2021, Algorithm 1), on all shared parameters at once.
 
@@ -316,7 +339,7 @@ def _vaccinated_weights(
     lengths, inverse = _lengths(gram)
     units = _cosines(gram)
     coefficients = np.diag(lengths)  # of the u_k, so that very short and long g_k do no harm
-    for i, others in enumerate(_orders(len(gram), generator)):
+    for i, others in enumerate(random_orders(len(gram), generator)):
         row = coefficients[i]
         for j in others:
             length = math.sqrt(max(row @ units @ row, 0.0))

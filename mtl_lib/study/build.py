@@ -14,10 +14,9 @@ from mtl_lib.errors import ConfigError
 from mtl_lib.fast import has_fast_bfloat16
 from mtl_lib.fast.fused import FusedAdamW
 from mtl_lib.methods.averaging import WeightAverage
-from mtl_lib.methods.rates import parameter_groups
+from mtl_lib.methods.rates import linear_warmup, parameter_groups
 from mtl_lib.methods.sampling import SAMPLERS
 from mtl_lib.model import Head, MultitaskModel
-from mtl_lib.optim import linear_warmup
 from mtl_lib.pretrained import load_encoder
 from mtl_lib.study.by_label import constant_loss
 from mtl_lib.study.config import ExperimentConfig

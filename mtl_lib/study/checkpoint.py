@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtl_lib.errors import ConfigError, RunError, explain
-from mtl_lib.files import replacing, to_disk
+from mtl_lib.files import replacing
 
 FORMAT = "3"  # raised when the state changes its form: an older one is then set aside
 SECONDS = 60.0  # between two checkpoints of a run, unless MTL_CHECKPOINT_SECONDS says otherwise
@@ -204,3 +204,9 @@ def handling(
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk, so that a power cut finds it."""
+    with path.open("rb+") as file:  # Windows flushes no file that is open for reading only
+        os.fsync(file.fileno())

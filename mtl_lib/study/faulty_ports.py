@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 
 from mtl_lib.data import Batch
 from mtl_lib.fast.fused import FusedAdamW
+from mtl_lib.methods.regularizers import encode_embedded
 from mtl_lib.model import MultitaskModel
 from mtl_lib.trainer import LossTerm, Trainer
 from mtl_lib.weighting import projected_weights
@@ -88,7 +89,7 @@ def port_smoothness_term(strength: float, generator: Generator) -> LossTerm:
 
     def term(model: MultitaskModel, batch: Batch) -> Tensor:
         def forward(embeddings: Tensor) -> Tensor:  # [B, L, H] -> [B, C]
-            vectors = model.encode_embedded(embeddings, batch.attention_mask)
+            vectors = encode_embedded(model, embeddings, batch.attention_mask)
             return model.classify(batch.task, vectors)
 
         embeddings = model.encoder.embed(batch.input_ids)  # [B, L, H]

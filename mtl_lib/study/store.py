@@ -29,7 +29,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mtl_lib.errors import BusyError, RunError, explain
-from mtl_lib.files import replacing, to_disk, write_text
+from mtl_lib.files import replacing, write_text
+from mtl_lib.study.checkpoint import to_disk
 
 FIELDS = ("config", "metrics", "history", "provenance", "key")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl_lib.data import Batch
-from mtl_lib.methods.regularizers import SmoothnessRegularizer, lp_penalty
+from mtl_lib.methods.regularizers import SmoothnessRegularizer, encode_embedded, lp_penalty
 from mtl_lib.model import MultitaskModel
 from mtl_lib.trainer import LossTerm
 
@@ -31,7 +31,7 @@ def smoothness_term(strength: float, generator: torch.Generator) -> LossTerm:
         batch = model.arranged(batch)
 
         def forward(embeddings: Tensor) -> Tensor:  # [n*B, L, H] -> [B, C]
-            vectors = model.encode_embedded(embeddings, batch.attention_mask)
+            vectors = encode_embedded(model, embeddings, batch.attention_mask)
             return model.classify(batch.task, vectors)
 
         model.eval()

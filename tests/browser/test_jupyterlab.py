@@ -24,6 +24,7 @@ from mtl_lib.handbook.student import student_notebook
 from mtl_lib.paths import NOTEBOOKS
 
 PATIENCE = 90  # seconds until something that has to appear counts as missing
+EMPTY = ("[ ]:", "[*]:")  # prompts of a cell that has not ended
 WRONG = "scores = lambda q, k: q @ k.transpose(-2, -1)"
 RIGHT = "scores = lambda q, k: q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5"
 ATTACK = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
@@ -59,9 +60,9 @@ def lab(tmp_path_factory):
         server.wait()
 
 
-def wait(condition, what: str):
+def wait(condition, what: str, seconds: float = PATIENCE):
     """The first true value of the condition."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             if value := condition():
@@ -69,7 +70,7 @@ def wait(condition, what: str):
         except Exception:  # noqa: BLE001 - elements come and go while a page is built
             pass
         time.sleep(0.3)
-    raise AssertionError(f"{what} did not appear within {PATIENCE} seconds")
+    raise AssertionError(f"{what} did not appear within {seconds} seconds")
 
 
 def answers(url: str) -> bool:
@@ -83,7 +84,7 @@ class Notebook:
     def __init__(self, lab, browser, notebook: nbformat.NotebookNode, name: str):
         folder, address = lab
         nbformat.write(notebook, folder / name)
-        self.browser, self.cells = browser, len(notebook.cells)
+        self.browser, self.cells, self.folder = browser, len(notebook.cells), folder
         browser.get(f"{address}/lab/tree/{name}?reset")
         wait(lambda: len(self._cells()) == self.cells, f"{self.cells} cells of {name}")
         wait(lambda: "Idle" in self._indicator(), "an idle kernel")
@@ -107,14 +108,25 @@ class Notebook:
 
     def run(self, index: int) -> str:
         """Run a cell with Shift+Enter; what it prints."""
-        self._cells()[index].find_element(By.CSS_SELECTOR, ".cm-content").click()
         before = self._count(index)
-        keys = ActionChains(self.browser)
-        keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-        wait(lambda: self._count(index) not in (before, "[ ]:", "[*]:"), f"the end of cell {index}")
+        wait(lambda: self._started(index, before), f"the start of cell {index}")
+        try:
+            wait(lambda: self._count(index) not in (before, *EMPTY), f"the end of cell {index}")
+        except AssertionError as error:
+            self.browser.save_screenshot(str(self.folder / "lost.png"))
+            state = f"its prompt is {self._count(index)}, the kernel {self._indicator()}"
+            raise AssertionError(f"{error}: {state}; see {self.folder}/lost.png") from None
         time.sleep(0.5)  # the output follows the number
         outputs = self._cells()[index].find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output")
         return "\n".join(output.text for output in outputs)
+
+    def _started(self, index: int, before: str) -> bool:
+        """Press the keys; whether the cell runs. A page that is still arranging itself loses keys,
+        and a reader presses them again."""
+        self._cells()[index].find_element(By.CSS_SELECTOR, ".cm-content").click()
+        keys = ActionChains(self.browser)
+        keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+        return bool(wait(lambda: self._count(index) not in (before, EMPTY[0]), "a start", 10))
 
     def _count(self, index: int) -> str:
         prompt = self._cells()[index].find_element(By.CSS_SELECTOR, ".jp-InputArea-prompt")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from mtl_lib.optim import linear_warmup
+from mtl_lib.methods.rates import linear_warmup
 
 WRONG, RIGHT = [], []
 

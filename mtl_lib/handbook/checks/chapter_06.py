@@ -189,7 +189,7 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
 def pcgrad(gradients: Tensor, order: Order) -> Tensor:
     """Algorithm 1 (Yu et al., 2020) with the order given: `[T, P]` -> `[P]`.
 
-    `weighting.project_conflicting`, which draws the order itself, gives the same.
+    `weightings.project_conflicting`, which draws the order itself, gives the same.
     """
     return _pcgrad(project)(gradients, order)
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_lib import optim
 from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call
 from mtl_lib.handbook.checks.precise import precisely, question
+from mtl_lib.methods import rates
 from mtl_lib.study import terms
 
 # class_weights
@@ -247,7 +247,7 @@ linearly from 0 to 1, which it reaches at `warmup_steps`, falls linearly to 0, w
 below `total_steps`.
 """,
     hint="Two straight lines. Write down where each begins and ends; how many steps lie between?",
-    reference=optim.linear_warmup,
+    reference=rates.linear_warmup,
     cases=(
         _ask_schedule(4, 10, 13),
         _ask_schedule(1, 6, 8),
@@ -268,7 +268,7 @@ below `total_steps`.
             "It is 1 at the end of the warm-up and 0 elsewhere: whole-number division.",
         ),
         Mistake(
-            lambda step, *others: optim.linear_warmup(step, *others) if step else 0.0,
+            lambda step, *others: rates.linear_warmup(step, *others) if step else 0.0,
             "It starts at 0 also without a warm-up; then the factor starts at 1.",
         ),
         Mistake(
@@ -473,7 +473,7 @@ def train_and_keep_best(
         optimizer: its `lr` is the rate that the schedule's factor multiplies; as before afterwards.
         take_step: takes one step with the optimizer.
         score: the model's score on the development set; higher is better, NaN is never the best.
-        steps, warmup_steps: as in `optim.linear_warmup`.
+        steps, warmup_steps: as in `rates.linear_warmup`.
         every: steps between two scores; the last step is scored as well.
 
     Returns:
@@ -482,7 +482,7 @@ def train_and_keep_best(
     rate, history = optimizer.lr, []
     best, weights = -math.inf, copy.deepcopy(model.state_dict())
     for step in range(1, steps + 1):
-        optimizer.lr = rate * optim.linear_warmup(step - 1, warmup_steps, steps)
+        optimizer.lr = rate * rates.linear_warmup(step - 1, warmup_steps, steps)
         take_step()
         if step % every and step < steps:
             continue
@@ -541,7 +541,7 @@ def _ask_training(
 
 def _training(
     rate_of: Callable = lambda rate, step, warmup, steps, current: (
-        rate * optim.linear_warmup(step - 1, warmup, steps)
+        rate * rates.linear_warmup(step - 1, warmup, steps)
     ),
     scored: Callable = lambda step, every, steps: step % every == 0 or step == steps,
     better: Callable = lambda found, best: found > best,
@@ -655,7 +655,7 @@ Weights are what `model.state_dict()` holds.
         Mistake(
             _training(
                 rate_of=lambda rate, step, warmup, steps, current: (
-                    current * optim.linear_warmup(step - 1, warmup, steps)
+                    current * rates.linear_warmup(step - 1, warmup, steps)
                 )
             ),
             "The factors pile up: each step multiplies the rate that the step before has left. "
@@ -664,7 +664,7 @@ Weights are what `model.state_dict()` holds.
         Mistake(
             _training(
                 rate_of=lambda rate, step, warmup, steps, current: (
-                    rate * optim.linear_warmup(step, warmup, steps)
+                    rate * rates.linear_warmup(step, warmup, steps)
                 )
             ),
             "The schedule is a step ahead: before the first step no step has been taken.",
@@ -678,7 +678,7 @@ Weights are what `model.state_dict()` holds.
             _training(
                 after=True,
                 rate_of=lambda rate, step, warmup, steps, current: (
-                    rate * optim.linear_warmup(step, warmup, steps)
+                    rate * rates.linear_warmup(step, warmup, steps)
                 ),
             ),
             "The rate is set after the step: the first step has the full rate, whatever the "
