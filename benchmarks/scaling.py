@@ -67,9 +67,9 @@ def tokens_of_a_task() -> float:
     return BATCH * sum(columns) / 3
 
 
-def sent(processes: int, numbers: float, width: int = 4) -> float:
-    """Bytes that each process of a ring sends to add up a buffer."""
-    return 2 * (processes - 1) / processes * numbers * width
+def sent(processes: int, numbers: float) -> float:
+    """Bytes that each process of a ring sends to add up a buffer of float32."""
+    return 2 * (processes - 1) / processes * numbers * 4
 
 
 def _time_buffers(rank: int, file: str, rounds: int, folder: str) -> None:

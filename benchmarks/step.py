@@ -84,7 +84,7 @@ def parts(trainer: Trainer, rounds: int) -> list[dict]:
     engine, streams = trainer.engine, trainer.streams
     gradients = trainer.gradients
     rows, flop = gradients._rows, []
-    large = matrix_products(torch.bfloat16 if trainer.model.bfloat16 else torch.float32)
+    large = matrix_products(torch.bfloat16 if trainer.model.low_precision else torch.float32)
     others = {
         "read the gradients": lambda: rows.sum(),
         "write one gradient": lambda: gradients._total.fill_(0.0),

@@ -92,6 +92,8 @@ def with_address(citation: str, of: dict[str, str]) -> str:
 
 def write_chapter(path: Path, of: dict[str, str]) -> None:
     """Put the links below a chapter's card, and the installing cell before its first code."""
+    from mtl_lib.files import write_text  # the site's environment has no handbook
+
     notebook = nbformat.read(path, as_version=4)
     title = notebook.cells[0]
     kept = re.sub(r"\n*Open this chapter in \[.*", "", title.source)
@@ -103,19 +105,21 @@ def write_chapter(path: Path, of: dict[str, str]) -> None:
     cell.metadata["tags"] = [INSTALL]
     cell.execution_count = before and before.execution_count  # it prints nothing
     notebook.cells = [*cells[:first], cell, *cells[first:]]
-    nbformat.write(notebook, path)
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def main(arguments: list[str]) -> None:
+    from mtl_lib.files import write_text
+
     if arguments:
         pyproject = ROOT / "pyproject.toml"
         text = pyproject.read_text(encoding="utf-8")
         given = f'Repository = "{plain(arguments[0])}"'
-        pyproject.write_text(re.sub(r"^Repository = .*$", given, text, flags=re.M), "utf-8")
+        write_text(pyproject, re.sub(r"^Repository = .*$", given, text, flags=re.M))
     of = project()
     readme, citation = ROOT / "README.md", ROOT / "CITATION.cff"
-    readme.write_text(with_badges(readme.read_text(encoding="utf-8"), of), "utf-8")
-    citation.write_text(with_address(citation.read_text(encoding="utf-8"), of), "utf-8")
+    write_text(readme, with_badges(readme.read_text(encoding="utf-8"), of))
+    write_text(citation, with_address(citation.read_text(encoding="utf-8"), of))
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         write_chapter(path, of)
     print(of["repository"], of["tag"])

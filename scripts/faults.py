@@ -182,12 +182,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(
             f"{processes} process{'es' * (processes > 1)}: killed {kills} times so far", flush=True
         )
-    shutil.rmtree(root)
+    failed = lost + repeated + different + corrupt > 0
+    if failed:
+        print(f"kept to look at: {root}")
+    else:
+        shutil.rmtree(root)
     print(
         f"faults: {kills} kills, {resumes} resumes, {rounds} studies; {lost} runs lost, {repeated} "
         f"repeated, {different} different, {corrupt} files corrupt"
     )
-    return int(lost + repeated + different + corrupt > 0)
+    return int(failed)
 
 
 if __name__ == "__main__":

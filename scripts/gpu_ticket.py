@@ -98,7 +98,8 @@ def prepare(data: str, folder: Path, encoder: str, limit: float) -> list[Path]:
         packed.seek(0)
         parts = [folder / f"part-{number}-of-{count}" for number in range(1, count + 1)]
         for part in parts:
-            part.write_bytes(packed.read(room))
+            with replacing(part) as unfinished:
+                unfinished.write_bytes(packed.read(room))
     return parts
 
 
@@ -309,7 +310,7 @@ def unpack(archive: Path, store: RunStore) -> list[Run]:
         for one in new:
             store.put(one)
         if (measured := Path(folder, "step.json")).is_file():
-            shutil.copyfile(measured, store.directory.parent / "gpu_step.json")
+            write_text(store.directory.parent / "gpu_step.json", measured.read_text("utf-8"))
         return new
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 
+from mtl_lib.files import write_text
 from mtl_lib.paths import ROOT
 
 HEAD = """# Licences of others
@@ -40,7 +41,7 @@ def main() -> None:
             continue
         release = metadata["Version"].partition("+")[0]
         lines.append(f"| {name} | {release} | {licence(metadata)} |\n")
-    (ROOT / "LICENSES.md").write_text(HEAD + "".join(lines), encoding="utf-8")
+    write_text(ROOT / "LICENSES.md", HEAD + "".join(lines))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from mtl_lib.handbook.grammar import (
 from mtl_lib.model import MultitaskModel
 from mtl_lib.optim import AdamW
 from mtl_lib.pretrained import load_encoder
-from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.corpora import also_in_train, load_corpus
 from mtl_lib.study.profiles import PROFILES
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.weightings import WEIGHTINGS
@@ -181,12 +181,6 @@ def ceiling(task: str, rows: int = 200_000) -> float:
 # -------------------------------------------------------------------------------- report
 
 
-def repeated_rows(train: list[Example], dev: list[Example]) -> int:
-    """Development rows that are training rows too, in either order of the sentences."""
-    seen = {frozenset(e.sentences) for e in train}
-    return sum(frozenset(e.sentences) in seen for e in dev)
-
-
 def composition(corpus: Corpus, task: str) -> None:
     splits = corpus.splits[task]
     for split in ("train", "dev"):
@@ -196,8 +190,8 @@ def composition(corpus: Corpus, task: str) -> None:
     for split in ("train", "dev"):
         tags = Counter(tag for e in splits[split] for tag in e.tags)
         print(f"  tags in {split}:", ", ".join(f"{t} {n}" for t, n in sorted(tags.items())))
-    print("  development rows in training:", repeated_rows(splits["train"], splits["dev"]))
-    print("  test rows in training:", repeated_rows(splits["train"], splits["test"]))
+    print("  development rows in training:", also_in_train(corpus, task, "dev"))
+    print("  test rows in training:", also_in_train(corpus, task, "test"))
 
 
 def new_rows(task: str, rows: int = 4000) -> list[Example]:
@@ -248,8 +242,9 @@ def train_row(
     config = PROFILES["quick"].apply(ALL_ROWS[row], "quick")
     torch.manual_seed(config.seed)
     encoder, tokenizer = load_encoder(config.encoder)
+    length = config.max_length
     train, dev = (
-        {t: tokenize(splits[s], BY_NAME[t], tokenizer, 64) for t, splits in corpus.splits.items()}
+        {t: tokenize(of[s], BY_NAME[t], tokenizer, length) for t, of in corpus.splits.items()}
         for s in ("train", "dev")
     )
     model = MultitaskModel(encoder, dict(config.heads))
@@ -262,7 +257,7 @@ def train_row(
         seed=config.seed,
         engine="fast",
     )
-    fit = trainer.fit(config.epochs, train_sample=800)
+    fit = trainer.fit(config.epochs, train_sample=config.train_sample)
     return model, train, fit.best["dev"]
 
 

@@ -138,6 +138,12 @@ def test_only_seeds_that_every_row_has_are_compared():
     assert set(compare(runs).points["seed"]) == {0, 2}
 
 
+def test_rows_without_a_seed_in_common_are_refused():
+    runs = [r for r in study() if r.config["row"] != "bench-sum-x1" or r.config["seed"] == 0]
+    with pytest.raises(RunError, match="no seed in common"):
+        compare([r for r in runs if r.config["row"] != "bench-sum-x3" or r.config["seed"] == 1])
+
+
 def test_a_bench_needs_fixed_weights():
     with pytest.raises(RunError, match="fixed weights"):
         compare([run for run in study() if run.config["weighting"] in ("mgda", "pcgrad")])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, fake_study
 
-from mtl_lib.study.claims import CLAIMS, CONTROLS, GAIN, NO_GAIN, claim_rows
+from mtl_lib.study.claims import CLAIMS, CONTROLS, GAIN, NO_GAIN
 from mtl_lib.study.config import STUDY_VERSION
 from mtl_lib.study.paper import PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.queue import QUEUE
@@ -26,6 +26,11 @@ from mtl_lib.study.verdicts import (
 )
 
 SURGERY = CLAIMS[0]
+
+
+def claim_rows(claims=CLAIMS) -> list[str]:
+    """The rows that some claims compare, each once."""
+    return list(dict.fromkeys(row for claim in claims for row in claim.rows))
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,15 @@ def test_each_report_may_lie_in_a_folder_of_the_students_own(folder, tmp_path):
     assert table["tried"].tolist() == [3, 2]
 
 
+def test_reports_of_one_name_in_folders_of_their_own_are_of_as_many_students(folder):
+    for report in list(folder.glob("*.json")):
+        (folder / report.stem).mkdir()
+        report.rename(folder / report.stem / "report.json")
+    answers = classroom.read_reports(sorted(folder.rglob("*.json")))
+    assert answers["student"].nunique() == 3
+    assert classroom.draw(answers).axes[0].get_title(loc="left").endswith("of 3 students")
+
+
 def test_a_file_that_is_no_report_is_named(folder):
     (folder / "dan.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"dan\.json: no report"):

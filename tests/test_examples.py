@@ -6,8 +6,8 @@ import pytest
 
 from mtl_lib.data import Corpus, PairExample, SentenceExample
 from mtl_lib.errors import CorpusError
-from mtl_lib.handbook import show as examples
 from mtl_lib.handbook.show import show_examples
+from mtl_lib.study import profiles
 
 
 def corpus() -> Corpus:
@@ -74,13 +74,13 @@ def test_an_unknown_id_is_said_and_the_others_are_shown(capsys):
 
 
 def test_without_real_corpora_the_embedded_ones_are_read(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(examples, "FETCHED", tmp_path / "cs224n")
+    monkeypatch.setattr(profiles, "FETCHED", tmp_path / "cs224n")
     show_examples("no such id")
     assert capsys.readouterr().out == "no such id  not in corpus 'handbook'\n"
 
 
 def test_the_real_corpora_come_first_where_they_are(monkeypatch, tmp_path):
     (tmp_path / "cs224n").mkdir()
-    monkeypatch.setattr(examples, "FETCHED", tmp_path / "cs224n")
+    monkeypatch.setattr(profiles, "FETCHED", tmp_path / "cs224n")
     with pytest.raises(CorpusError, match="cs224n"):
         show_examples("a1")

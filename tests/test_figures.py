@@ -23,7 +23,7 @@ from mtl_lib.study.by_label import per_class_report
 from mtl_lib.study.floors import floor_score, read_floors
 from mtl_lib.study.groups import studies
 from mtl_lib.study.paper import PAPER_FIGURE_5, PAPER_SCORES, TASK_ORDER
-from mtl_lib.study.rows import COMPARE, FIGURE_3, FIGURE_4
+from mtl_lib.study.rows import BENCH, COMPARE, FIGURE_3, FIGURE_4
 from mtl_lib.tasks import BY_NAME, Task
 
 NOTE = "quora-train.csv is not the original file"
@@ -597,6 +597,11 @@ def test_in_a_notebook_the_picture_comes_with_alternative_text_caption_and_folde
     assert picture.data == figure.png() and picture.alt == figure.alt
     assert figure.caption in caption.data and table.alt
     assert figure.notes in runs.data and "<details>" in runs.data
+
+
+def test_figure_2_names_a_weighting_that_has_no_words_of_its_own():
+    words = " ".join(texts(figures.figure_2(BENCH["bench-mgda-x1"]).picture))
+    assert "mgda: weights [3]\nof the gradients" in words and "surgery" not in words
 
 
 def test_figure_2_says_what_a_comparing_head_sees():

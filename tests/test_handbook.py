@@ -105,6 +105,20 @@ def test_all_runs_are_trained_before_the_first_notebook(notebooks, executions, m
     assert settings == Settings("quick", rows="3.1,3.2", max_steps=5, epochs=1)
 
 
+def test_jobs_may_be_given_as_a_setting_or_as_a_parameter(notebooks, executions, monkeypatch):
+    asked = []
+    monkeypatch.setattr(handbook, "jobs_at_a_time", lambda jobs: asked.append(jobs) or 1)
+    reproduce(notebooks, jobs=3)
+    reproduce(notebooks, parameters={"JOBS": "3"})
+    assert asked == [3, 3]
+
+
+def test_a_figure_that_is_being_written_counts_for_none(tmp_path):
+    (tmp_path / "figure_3.png").touch()
+    (tmp_path / ".figure_3.png.7.tmp").touch()  # by another notebook, as `files.replacing` does
+    assert list(handbook._times(tmp_path)) == ["figure_3.png"]
+
+
 def test_the_last_lines_name_the_places_of_copies_and_figures(notebooks, executions, capsys):
     reproduce(notebooks)
     lines = capsys.readouterr().out.splitlines()

@@ -74,6 +74,26 @@ def test_an_earlier_answer_is_put_aside_and_the_same_one_is_not_kept_twice(folde
     assert len(list((folder / "earlier").iterdir())) == 2
 
 
+def test_a_file_that_is_no_text_any_more_is_put_aside_too(folder):
+    keep("scores", SCORES)
+    (folder / "answers" / "scores.py").write_bytes(b"# r\xe9sum\xe9\n")  # saved as Latin-1
+    keep("scores", SCORES)
+    assert (folder / "earlier" / "scores-1.py").read_bytes() == b"# r\xe9sum\xe9\n"
+    assert (folder / "answers" / "scores.py").read_text() == SCORES
+
+
+def test_an_answer_stays_where_it_is_until_the_next_is_written(folder, monkeypatch):
+    keep("scores", SCORES)
+
+    def full(path, text):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(mine, "write_text", full)
+    with pytest.raises(mine.NotKept, match="No space left"):
+        keep("scores", SCORES.replace("# my own words", "# second"))
+    assert (folder / "answers" / "scores.py").read_text() == SCORES
+
+
 def test_imports_helpers_and_constants_come_along():
     names = run("import math\nimport torch.nn.functional as F\nfrom torch import Tensor, einsum")
     run("LIMIT, FAR, BOTH = 1e-3, float('-inf'), (1.0, float('inf'))", names)

@@ -334,6 +334,8 @@ def test_a_corpus_without_the_task_is_named(config, tmp_path):
             "warmup = nan: it must be a number from 0 and below 1",
         ),
         ({"warmup": 0.1}, "warmup = 0.1: a constant schedule has none"),
+        ({"layer_decay": 1.1}, "layer_decay = 1.1: it must be a number above 0 and at most 1$"),
+        ({"layer_decay": 0.0}, "layer_decay = 0.0"),
         ({"head_lr": 0.0}, "head_lr = 0.0"),
         ({"head_lr": math.inf}, "head_lr = inf"),
         ({"clip": 0.0}, "clip = 0.0"),

@@ -19,7 +19,8 @@ SHOWN = 20  # mistakes in the picture
 def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
     """One line an exercise and student: chapter, exercise, student, passed, mistake (or "").
 
-    A student is a file's name. Exercises that this release does not know are left out.
+    A student is a file, whatever its name: in folders of their own all may have the same one.
+    Exercises that this release does not know are left out.
 
     Args:
         paths: the students' report files.
@@ -35,7 +36,7 @@ def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
             report = json.loads(path.read_text(encoding="utf-8"))
             for name, verdict in report.items():
                 if name in EXERCISES:
-                    line = {"chapter": chapters[name], "exercise": name, "student": path.stem}
+                    line = {"chapter": chapters[name], "exercise": name, "student": str(path)}
                     line |= {"passed": bool(verdict["passed"])}
                     lines.append(line | {"mistake": verdict["mistake"] or ""})
         except OSError as error:

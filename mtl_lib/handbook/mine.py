@@ -21,6 +21,7 @@ import linecache
 import math
 import os
 import re
+import shutil
 import symtable
 import sys
 import tempfile
@@ -78,7 +79,7 @@ def keep(name: str, answer: Any) -> None:
     path = folder / "answers" / f"{name}.py"
     try:
         if kept.get(name) != text:
-            if name in kept:
+            if path.exists():  # if only as what nobody can read
                 _put_aside(path)
             write_text(path, text)
         _write_library(folder)
@@ -89,12 +90,13 @@ def keep(name: str, answer: Any) -> None:
 
 
 def _put_aside(path: Path) -> None:
+    """Copy an answer to `earlier/`; until the next one takes its place, it stays in its own."""
     earlier = path.parents[1] / "earlier"
     earlier.mkdir(parents=True, exist_ok=True)
     number = 1
     while (earlier / f"{path.stem}-{number}.py").exists():
         number += 1
-    path.rename(earlier / f"{path.stem}-{number}.py")
+    shutil.copy2(path, earlier / f"{path.stem}-{number}.py")
 
 
 def _kept(folder: Path) -> dict[str, str]:
@@ -356,11 +358,11 @@ def _write_library(folder: Path) -> None:
 def load(chapter: str = "") -> types.ModuleType:
     """All pieces as one module: `load().Bert`, the reader's where it passed, else the library's.
 
-    Args:
-        chapter: such as "05": print one line on the pieces that came before it.
-
     An answer that does not fit the others, such as one that was edited by hand, gives way to the
     library's, with a line that says so.
+
+    Args:
+        chapter: such as "05": print one line on the pieces that came before it.
     """
     folder = mine_folder()
     pieces = _pieces(folder)

@@ -78,6 +78,7 @@ def reproduce(
     wanted = _checked({**given, **(parameters or {})})
     plan = _plan(wanted, _sources(notebooks))
     runs = len(_trainable(wanted)) * len(parse_seeds(wanted.get("SEEDS", "")))
+    settings = _settings(wanted)
     jobs = jobs_at_a_time(settings.jobs)
     out, figures = Path(out).resolve() / wanted["PROFILE"], FIGURES / wanted["PROFILE"]
     out.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def reproduce(
 
     print(_announcement(wanted, len(plan), runs, record.seconds(plan, jobs)), flush=True)
     # All runs first, several at a time: one notebook after the other would leave cores idle.
-    trained_runs(TRAINED, _settings(wanted))
+    trained_runs(TRAINED, settings)
     executed = []
     with mine.solved(), _Watch(len(plan)) as watch:
         inputs = _fingerprint([*_inputs(wanted), *mine.mine_folder().glob("mine.py")])
@@ -402,7 +403,8 @@ def _fingerprint(files: Iterable[Path], start: str = "") -> str:
 
 
 def _times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*")}
+    """When each file of a folder was written; hidden ones are about to take another's place."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
 
 
 def _clock(seconds: float) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mtl_lib.data import Corpus, Example
-from mtl_lib.paths import FETCHED
 from mtl_lib.study.corpora import load_corpus
+from mtl_lib.study.profiles import default_corpus
 
 
 def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") -> None:
@@ -25,7 +25,7 @@ def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") ->
         CorpusError: if the folder holds no corpus.
     """
     if not isinstance(corpus, Corpus):
-        corpus = load_corpus(corpus or _local())
+        corpus = load_corpus(corpus or default_corpus("cs224n"))
     wanted = [ids] if isinstance(ids, str) else list(ids)
     found = _by_id(corpus, set(wanted))
     for key in wanted:
@@ -38,10 +38,6 @@ def show_examples(ids: str | Iterable[str], corpus: Corpus | str | Path = "") ->
                 print(f"    {_plain(sentence)}")
         if key not in found:
             print(f"{_plain(key)}  not in corpus {corpus.name!r}")
-
-
-def _local() -> str | Path:
-    return FETCHED if FETCHED.is_dir() else "handbook"
 
 
 def _by_id(corpus: Corpus, wanted: set[str]) -> dict[str, list[tuple[str, str, Example]]]:

@@ -4,7 +4,6 @@ import ast
 import linecache
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from mtl_lib.errors import RunError
@@ -16,7 +15,7 @@ from mtl_lib.paths import NOTEBOOKS
 _MARKER = re.compile(r"^\s*### (BEGIN|END) \w+.*\n", re.MULTILINE)
 
 
-def solutions(notebooks: Path = NOTEBOOKS) -> Iterator[tuple[str, Any]]:
+def solutions() -> Iterator[tuple[str, Any]]:
     """Each exercise's name with the solution of its notebook, in their order.
 
     Of a notebook only its imports and its exercises are run: a solution stands on its own, on
@@ -25,7 +24,7 @@ def solutions(notebooks: Path = NOTEBOOKS) -> Iterator[tuple[str, Any]]:
     Raises:
         RunError: if a solution does not run so.
     """
-    for path in sorted(notebooks.glob("*.ipynb")):
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         names: dict[str, Any] = {"__name__": "__main__"}
         for cell in read_notebook(path).cells:
             if cell.cell_type != "code":
@@ -49,7 +48,7 @@ def solutions(notebooks: Path = NOTEBOOKS) -> Iterator[tuple[str, Any]]:
                     yield name, names[name]
 
 
-def write_solutions(notebooks: Path = NOTEBOOKS) -> None:
+def write_solutions() -> None:
     """Keep every solution in the folder of the reader's answers."""
-    for name, answer in solutions(notebooks):
+    for name, answer in solutions():
         mine.keep(name, answer)

@@ -52,7 +52,7 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
         width = 1  # counts the heads' widths in units of H
         heads = {name: Head(BY_NAME[name], width, head) for name, head in config.heads.items()}
         encoder = f"{Path(config.encoder).name}{', frozen' * config.frozen}"
-        update = () if config.frozen else UPDATES[config.weighting]
+        update = () if config.frozen else UPDATES.get(config.weighting, _weighted(config.weighting))
         losses, title = _extra_losses(config), f"The architecture of row {config.row}"
         if config.row in FINAL_ROWS:
             title = f"The final architecture (row {config.row})"
@@ -90,6 +90,11 @@ def figure_2(source: MultitaskModel | ExperimentConfig | Sequence[Run]) -> Figur
         f"Diagram of {len(stacks)} heads on one shared BERT encoder ({encoder}). {alt}."
         + (f" {' then '.join(steps)}.".replace("\n", " ") if steps else ""),
     )
+
+
+def _weighted(name: str) -> tuple[str, ...]:
+    """What becomes of the losses under a weighting that has no words of its own."""
+    return (BACKWARD, GRAM, f"{name}: weights [{{tasks}}]\nof the gradients", STEP)
 
 
 def _place(name: str) -> int:

@@ -115,7 +115,7 @@ def compare(runs: Sequence[Run]) -> Bench:
     correlation that does not exist as 0: the rate is then not chosen.
 
     Raises:
-        RunError: if there are none, or no fixed weights among them.
+        RunError: if there are none, no fixed weights among them, or no seed that all rows have.
     """
     if not any(family(run.config["weighting"]) == FIXED for run in runs):
         raise RunError("the bench compares with fixed weights: it needs runs of at least the sum")
@@ -125,6 +125,8 @@ def compare(runs: Sequence[Run]) -> Bench:
             for row in {run.config["row"] for run in runs}
         )
     )
+    if not seeds:
+        raise RunError("the bench compares seed by seed: its rows have no seed in common")
     runs = [run for run in runs if run.config["seed"] in seeds]
     halves = {
         half: Evidence([_defined(on_half(r, half)) for r in runs]) for half in (CHOSEN, REPORTED)

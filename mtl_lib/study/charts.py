@@ -191,7 +191,7 @@ def draw_shares(title: str, stamp: str, table: pd.DataFrame, held: str) -> Pictu
         ax = picture.add_axes((0.075 + n * 0.312, 0.25, 0.275, 0.52))
         of_task = table[table["task"] == task].sort_values("share_ours")
         places = np.arange(len(of_task))
-        for source, look, aside in (("paper", DIAMOND | {"ls": ":"}, -0.1), ("ours", DOT, 0.1)):
+        for source, look, aside in (("paper", DIAMOND, -0.1), ("ours", DOT, 0.1)):
             of_source = look | {"lw": 1, "ls": "-" if source == "ours" else ":", "clip_on": False}
             ax.plot(places + aside, of_task[f"accuracy_{source}"], **of_source)
         names = [

@@ -3,7 +3,7 @@
 Whether they hold is said by `verdicts.py`, from stored runs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtl_lib.study.paper import ARCHITECTURE, BASELINE, FINAL, PAPER_SCORES, TASK_ORDER
@@ -294,8 +294,3 @@ CONTROLS = (
     ),
 )
 """What the paper does not compare, and what its claims hang on."""
-
-
-def claim_rows(claims: Iterable[Claim] = CLAIMS) -> list[str]:
-    """The rows that some claims compare, each once."""
-    return list(dict.fromkeys(row for claim in claims for row in claim.rows))

@@ -1,6 +1,17 @@
 """An experiment is data: everything that decides a run but the corpus.
 
-What the paper states and what is our reading is told apart in `READINGS`.
+Where the paper is silent, this is our reading of it:
+
+    sentence vector     the pooler's output; a pair is [u; v], its sentences encoded apart
+    epoch               one pass over the shortest training set; a step takes one batch of each task
+    dropout             0.3 stands before the heads; the encoder keeps its own 0.1
+    second layer        as wide as the encoder; in row 3.7 dropout 0.3 before each layer
+    penalised weights   the similarity head's matrices, no biases
+    Figure 4            rows without a rate: 1e-5; rate constant, no schedule
+    reported epoch      the best mean of the three development metrics; the last is stored too
+    frozen control      encoder and pooler in eval mode; heads at 1e-5 and at 1e-3
+    AdamW               epsilon 1e-6 in the efficient form, as in the class's starter code
+    SMART               strength 1, epsilon = sigma = 1e-5, eta 1e-3, one ascent step, no dropout
 """
 
 import json
@@ -21,19 +32,6 @@ from mtl_lib.tasks import BY_NAME, TASKS
 # Raised whenever the code changes what a run computes, so that no stale run is found again.
 # Within a version, last bits and draws of dropout may differ between commits: noise, as of seeds.
 STUDY_VERSION = 2
-
-READINGS = {
-    "sentence vector": "the pooler's output; a pair is [u; v], its sentences encoded apart",
-    "epoch": "one pass over the shortest training set; a step takes one batch of each task",
-    "dropout": "0.3 stands before the heads; the encoder keeps its own 0.1",
-    "second layer": "as wide as the encoder; in row 3.7 dropout 0.3 before each layer",
-    "penalised weights": "the similarity head's matrices, no biases",
-    "Figure 4": "rows without a rate: 1e-5; rate constant, no schedule",
-    "reported epoch": "the best mean of the three development metrics; the last is stored too",
-    "frozen control": "encoder and pooler in eval mode; heads at 1e-5 and at 1e-3",
-    "AdamW": "epsilon 1e-6 in the efficient form, as in the class's starter code",
-    "SMART": "strength 1, epsilon = sigma = 1e-5, eta 1e-3, one ascent step, no dropout",
-}
 
 
 class Heads(dict[str, HeadConfig]):
@@ -67,12 +65,13 @@ _ADDED = (
 
 @dataclass(frozen=True)
 class Number:
-    """What a number of a configuration may be: from `low` to below `high`."""
+    """What a number of a configuration may be: from `low` to below `high`, or to `high` itself."""
 
     low: float = 0
     high: float = math.inf
     whole: bool = False
     above: bool = False  # above `low`, not equal to it
+    to_high: bool = False  # `high` as well
     may_lack: bool = False  # None
 
     def takes(self, value: object) -> bool:
@@ -81,10 +80,12 @@ class Number:
             return self.may_lack
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
-        return self.low <= value < self.high and not (self.above and value == self.low)
+        high_enough = value > self.low if self.above else value >= self.low
+        return high_enough and (value <= self.high if self.to_high else value < self.high)
 
     def __str__(self) -> str:
-        end = " and finite" if self.high == math.inf else f" and below {self.high}"
+        end = f" and {'at most' if self.to_high else 'below'} {self.high}"
+        end = " and finite" if self.high == math.inf else end
         what = "whole number" if self.whole else "number"
         return f"it must be a {what} {'above' if self.above else 'from'} {self.low:g}{end}"
 
@@ -108,7 +109,7 @@ _NUMBERS = {
     "penalty_strength": Number(),
     "warmup": Number(high=1),
     "steps": replace(_COUNT, may_lack=True),
-    "layer_decay": Number(high=math.nextafter(1, 2), above=True),
+    "layer_decay": Number(high=1, above=True, to_high=True),
     "average": Number(high=1),
     "phrases": Number(whole=True),
 }

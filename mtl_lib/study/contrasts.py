@@ -60,12 +60,11 @@ CONTRASTS = (
 )
 
 
-def contrasts_table(runs: Iterable[Run], corpus: str = "cs224n") -> pd.DataFrame:
+def contrasts_table(runs: Iterable[Run]) -> pd.DataFrame:
     """Every difference of `CONTRASTS` in each of the studies, with its two answers.
 
     Args:
-        runs: stored runs; of each profile the most thorough study on the corpora is asked.
-        corpus: the corpora's name.
+        runs: stored runs; of each profile the most thorough study on the real corpora is asked.
 
     Returns:
         One line a difference, task and study: contrast, rows, study, task, ours, low, high, seeds,
@@ -76,7 +75,7 @@ def contrasts_table(runs: Iterable[Run], corpus: str = "cs224n") -> pd.DataFrame
         empty). Where there is a reason, neither question has an answer.
     """
     runs = list(runs)
-    evidence = {profile: best_study(runs, profile, corpus) for profile in TOLD_BY}
+    evidence = {profile: best_study(runs, profile) for profile in TOLD_BY}
     lines = []
     for contrast in CONTRASTS:
         for comparison in contrast.comparisons:
@@ -92,10 +91,10 @@ def contrasts_table(runs: Iterable[Run], corpus: str = "cs224n") -> pd.DataFrame
     return pd.DataFrame(lines)
 
 
-def best_study(runs: Iterable[Run], profile: str, corpus: str = "cs224n") -> Evidence:
-    """What a profile's most thorough study on some corpora shows; nothing where there is none."""
+def best_study(runs: Iterable[Run], profile: str) -> Evidence:
+    """What a profile's most thorough study on the real corpora shows; nothing without one."""
     for group in studies(run for run in runs if run.config["profile"] == profile):
-        if group[0].provenance["corpus"]["name"] == corpus:
+        if group[0].provenance["corpus"]["name"] == "cs224n":
             return Evidence(group)
     return Evidence([])
 

@@ -355,7 +355,7 @@ def check_corpus(directory: str | Path) -> str:
         report.append(
             f"  {name:<28} {len(examples):>7,} rows  {bad} skipped  {shares or 'no labels'}"
         )
-        if split != "train" and (shared := _also_in_train(corpus, task.name, split)):
+        if split != "train" and (shared := also_in_train(corpus, task.name, split)):
             report.append(f"  {'':<28} {shared:>7,} of them stand in the training file as well")
     report += [f"skipped: {message}" for message in corpus.skipped]
     report += [f"note: {note}" for note in corpus.notes]
@@ -364,7 +364,7 @@ def check_corpus(directory: str | Path) -> str:
     return "\n".join(report)
 
 
-def _also_in_train(corpus: Corpus, task_name: str, split: str) -> int:
+def also_in_train(corpus: Corpus, task_name: str, split: str) -> int:
     """Examples of a split whose sentences, in either order, are those of a training example."""
     splits = corpus.splits[task_name]
     train = {frozenset(example.sentences) for example in splits.get("train", [])}

@@ -19,7 +19,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from mtl_lib.files import replacing
 from mtl_lib.tasks import SIMILARITY, Task
 
-# Blue and orange stay apart for colour-blind readers; a baseline has the light shade of each.
+# Blue and orange stay apart for colour-blind readers; areas have the light shade of each.
 OURS, OURS_LIGHT = "#0173B2", "#9CCBE8"
 PAPER, PAPER_LIGHT = "#A85A00", "#F3C99A"
 INK, FAINT, TINT = "#222222", "#6B6B6B", "#EAF3FA"

@@ -120,7 +120,7 @@ def signed(table: pd.DataFrame, runs: Sequence[Run], told: str) -> pd.DataFrame:
 
 
 def over_seeds(name: str, values: Sequence[float]) -> dict[str, float]:
-    """Mean and its interval, NaN with one seed; an undefined value makes all three undefined."""
+    """Mean and its interval (`seed_interval`); an undefined value makes all three undefined."""
     parts = zip(("ours", "low", "high"), seed_interval(values), strict=True)
     return {f"{name}_{part}": value for part, value in parts}
 

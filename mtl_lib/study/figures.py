@@ -3,11 +3,11 @@
 Every figure holds its numbers as a table and a picture drawn from that table (`drawing.py`), and
 its caption says which runs stand behind it. Columns follow the paper: paraphrase, sentiment,
 similarity. Scores are those of the best epoch (our reading: the highest mean of the three
-development metrics). Where a row has several seeds, its number is their mean, with Student's 95 %
-interval; runs with one answer for every example are counted and never averaged, and those that did
-not train stand only where their row has no other, with the word (`gates.py`). A figure shows one
-study: given runs of several, the most thorough one that holds all rows of the figure, else the one
-that holds most of them.
+development metrics). Where a row has several seeds, its number is their mean, from three seeds on
+with Student's 95 % interval; runs with one answer for every example are counted and never averaged,
+and those that did not train stand only where their row has no other, with the word (`gates.py`). A
+figure shows one study: given runs of several, the most thorough one that holds all rows of the
+figure, else the one that holds most of them.
 """
 
 import logging

@@ -167,12 +167,12 @@ def hypotheses_table(runs: Iterable[Run]) -> pd.DataFrame:
     Returns:
         One line a hypothesis: hypothesis, row (published), by (our row, or "arithmetic"), distance
         (of the six numbers, root mean square, mean over the seeds; NaN for arithmetic), low, high
-        (its 95 % interval over seeds, NaN with one), rival (distance of the row at its word), seeds
-        (that both have), verdict, refuted_by. The verdict of runs is "nearer" or "further away"
-        where the interval of the paired difference of both distances leaves out zero, else "open";
-        with fewer than three seeds it is "open" too, and says so; "not run" names the row that is
-        missing. A row against an earlier epoch of itself is no contest, since the nearest epoch
-        cannot lose: there the verdict names the epoch.
+        (its 95 % interval over seeds, NaN with fewer than three), rival (distance of the row at its
+        word), seeds (that both have), verdict, refuted_by. The verdict of runs is "nearer" or
+        "further away" where the interval of the paired difference of both distances leaves out
+        zero, else "open"; with fewer than three seeds it is "open" too, and says so; "not run"
+        names the row that is missing. A row against an earlier epoch of itself is no contest, since
+        the nearest epoch cannot lose: there the verdict names the epoch.
     """
     evidence = best_study(runs, "paper")
     lines = [_by_runs(hypothesis, evidence) for hypothesis in HYPOTHESES]

@@ -195,7 +195,7 @@ def frequency_correlation(accuracy: Sequence[float], share: Sequence[float]) -> 
 
     Section 6 says "classes with a higher number of observations have higher accuracies". In
     Figure 5: .70 over the five sentiment labels, .49 over the six similarity labels, where the
-    second most frequent label has .314 and one with half its share .448.
+    second most frequent label has .314 and one with two thirds of its share .448.
     """
     return float(pd.Series(accuracy).corr(pd.Series(share), method="spearman"))
 

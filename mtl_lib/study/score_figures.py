@@ -201,11 +201,7 @@ def _alone_lines(runs: Sequence[Run], like: Run) -> list[dict]:
     return [line]
 
 
-FLOOR_NAMES = {
-    "words-comparing": "words alone, compared",
-    "words-additive": "words alone, as additive heads see them",
-    "constant": "the most frequent label",
-}
+FLOOR_NAMES = {row: name for row, (name, _) in LINES.items() if row != ALONE_ROW}
 
 
 def _floor_lines(run: Run) -> list[dict]:

@@ -11,6 +11,7 @@ is stored, only ids, labels and scores.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -231,7 +232,7 @@ class RunStore:
                 raise _Damaged("run.json does not have its hash")
             if record.pop("predictions_sha256", _sha256(content)) != _sha256(content):
                 raise _Damaged("predictions.npz does not have its hash")
-            with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 predictions = {task: file[task] for task in file.files}
             splits = {task: self._split(digest) for task, digest in record.pop("splits").items()}
             if None in splits.values():

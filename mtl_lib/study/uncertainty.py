@@ -138,7 +138,7 @@ def bootstrap_metric(
 
 
 def bootstrap_by_label(
-    task_name: str, run: Run, draws: int = DRAWS, seed: int = 0
+    task_name: str, run: Run, draws: int = DRAWS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy by true label and the labels' shares on resampled development sets, `[B, K]` each.
 
@@ -150,15 +150,15 @@ def bootstrap_by_label(
         labels, predicted = round_scores(labels, task), round_scores(predicted, task)
     is_label = (labels[:, None] == np.arange(task.num_classes)).astype(float)  # [N, K]
     right = is_label * (predicted == labels)[:, None]
-    sums = _resampled_sums(np.hstack([right, is_label]), draws, _stream(task_name, seed))
+    sums = _resampled_sums(np.hstack([right, is_label]), draws, _stream(task_name, 0))
     hits, counts = np.split(sums, 2, axis=1)
     with np.errstate(invalid="ignore"):
         return hits / counts, counts / len(labels)
 
 
-def sampling_error(task_name: str, run: Run, draws: int = DRAWS) -> float:
+def sampling_error(task_name: str, run: Run) -> float:
     """Half the width of the 95 % interval that the choice of examples gives one run's score."""
-    low, high = np.nanpercentile(bootstrap_metric(task_name, [run], draws), [2.5, 97.5])
+    low, high = np.nanpercentile(bootstrap_metric(task_name, [run]), [2.5, 97.5])
     return float(high - low) / 2
 
 
@@ -176,7 +176,7 @@ def mcnemar(right: np.ndarray, other: np.ndarray) -> float:
 
 
 def permutation_test(
-    scores: np.ndarray, other: np.ndarray, labels: np.ndarray, draws: int = DRAWS, seed: int = 0
+    scores: np.ndarray, other: np.ndarray, labels: np.ndarray, draws: int = DRAWS
 ) -> float:
     """p-value that two models' scores correlate equally well with the labels (Pearson's r).
 
@@ -204,7 +204,7 @@ def permutation_test(
         alternative="greater",
         n_resamples=draws,
         batch=500,
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
 
@@ -214,11 +214,12 @@ class Evidence:
 
     Args:
         runs: the runs of one study, one per row and seed.
-        draws: bootstrap draws.
+
+    Raises:
+        RunError: if two are of one row and seed.
     """
 
-    def __init__(self, runs: Iterable[Run], draws: int = DRAWS):
-        self.draws = draws
+    def __init__(self, runs: Iterable[Run]):
         self.runs: dict[str, dict[int, Run]] = {}
         for run in runs:
             by_seed = self.runs.setdefault(run.config["row"], {})
@@ -266,7 +267,7 @@ class Evidence:
         if not seeds:
             raise RunError(f"rows {', '.join(terms)} have no seed in common")
         tasks = _tasks(self.runs[next(iter(terms))][seeds[0]]) if task == AVERAGE else [task]
-        values, draws = np.zeros(len(seeds)), np.zeros(self.draws)
+        values, draws = np.zeros(len(seeds)), np.zeros(DRAWS)
         for name in tasks:
             for row, factor in terms.items():
                 runs = [self.runs[row][seed] for seed in seeds]
@@ -310,7 +311,7 @@ class Evidence:
             if kind.metric == "accuracy":
                 values.append(mcnemar(a == labels, b == labels))
             else:
-                values.append(permutation_test(a, b, labels, self.draws))
+                values.append(permutation_test(a, b, labels))
         return ("McNemar" if kind.metric == "accuracy" else "permutation"), values
 
     def _resampled(self, run: Run, task: str, measure: str) -> np.ndarray:
@@ -319,12 +320,12 @@ class Evidence:
             sign = 1 if measure == "dev" else -1
             return sign * self._metric_draws(task)[run.key]
         if measure in COSINES:
-            return np.zeros(self.draws)
+            return np.zeros(DRAWS)
         if measure == "top":
             top = _is_top(run, task)[:, None].astype(float)  # [N, 1]
-            return _resampled_sums(top, self.draws, _stream(task, 0))[:, 0] / len(top)
+            return _resampled_sums(top, DRAWS, _stream(task, 0))[:, 0] / len(top)
         if (task, run.key) not in self._by_label:
-            self._by_label[task, run.key] = bootstrap_by_label(task, run, self.draws)
+            self._by_label[task, run.key] = bootstrap_by_label(task, run)
         return by_label_measure(*self._by_label[task, run.key], measure)
 
     def _metric_draws(self, task: str) -> dict[str, np.ndarray]:
@@ -332,7 +333,7 @@ class Evidence:
         if task not in self._draws:
             runs = [r for by_seed in self.runs.values() for r in by_seed.values()]
             runs = [run for run in runs if task in run.predictions]
-            columns = bootstrap_metric(task, runs, self.draws).T
+            columns = bootstrap_metric(task, runs).T
             self._draws[task] = {run.key: column for run, column in zip(runs, columns, strict=True)}
         return self._draws[task]
 
