@@ -95,11 +95,12 @@ def _digits() -> Mapping[str, Any]:
 
 
 def _tie() -> Mapping[str, Any]:
-    """How rarely three development scores agree, by the spread of the most thorough study."""
+    """How rarely three development scores agree, by the spread of the most thorough study with
+    several seeds of a row whose encoder trained."""
     for group in studies(_runs()):
         by_row: dict[str, list[np.ndarray]] = {}
         for run in readable(run for run in group if len(run.config["heads"]) == len(TASK_ORDER)):
-            if not untrained_tasks(run):
+            if not run.config["frozen"] and not untrained_tasks(run):
                 by_row.setdefault(run.config["row"], []).append(scores(run.metrics["best"]))
         several = [np.array(found) for found in by_row.values() if len(found) > 1]
         if several:
