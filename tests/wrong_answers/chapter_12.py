@@ -156,7 +156,25 @@ def position_by_position(first, second, idf):
     return with_numpy(same, second, idf)
 
 
+@wrong("word_cosine", "of the common words alone")
+def lengths_of_common_words(first, second, idf):
+    common = {*first} & {*second} & {*idf}
+    u, v = (np.array([side.count(w) * idf[w] for w in common]) for side in (first, second))
+    below = np.linalg.norm(u) * np.linalg.norm(v)
+    return u @ v / below if below else 0.0
+
+
 # pair_features
+
+
+@right("pair_features")
+def by_where(u, v):
+    return torch.cat([u, v, torch.where(u > v, u - v, v - u), u * v], dim=1)
+
+
+@wrong("pair_features", "no gradient at 0")
+def root_of_a_square(u, v):
+    return torch.cat([u, v, torch.sqrt((u - v).square()), u * v], dim=1)
 
 
 @right("pair_features")
@@ -543,6 +561,16 @@ def always_ten_long(pairs, cls, sep, pad):
         name: F.pad(value, (0, 10 - value.shape[1]), value=pad if name == "input_ids" else 0)
         for name, value in batch.items()
     }
+
+
+@wrong("join_batch", "no tensors")
+def of_lists(pairs, cls, sep, pad):
+    return {name: value.tolist() for name, value in in_lists(pairs, cls, sep, pad).items()}
+
+
+@wrong("join_batch", "no tensors")
+def of_arrays(pairs, cls, sep, pad):
+    return {name: np.array(value) for name, value in of_lists(pairs, cls, sep, pad).items()}
 
 
 @wrong("join_batch", "token_type_ids is missing")
@@ -1001,6 +1029,53 @@ def _nodes(node):
 @right("tree_phrases")
 def recursive(tree):
     return [(" ".join(_words(node)), int(node[0])) for node in _nodes(_parse(tree))]
+
+
+def _opened(tree, is_label=lambda token, label: label is None, takers=lambda open_: open_):
+    nodes, open_ = [], []
+    for token in tree.replace("(", " ( ").replace(")", " ) ").split():
+        if token == "(":
+            nodes.append({"label": None, "words": []})
+            open_.append(nodes[-1])
+        elif token == ")":
+            open_.pop()
+        elif is_label(token, open_[-1]["label"]):
+            open_[-1]["label"] = int(token)
+        else:
+            for node in takers(open_):
+                node["words"].append(token)
+    return [(" ".join(node["words"]), node["label"]) for node in nodes]
+
+
+@right("tree_phrases")
+def by_digits_and_state(tree):
+    return _opened(tree, lambda token, label: label is None and token.isdigit())
+
+
+@wrong("tree_phrases", "taken for a label")
+def every_number_is_a_label(tree):
+    return _opened(tree, lambda token, label: token.isdigit())
+
+
+@wrong("tree_phrases", "innermost bracket alone")
+def words_of_the_innermost(tree):
+    return _opened(tree, takers=lambda open_: open_[-1:])
+
+
+@wrong("tree_phrases", "turned round is not the opening order")
+def closing_turned_round(tree):
+    found, open_ = [], []
+    for token in re.findall(r"[()]|[^\s()]+", tree):
+        if token == "(":
+            open_.append([])
+        elif token == ")":
+            label, *words = open_.pop()
+            found.insert(0, (" ".join(words), int(label)))
+            if open_:
+                open_[-1].extend(words)
+        else:
+            open_[-1].append(token)
+    return found
 
 
 @right("tree_phrases")

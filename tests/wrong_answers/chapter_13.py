@@ -103,6 +103,21 @@ def the_mean(gram):
     return torch.ones(2) / 2
 
 
+@wrong("min_norm_two", "waits for a conflict")
+def mean_without_conflict(gram):
+    if gram[0, 1] < 0:
+        a = parabola(gram)
+        return torch.tensor([a, 1 - a])
+    return torch.tensor([0.5, 0.5])
+
+
+@wrong("min_norm_two", "shorter gradient alone")
+def the_shorter(gram):
+    if parabola(gram) is None:
+        return [0.5, 0.5]
+    return [1.0, 0.0] if gram[0, 0] < gram[1, 1] else [0.0, 1.0]
+
+
 @wrong("min_norm_two", "sum to 2")
 def as_many_as_tasks(gram):
     a = parabola(gram)
@@ -281,6 +296,33 @@ def subtracted(gram, target):
     return [1.0, -amount(angle_between(gram), target) * math.sqrt(gram[0, 0] / gram[1, 1])]
 
 
+@wrong("gradvac_two", "holds the inner product against the target")
+def inner_product_against_target(gram, target):
+    if gram[0, 0] == 0 or gram[1, 1] == 0 or gram[0, 1] >= target:
+        return [1.0, 0.0]
+    return [1.0, amount(angle_between(gram), target) * math.sqrt(gram[0, 0] / gram[1, 1])]
+
+
+@wrong("gradvac_two", "*squared* lengths")
+def diagonal_for_lengths(gram, target):
+    own, other = float(gram[0, 0]), float(gram[1, 1])
+    if own == 0 or other == 0:
+        return torch.tensor([1.0, 0.0])
+    phi = gram[0, 1] / (own * other)
+    if phi >= target:
+        return torch.tensor([1.0, 0.0])
+    root = (1 - target**2) ** 0.5
+    return torch.tensor([1.0, own * (target * (1 - phi**2).sqrt() - phi * root) / (other * root)])
+
+
+@wrong("gradvac_two", "already has to be taken off")
+def all_of_it_added(gram, target):
+    if gram[0, 0] == 0 or gram[1, 1] == 0 or angle_between(gram) >= target:
+        return [1.0, 0.0]
+    across = math.sqrt(max(1 - angle_between(gram) ** 2, 0) * gram[0, 0] / gram[1, 1])
+    return [1.0, across * target / math.sqrt(1 - target**2)]
+
+
 @wrong("gradvac_two", "returns c alone")
 def the_amount(gram, target):
     if gram[0, 0] == 0 or gram[1, 1] == 0 or angle_between(gram) >= target:
@@ -410,6 +452,12 @@ def rows_are_gradients(weights, gram, c):
     return g_w @ g_0 + c * g_0.norm() * g_w.norm()
 
 
+@wrong("cagrad_value", "weighted mean of the gradients' lengths")
+def mean_of_lengths(weights, gram, c):
+    lengths = gram.diagonal().sqrt()
+    return weights @ gram.mean(dim=0) + c * gram.mean().sqrt() * (weights * lengths).sum()
+
+
 @wrong("cagrad_value", "a number for each task")
 def not_summed(weights, gram, c):
     second = c * (gram.mean() * (weights @ gram @ weights)).sqrt()
@@ -516,6 +564,24 @@ def by_the_mean(points):
 @wrong("dominated", "best in some task")
 def best_in_none(points):
     return np.array([not (mine == points.max(axis=0)).any() for mine in points])
+
+
+@wrong("dominated", "met by *different* rows")
+def conditions_apart(points):
+    found = []
+    for i, mine in enumerate(points):
+        others = [other for j, other in enumerate(points) if j != i]
+        as_good = any((other >= mine).all() for other in others)
+        found.append(as_good and any((other > mine).any() for other in others))
+    return found
+
+
+@wrong("dominated", "marked by 1 and 0")
+def ones_and_zeros(points):
+    return [
+        int(any((other >= mine).all() and (other > mine).any() for other in points))
+        for mine in points
+    ]
 
 
 @wrong("dominated", "rows above only")
@@ -710,6 +776,11 @@ def with_python_alone(scores, choosing):
 @wrong("relative_improvement", "sign is not turned")
 def sign_forgotten(scores, base, lower):
     return ((scores - base) / base).mean()
+
+
+@wrong("relative_improvement", "Every task has the minus")
+def power_before_minus(scores, base, lower):
+    return np.mean(-(1 ** lower.astype(int)) * (scores - base) / base)
 
 
 @wrong("relative_improvement", "wrong tasks")

@@ -100,6 +100,14 @@ def _word_score(
     return score
 
 
+def _of_common_words(first: Words, second: Words, idf: Idf) -> float:
+    """The lengths measured over the words that stand in both sentences."""
+    u, v = _weighed(first, idf), _weighed(second, idf)
+    common = u.keys() & v.keys()
+    below = math.prod(_length({word: bag[word] for word in common}) for bag in (u, v))
+    return _dot(u, v) / below if below else 0.0
+
+
 def _divides_by_zero() -> float:
     raise ZeroDivisionError
 
@@ -232,6 +240,11 @@ the inner product, but every word enters the length of its own bag.
             for empty in (lambda: math.nan, _divides_by_zero)
         ),
         Mistake(
+            _of_common_words,
+            "The lengths are those of the common words alone: every known word adds to the length "
+            "of its own sentence, or two long ones with one word in common are all alike.",
+        ),
+        Mistake(
             _word_score(_unknown_as_one),
             "Words without an idf are counted with weight 1; leave them out.",
         ),
@@ -289,6 +302,24 @@ def _features_asks(size: int, width: int, seed: int) -> Callable:
 
 _SAME = draw(2, 3, seed=3)
 
+
+def _equal_asks(answer: Callable) -> dict[str, Any]:
+    """Of two equal sentences, where |u - v| has a corner: the value, and whether a step can use it.
+
+    Any slope from -1 to 1 will do there; what is not a number ends the training.
+    """
+    found = with_gradient(answer, u=_SAME, v=_SAME)
+    if "gradients" in found:  # detached
+        return found
+    value = found.pop("value")
+    finite = all(bool(gradient.isfinite().all()) for gradient in found.values())
+    return {"value": value, "the gradients are numbers": finite}
+
+
+def _by_a_root(u: Tensor, v: Tensor) -> Tensor:
+    return ((u - v) ** 2).sqrt()
+
+
 PAIR_FEATURES = Exercise(
     name="pair_features",
     chapter=12,
@@ -313,7 +344,7 @@ Four blocks of width H side by side: which of the two dimensions grows?
         Case("one pair", _features_asks(1, 5, 4)),
         Case("as many pairs as numbers", _features_asks(4, 4, 7)),
         Case("width 1", _features_asks(3, 1, 9)),
-        Case("two equal sentences", lambda answer: call(answer, _SAME, _SAME)),
+        Case("two equal sentences", _equal_asks),
     ),
     mistakes=(
         *(
@@ -382,6 +413,11 @@ Four blocks of width H side by side: which of the two dimensions grows?
         Mistake(
             _parts(_u, _v, lambda u, v: u.abs() - v.abs(), _product),
             "The size is taken before the difference: |u| - |v| is not |u - v|.",
+        ),
+        Mistake(
+            _parts(_u, _v, _by_a_root, _product),
+            "The root of a square has no gradient at 0: the first pair of equal sentences would "
+            "turn all weights into NaN. Take the absolute value.",
         ),
     ),
     notes="""
@@ -604,9 +640,15 @@ def _batch_asks(pairs: Pairs, cls: int, sep: int, pad: int) -> Callable:
             return result
         tensors = {name: tensor(value) for name, value in result.items()}
         whole = not any(value.is_floating_point() for value in tensors.values())
-        return {**tensors, "whole numbers": whole}
+        real = all(isinstance(value, Tensor) for value in result.values())
+        return {**tensors, "whole numbers": whole, "tensors": real}
 
     return ask
+
+
+def _values(of: Callable[[Tensor], Any]) -> Callable:
+    """A variant: the right batch with its values as something other than tensors."""
+    return lambda *given: {name: of(value) for name, value in join_batch(*given).items()}
 
 
 _MASK_NOT_PAD = (
@@ -717,6 +759,13 @@ three fillings: which?
         Mistake(
             _batched(mask=lambda ids, real, pad: real.bool()),
             "The mask holds true and false; asked are the whole numbers 1 and 0.",
+        ),
+        *(
+            Mistake(
+                _values(of),
+                "The values are right but no tensors, and an encoder takes nothing else.",
+            )
+            for of in (Tensor.tolist, Tensor.numpy)
         ),
         Mistake(
             _padded_apart,
@@ -1263,10 +1312,37 @@ def _own_words_only(tree: str) -> Phrases:
     return [(text, leaf[text.split()[-1]]) for text, _ in tree_phrases(tree)]
 
 
+def _read(tree: str, is_label: Callable, takers: Callable) -> Phrases:
+    """A variant: which token sets the label of the innermost bracket, and who takes a word.
+
+    Args:
+        is_label: from the token and the label so far.
+        takers: of the open brackets those that a word is added to.
+    """
+    nodes: list[tuple[list[str], list[int]]] = []
+    inside: list[int] = []
+    for token in re.findall(r"[()]|[^\s()]+", tree):
+        if token == "(":
+            inside.append(len(nodes))
+            nodes.append(([], []))
+        elif token == ")":
+            inside.pop()
+        elif is_label(token, nodes[inside[-1]][1]):
+            nodes[inside[-1]][1][:] = [int(token)]
+        else:
+            for node in takers(inside):
+                nodes[node][0].append(token)
+    return [(" ".join(words), label[0]) for words, label in nodes]
+
+
 _SHORT = "(3 (2 It) (4 works))"
 _MEDIUM = "(1 (2 (2 The) (2 plot)) (1 (2 is) (0 (2 not) (3 clever))))"
 _LONG = (
     "(4 (2 (2 This) (2 (3 quiet) (2 film))) (3 (3 (2 has) (4 (2 a) (4 (3 warm) (2 heart)))) (2 .)))"
+)
+
+_NUMBER_FOR_LABEL = (
+    "A word that is a number is taken for a label: only what follows an opening bracket is one."
 )
 
 TREE_PHRASES = Exercise(
@@ -1307,6 +1383,29 @@ every one of them.
             _closing_order,
             "The phrases come in the order in which brackets close; asked is that in which they "
             "open, the whole sentence first.",
+        ),
+        Mistake(
+            lambda tree: _closing_order(tree)[::-1],
+            "The closing order turned round is not the opening order: of two phrases side by side "
+            "the right one comes first.",
+        ),
+        *(
+            Mistake(
+                lambda tree, takers=takers: _read(tree, lambda token, label: not label, takers),
+                says,
+            )
+            for takers, says in (
+                (
+                    lambda inside: inside[-1:],
+                    "A word goes to the innermost bracket alone; it belongs to every bracket that "
+                    "is open.",
+                ),
+                (
+                    lambda inside: inside[:1],
+                    "A word goes to the outermost bracket alone; it belongs to every bracket that "
+                    "is open.",
+                ),
+            )
         ),
         *(
             Mistake(
@@ -1361,8 +1460,11 @@ every one of them.
         ),
         Mistake(
             _chosen(lambda phrases: [(re.sub(r" ?\b\d\b", "", t).strip(), n) for t, n in phrases]),
-            "A word that is a number is taken for a label: only what follows an opening bracket "
-            "is one.",
+            _NUMBER_FOR_LABEL,
+        ),
+        Mistake(
+            lambda tree: _read(tree, lambda token, label: token.isdigit(), lambda inside: inside),
+            _NUMBER_FOR_LABEL,
         ),
     ),
     notes="""
@@ -1592,7 +1694,7 @@ numbers. `D.mean(axis=1)` has one number a seed. `stats.t.ppf(0.975, np.inf)` is
         ),
     ),
     notes="""
-Seeds alone with 1.96 is what papers report, and it holds the truth in three cases of four. The
+Seeds alone with 1.96 is what papers report, and it holds the truth in four cases of five. The
 fourth power is Welch and Satterthwaite's; give it away. 4 points.
 """,
 )

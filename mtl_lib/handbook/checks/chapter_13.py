@@ -104,6 +104,21 @@ def _ask_lengths(gram: Tensor) -> Callable:
     return lambda answer: [tensor(call(answer, length**2 * gram)) for length in _LENGTHS]
 
 
+def _in_conflict_only(gram: Tensor) -> Tensor:
+    """The mean where the two do not conflict."""
+    if gram[0, 1] >= 0:
+        return torch.full((2,), 0.5, dtype=gram.dtype)
+    return min_norm_two(gram)
+
+
+def _shorter_alone(gram: Tensor) -> Tensor:
+    """All the weight on the shorter gradient; one half each where they are equal."""
+    if gram[0, 0] + gram[1, 1] - 2 * gram[0, 1] == 0:
+        return torch.full((2,), 0.5, dtype=gram.dtype)
+    a = float(gram[0, 0] < gram[1, 1])
+    return torch.tensor([a, 1 - a], dtype=gram.dtype)
+
+
 def _clip_each(gram: Tensor) -> Tensor:
     """Each weight clipped from below alone: they no longer sum to 1."""
     return _min_norm(_unclipped)(gram).clamp(min=0)
@@ -211,6 +226,16 @@ hold for gradients of any length, $10^{-8}$ or 0 among them, with no small numbe
             "It gives one half each whatever the gradients are: that is their mean.",
         ),
         Mistake(
+            _in_conflict_only,
+            "It waits for a conflict, as surgery does; the shortest mixture of two gradients that "
+            "agree need not be their mean.",
+        ),
+        Mistake(
+            _shorter_alone,
+            "It takes the shorter gradient alone; between the two tips there may be a shorter "
+            "mixture still.",
+        ),
+        Mistake(
             lambda gram: 2 * min_norm_two(gram),
             "The weights sum to 2; asked is a mixture, whose weights sum to 1.",
         ),
@@ -279,6 +304,24 @@ def _unlimited(gram: Tensor, target: float) -> Tensor:
     lengths = gram.diagonal().sqrt()
     cosine = gram[0, 1] / lengths.prod()
     added = torch.where(cosine >= target, 0.0, _exact(cosine, target, *lengths))
+    return torch.stack([torch.ones_like(added), added])
+
+
+def _by_inner_product(gram: Tensor, target: float) -> Tensor:
+    """The inner product held against the target in place of the cosine."""
+    lengths = gram.diagonal().sqrt()
+    added = torch.zeros((), dtype=gram.dtype)
+    if lengths.min() > 0 and gram[0, 1] < target:
+        added = _exact((gram[0, 1] / lengths.prod()).clamp(-1, 1), target, *lengths)
+    return torch.stack([torch.ones_like(added), added])
+
+
+def _squares_for_lengths(gram: Tensor, target: float) -> Tensor:
+    """The diagonal of the Gram matrix taken for the lengths."""
+    squares = gram.diagonal()
+    added = torch.zeros((), dtype=gram.dtype)
+    if squares.min() > 0 and (cosine := gram[0, 1] / squares.prod()) < target:
+        added = _exact(cosine, target, *squares)
     return torch.stack([torch.ones_like(added), added])
 
 
@@ -447,6 +490,24 @@ $g_1$ stays as it is: $(1, 0)$. It must hold for gradients of any length.
                 _below, lambda cosine, target, own, other: -_exact(cosine, target, own, other)
             ),
             "It subtracts where it has to add: the cosine falls.",
+        ),
+        Mistake(
+            _by_inner_product,
+            "It holds the inner product against the target; the target is a *cosine*.",
+        ),
+        Mistake(
+            _squares_for_lengths,
+            "The diagonal of the Gram matrix holds *squared* lengths: a root is missing.",
+        ),
+        Mistake(
+            _vaccine(
+                _below,
+                lambda cosine, target, own, other: (
+                    own / other * target * _sine(cosine) / _sine(target)
+                ),
+            ),
+            "That is how long the part along g_2 has to become; what g_1 has there already has to "
+            "be taken off.",
         ),
         Mistake(_exchanged, "The roles are exchanged: it changes g_2; asked is the change of g_1."),
         Mistake(
@@ -622,6 +683,14 @@ plain mean, and what is the value there?
             "The first term has the wrong sign.",
         ),
         Mistake(
+            lambda weights, gram, c: (
+                weights @ gram.mean(dim=1)
+                + c * gram.mean().clamp(min=0).sqrt() * (weights @ gram.diagonal().sqrt())
+            ),
+            "The length of g_w is taken as the weighted mean of the gradients' lengths; a mixture "
+            "of arrows that point apart is shorter.",
+        ),
+        Mistake(
             _rows_as_gradients,
             "It takes the rows of the Gram matrix for the gradients: a squared length is "
             "w @ G @ w, with one G between.",
@@ -662,6 +731,12 @@ def _by_another(points: np.ndarray) -> np.ndarray:
     return np.array(
         [bool((np.delete(points, i, axis=0) >= mine).all(1).any()) for i, mine in enumerate(points)]
     )
+
+
+def _by_different_rows(points: np.ndarray) -> np.ndarray:
+    """As good everywhere by one other row, better somewhere by any."""
+    points = np.asarray(points)
+    return _by_another(points) & (points < points.max(axis=0)).any(axis=1)
 
 
 def _by_earlier(points: np.ndarray) -> np.ndarray:
@@ -753,6 +828,15 @@ one*. Two equal rows do not dominate each other.
             lambda points: (points < points.max(axis=0)).all(1),
             "It keeps only rows that are best in some task; a good compromise is best in none, and "
             "need not be dominated.",
+        ),
+        Mistake(
+            _by_different_rows,
+            "The two conditions are met by *different* rows; it has to be one row that is as good "
+            "everywhere and better somewhere.",
+        ),
+        Mistake(
+            lambda points: dominated(points).astype(int),
+            "The rows are the right ones, but marked by 1 and 0; asked is True and False.",
         ),
         Mistake(
             _by_earlier,
@@ -1055,6 +1139,10 @@ better: a fraction, 0.02 for two per cent.
         Mistake(
             _improvement(lambda m, b, sign: (m - b) / b),
             "The sign is not turned where lower is better: a smaller error counts as a loss.",
+        ),
+        Mistake(
+            _improvement(lambda m, b, sign: -(m - b) / b),
+            "Every task has the minus. (`-1 ** lower` is `-(1 ** lower)`: write brackets.)",
         ),
         Mistake(
             _improvement(lambda m, b, sign: -sign * (m - b) / b),
