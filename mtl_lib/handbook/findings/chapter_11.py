@@ -182,9 +182,10 @@ def _verdicts() -> Mapping[str, Any]:
     }
     for rows, name in (("3.2 - 3.1", "surgery"), ("compare - 3.1", "heads")):
         of_rows = answered[answered["rows"] == rows]
+        shown = of_rows[["ours", "low", "high"]].round(3) + 0.0  # -0.000 becomes 0.000
         values[name] = ", ".join(
-            f"{line.task} {line.ours:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
-            for line in of_rows.itertuples()
+            f"{task} {line.ours:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+            for task, line in zip(of_rows["task"], shown.itertuples(), strict=True)
         )
         values[f"{name}_answers"] = set(zip(of_rows["gain"], of_rows["inside"], strict=True))
     return values
