@@ -274,7 +274,7 @@ FINDINGS = (
         "study `converged` (`minilm-l6`, three seeds, intervals over seeds and examples) gradient "
         "surgery has no gain worth a point on any task: {surgery}. What the paper prints lies "
         "outside the range of one more run of ours, each time. Heads that compare do gain: "
-        "{heads}. By the paper's own protocol we have one seed of each row, and tell nothing. Of "
+        "{heads}. By the paper's own protocol both rows have one seed, and nothing is told. Of "
         "the {differences} differences {untold} have no answer, and of the paper's {claims} claims "
         "one has a verdict, its first, that surgery improves all three tasks: on our encoder and "
         "files that does not hold. The rest wait for runs. (The Quora training file is a "
