@@ -373,7 +373,8 @@ def test_what_each_task_reaches_alone_stands_below_the_rows_with_its_study():
     assert line["dev_similarity_ours"] == scores["pearson"]
     assert np.isnan(line["dev_paraphrase_ours"])  # not run
     other = figures.figure_3([*fake_study(["3.1"], profile="paper", **options), *alone])
-    assert "each task alone (profile converged)" in texts(other.as_table)
+    for drawn in (other.as_table, other.picture):
+        assert "each task alone (profile converged)" in texts(drawn)
     apart = fake_study(["3.1"], profile="paper", encoder="e", corpus="another")
     assert "alone" not in set(figures.figure_3([*apart, *alone]).table["row"])
 

@@ -30,7 +30,7 @@ from mtl_lib.tasks import BY_NAME
 WORDS = {"color": INK, "lw": 1.1, "ls": (0, (4, 2)), "zorder": 4}  # a floor, as a dashed line
 # The lines of `draw_scores`, by the row of its table that holds them.
 LINES = {
-    "alone": ("the task alone", {"color": OURS, "lw": 1.6, "ls": "-"}),
+    "alone": ("each task alone", {"color": OURS, "lw": 1.6, "ls": "-"}),
     "words-comparing": (
         "words alone, compared",
         {"color": INK, "lw": 1.1, "ls": (0, (6, 1.5, 1, 1.5))},
@@ -54,6 +54,7 @@ def draw_scores(
     dots: pd.DataFrame,
     published: Mapping[tuple[str, str], float],
     lines: Mapping[tuple[str, str], float],
+    alone: str,
     strong: str,
 ) -> Picture:
     """Scores of rows: a panel a task, a dot a seed, the paper's diamond, floors as lines.
@@ -63,6 +64,7 @@ def draw_scores(
         dots: row, task, score, and whether it is `held` back by a gate.
         published: the paper's score by row and task.
         lines: the score of each of `LINES` by name and task; NaN where there is none.
+        alone: what the line of the tasks alone is called, which may be another study's.
         strong: id of the row set in bold.
     """
     tasks = list(dict.fromkeys(task for _, task in lines))
@@ -111,8 +113,9 @@ def draw_scores(
         handles.append(_mark("from the paper to our mean", **LINK))
     if dots["held"].any():
         handles.append(_mark("not to be read: not trained, or one answer", **DOT | _fill(True)))
+    labels = {name: label for name, (label, _) in LINES.items()} | {"alone": alone}
     handles += [
-        Line2D([], [], label=LINES[name][0], **LINES[name][1]) for name in LINES if name in shown
+        Line2D([], [], label=labels[name], **LINES[name][1]) for name in LINES if name in shown
     ]
     _legend(picture, handles, 0.995, 1 - 0.42 / height, ncols=3 if len(handles) > 4 else 4)
     return picture

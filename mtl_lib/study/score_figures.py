@@ -118,6 +118,7 @@ def _score_figure(
                 for name in LINES
                 for task in TASK_ORDER
             },
+            next((line["name"] for line in floors if line["row"] == ALONE_ROW), ""),
             strong,
         ),
         f"{heading}: {seen}. A dot is one seed of ours, hollow where it did not train or gives one "
