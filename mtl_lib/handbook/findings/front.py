@@ -4,6 +4,7 @@ from mtl_lib.handbook.findings import Finding
 from mtl_lib.handbook.findings import chapter_06 as surgery
 from mtl_lib.handbook.findings import chapter_10 as per_class
 from mtl_lib.handbook.findings import chapter_12 as finished
+from mtl_lib.handbook.findings import chapter_13 as bench
 from mtl_lib.study.paper import TASK_ORDER
 
 FINDINGS = (
@@ -12,15 +13,18 @@ FINDINGS = (
         "conflict at {low:.0%} to {high:.0%} of the steps: a coin decides. Surgery minus the plain "
         "sum, four epochs, {seeds} seeds: paraphrase {paraphrase}, sentiment {sentiment}, "
         "similarity {similarity}; the paper prints {paper_paraphrase:+.3f}, "
-        "{paper_sentiment:+.3f}, {paper_similarity:+.3f}. (MiniLM; "
+        "{paper_sentiment:+.3f}, {paper_similarity:+.3f}. (MiniLM, substitute Quora file; "
         "[chapter 06](notebooks/06_gradient_surgery.ipynb), "
         "[13](notebooks/13_fair_bench.ipynb).)",
-        lambda: {**surgery._fight(), **surgery._gain()},
+        lambda: {**surgery._fight(), **surgery._gain(), **bench._real()},
         lambda v: (
             v["trained"]
             and v["seeds"] == 3
             and v["cosine"] < 0.005
             and all(v[f"small_{task}"] and v[f"outside_{task}"] for task in TASK_ORDER)
+            and v["surgery_low"] < 0 < v["surgery_high"] < 0.005
+            and [v[f"above_{task}"] for task in TASK_ORDER] == [True, False, False]
+            and max(v[f"largest_{task}"] for task in TASK_ORDER) < 0.025
         ),
     ),
     Finding(
