@@ -70,6 +70,14 @@ def test_the_published_difference_is_inside_or_outside_of_where_one_more_run_wou
         assert line["inside"] == ("inside" if within else "outside")
 
 
+def test_one_more_run_is_any_of_its_row_and_its_scores_are_printed_with_three_digits():
+    runs = surgery(True)
+    line = line_of(contrasts_table(runs), "3.2 - 3.1", "sentiment")
+    low, high = Evidence(runs).estimate({"3.2": 1, "3.1": -1}, "sentiment").one_more_run()
+    assert line["run_low"] == pytest.approx(low - 0.001)
+    assert line["run_high"] == pytest.approx(high + 0.001)
+
+
 def test_a_difference_that_the_paper_does_not_print_is_neither():
     runs = fake_study(["3.1", "frozen-1e-3"], (0, 1, 2), **PAPER)
     line = line_of(contrasts_table(runs), "3.1 - frozen-1e-3", "sentiment")

@@ -48,10 +48,22 @@ def test_with_one_seed_the_interval_is_that_of_the_examples():
     assert np.isnan(estimate.seed_error)
 
 
-def test_both_errors_add_as_variances():
+def test_the_half_widths_of_both_errors_add_as_squares():
     estimate = combine([0.1, 0.12, 0.11], 0.03)
-    assert estimate.high - estimate.low > 2 * 1.96 * np.hypot(estimate.seed_error, 0.03)
+    of_seeds = stats.ttest_1samp([0.1, 0.12, 0.11], 0).confidence_interval(0.95)
+    half = np.hypot((of_seeds.high - of_seeds.low) / 2, 1.959964 * 0.03)
+    assert (estimate.low, estimate.high) == pytest.approx((0.11 - half, 0.11 + half), abs=1e-6)
     assert combine([0.1, 0.1, 0.1], 0.03).high == pytest.approx(0.1 + 1.959964 * 0.03, abs=1e-6)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("ratio", [0.5, 3])  # error of the mean over seeds, over the examples'
+def test_the_interval_covers_whichever_error_is_the_larger(ratio, seeds):
+    generator = np.random.default_rng(0)
+    means = generator.normal(size=4000)  # of the development set, which moves all seeds together
+    scatter = ratio * np.sqrt(seeds) * generator.normal(size=(4000, seeds))
+    estimates = [combine(mean + own, 1.0) for mean, own in zip(means, scatter, strict=True)]
+    assert np.mean([e.low < 0 < e.high for e in estimates]) > 0.94
 
 
 def test_one_more_run_lies_in_students_prediction_interval():
@@ -68,6 +80,20 @@ def test_a_run_of_the_same_kind_lies_there_however_many_seeds_there_are(seeds):
         low, high = combine(scores, 0.0).one_more_run()
         inside += low <= one_more <= high
     assert inside / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_difference_of_one_more_run_need_not_share_a_seed_as_ours_do():
+    """Two rows that a seed moves together: their differences hardly scatter, those of runs with
+    two seeds do."""
+    generator, inside = np.random.default_rng(0), []
+    for _ in range(2000):
+        by_seed, other = generator.normal(size=3), generator.normal(size=2)
+        small = 0.01 * generator.normal(size=3)
+        estimate = combine(small, 0.0, run_error=np.sqrt(2) * by_seed.std(ddof=1))
+        low, high = estimate.one_more_run()
+        inside.append(low <= other[0] - other[1] <= high)
+        assert estimate.high - estimate.low < (high - low) / 2
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
 
 
 def test_one_seed_does_not_tell_where_another_would_lie():
@@ -213,6 +239,30 @@ def test_a_difference_is_paired_by_seed_and_by_example():
     assert estimate.example_error == pytest.approx(by_example.std() / np.sqrt(200), rel=0.1)
 
 
+def test_runs_of_other_seeds_scatter_as_each_row_does():
+    runs = fake_study(["3.1", "3.2"], (0, 1, 2))
+    estimate = Evidence(runs).estimate({"3.2": 1, "3.1": -1}, "sentiment")
+    scores = [run.metrics["best"]["dev"]["sentiment"]["accuracy"] for run in runs]
+    apart = np.sqrt(np.var(scores[:3], ddof=1) + np.var(scores[3:], ddof=1))
+    paired = np.std(np.subtract(scores[3:], scores[:3]), ddof=1)
+    assert estimate.run_error >= max(apart, paired) * (1 - 1e-9)
+
+
+def test_seeds_that_agree_by_luck_do_not_speak_for_all():
+    """Three models, each right on as many examples, but on others."""
+    runs = fake_study(["3.1"], (0, 1, 2))
+    labels = runs[0].labels["paraphrase"]
+    for number, run in enumerate(runs):
+        wrong = np.roll(np.arange(200) < 60, 60 * number)
+        answers = np.where(wrong, 1 - labels, labels).astype(int)
+        run.predictions["paraphrase"] = np.float32(2 * answers - 1)[:, None]
+        run.metrics["best"]["dev"]["paraphrase"]["accuracy"] = 0.7
+    estimate = Evidence(runs).estimate({"3.1": 1}, "paraphrase")
+    assert estimate.seed_error == pytest.approx(0, abs=1e-12)
+    # two of them differ on 120 examples, each of which either may get right
+    assert estimate.run_error == pytest.approx(np.sqrt(120 / 200**2 / 2), rel=0.1)
+
+
 def test_only_seeds_that_all_rows_have_are_compared():
     runs = [*fake_study(["3.1"], (0, 1, 2)), *fake_study(["3.2"], (1, 2, 5))]
     assert Evidence(runs).seeds(["3.1", "3.2"]) == [1, 2]
@@ -268,16 +318,29 @@ def test_the_most_frequent_label_is_held_against_the_mean_of_the_others():
     assert by_label_measure(accuracy, share, "frequency") == pytest.approx([0.2 - 0.65, 0.9 - 0.2])
 
 
+def test_the_most_frequent_label_is_that_of_the_whole_set_whatever_is_drawn():
+    """Two labels that are nearly as frequent: resampled sets take turns, the question does not."""
+    run = fake_run("3.1")
+    labels = np.repeat([0.0, 1.0, 2.0], [80, 79, 41])
+    answers = np.where(labels == 1, 0, labels).astype(int)  # right but for label 1
+    run.labels["sentiment"], run.ids["sentiment"] = labels, run.ids["sentiment"][:200]
+    run.predictions["sentiment"] = np.eye(5, dtype=np.float32)[answers]
+    estimate = Evidence([run]).estimate({"3.1": 1}, "sentiment", "frequency")
+    assert estimate.value == pytest.approx(1 - 0.5)
+    assert estimate.example_error == pytest.approx(0, abs=1e-9)
+
+
 def test_answers_are_alike_example_by_example():
     runs = fake_study(["3.1", "3.2"], (0, 1))
     evidence = Evidence(runs)
-    assert evidence.alike("3.1", "3.1", "sentiment") == 1
+    assert evidence.alike("3.1", "3.1", "sentiment", [0, 1]) == 1
     equal = [predicted_labels(BY_NAME["sentiment"], run.predictions["sentiment"]) for run in runs]
     expected = np.mean([equal[0] == equal[2], equal[1] == equal[3]])
-    assert evidence.alike("3.1", "3.2", "sentiment") == pytest.approx(expected)
-    assert np.isnan(evidence.alike("3.1", "3.2", "similarity"))
-    least = min(evidence.alike("3.1", "3.2", task) for task in ("sentiment", "paraphrase"))
-    assert evidence.alike("3.1", "3.2", "average") == least
+    assert evidence.alike("3.1", "3.2", "sentiment", [0, 1]) == pytest.approx(expected)
+    assert evidence.alike("3.1", "3.2", "sentiment", [1]) == np.mean(equal[1] == equal[3])
+    assert np.isnan(evidence.alike("3.1", "3.2", "similarity", [0, 1]))
+    least = min(evidence.alike("3.1", "3.2", t, [0, 1]) for t in ("sentiment", "paraphrase"))
+    assert evidence.alike("3.1", "3.2", "average", [0, 1]) == least
 
 
 def with_cosines(seed, others, same):

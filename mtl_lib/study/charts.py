@@ -126,26 +126,30 @@ def draw_slopes(title: str, stamp: str, table: pd.DataFrame, seeds: pd.DataFrame
     """From the baseline to the final model: a panel a task, the paper's line and one of each seed.
 
     Args:
-        table: a line a task: the paper's and our scores of both models, words alone, and the gains.
+        table: a line a task: the paper's and our scores of both models, those of words alone with
+            heads of their kind, and the gains.
         seeds: task, seed, baseline, final, and whether either is `held` back by a gate.
     """
     picture = Picture(figsize=(8.6, 4.5), facecolor="white")
     picture.text(0.015, 0.97, title, size=11.5, weight="bold", color=INK, va="top")
     picture.text(0.015, 0.1, stamp, size=8, color=FAINT, va="top")
-    columns = [f"{name}_paper" for name in ("baseline", "final")]
+    columns, floors = (
+        [f"{name}_{what}" for name in ("baseline", "final")] for what in ("paper", "words")
+    )
     reach = 0.0
     spans = {}
     for line in table.to_dict("records"):
         of_task = seeds[seeds["task"] == line["task"]]
-        values = [*of_task["baseline"], *of_task["final"], line["words"], *map(line.get, columns)]
+        values = [*of_task["baseline"], *of_task["final"], *map(line.get, [*columns, *floors])]
         values = [value for value in values if np.isfinite(value)]
         spans[line["task"]] = (max(values) + min(values)) / 2
         reach = max(reach, max(values) - min(values))
     for n, line in enumerate(table.to_dict("records")):
         task = line["task"]
         ax = picture.add_axes((0.075 + n * 0.312, 0.22, 0.275, 0.5))
-        if np.isfinite(line["words"]):
-            ax.plot([-0.12, 1.12], [line["words"]] * 2, **WORDS)
+        for x, floor in enumerate(floors):
+            if np.isfinite(line[floor]):
+                ax.plot([x - 0.2, x + 0.2], [line[floor]] * 2, **WORDS)
         ax.plot([0, 1], [line[name] for name in columns], **DIAMOND | {"ls": "-", "lw": 2})
         of_task = seeds[seeds["task"] == task]
         for one in of_task.to_dict("records"):
@@ -174,7 +178,7 @@ def draw_slopes(title: str, stamp: str, table: pd.DataFrame, seeds: pd.DataFrame
     handles = [_mark("paper", **DIAMOND), _mark("ours, a line a seed", **DOT)]
     if seeds[["baseline_held", "final_held"]].any(axis=None):
         handles.append(_mark("not to be read: not trained, or one answer", **DOT | _fill(True)))
-    _legend(picture, handles + _words_handle(table), 0.99, 0.92)
+    _legend(picture, handles + _words_handle(table[floors]), 0.99, 0.92)
     return picture
 
 
@@ -259,7 +263,7 @@ def draw_labels(
     ours = f"ours, a dot a seed\n{held}".strip()
     handles = [_mark("paper", **DIAMOND), _mark(ours, **DOT)]
     handles.append(Patch(color=OURS_LIGHT, label="their mean"))
-    _legend(picture, handles + _words_handle(table), 0.99, 0.93)
+    _legend(picture, handles + _words_handle(table[["words"]]), 0.99, 0.93)
     return picture
 
 
@@ -272,9 +276,9 @@ def _fill(held: bool) -> dict[str, str]:
     return {"mfc": "white", "mec": OURS} if held else {"mec": "white"}
 
 
-def _words_handle(table: pd.DataFrame) -> list[Line2D]:
+def _words_handle(floors: pd.DataFrame) -> list[Line2D]:
     """The floors' entry in a legend, where there are any."""
-    return [] if table["words"].isna().all() else [Line2D([], [], label="words alone", **WORDS)]
+    return [] if floors.isna().all(axis=None) else [Line2D([], [], label="words alone", **WORDS)]
 
 
 def _legend(picture: Picture, handles: list, x: float, y: float, ncols: int = 0) -> None:

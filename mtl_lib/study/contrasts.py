@@ -23,6 +23,8 @@ OPEN = "open"
 INSIDE, OUTSIDE, NOT_PRINTED = "inside", "outside", "not printed"
 TOLD_BY = ("paper", "converged")
 """The studies that tell them."""
+ROUNDING = 0.001
+"""What a difference of two scores may be off that are printed with three digits."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,12 @@ def contrasts_table(runs: Iterable[Run]) -> pd.DataFrame:
 
     Returns:
         One line a difference, task and study: contrast, rows, study, task, ours, low, high, seeds,
-        run_low and run_high (where one more run of ours would lie, 95 %), paper (the published
-        difference, NaN where it has none), gain ("gain", "no gain" worth a point, or "open"),
-        inside (whether the published difference, which is one run, lies between run_low and
-        run_high: "inside", "outside" or "not printed"), reason (why nothing can be told, else
-        empty). Where there is a reason, neither question has an answer.
+        run_low and run_high (where the printed difference of one more run of each row would lie,
+        95 %, whatever their seeds), paper (the published difference, NaN where it has none), gain
+        ("gain", "no gain" worth a point, or "open"), inside (whether the published difference,
+        which is one run of each row, lies between run_low and run_high: "inside", "outside" or "not
+        printed"), reason (why nothing can be told, else empty). Where there is a reason, neither
+        question has an answer.
     """
     runs = list(runs)
     evidence = {profile: best_study(runs, profile) for profile in TOLD_BY}
@@ -103,8 +106,8 @@ def _answers(evidence: Evidence, comparison: Comparison, task: str) -> dict:
     """Our number, the paper's, and the answers to both questions."""
     estimate, reason = untold(evidence, comparison, task)
     line = numbers(estimate) | {"paper": paper_value(comparison, task)}
-    ends = estimate.one_more_run() if estimate else (float("nan"), float("nan"))
-    line["run_low"], line["run_high"] = ends
+    low, high = estimate.one_more_run() if estimate else (float("nan"), float("nan"))
+    line["run_low"], line["run_high"] = low - ROUNDING, high + ROUNDING
     told = {"gain": "", "inside": "", "reason": reason}
     if estimate and not reason:
         told["gain"] = {HOLDS: GAIN, FAILS: NO_GAIN, NOISE: OPEN}[verdict(estimate, GAIN)]

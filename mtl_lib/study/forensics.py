@@ -83,10 +83,11 @@ HYPOTHESES = (
     ),
     *(
         Hypothesis(
-            f"Row {row} is a short run, with surgery alone or without; its change did little.",
+            f"Row {row} is a short run of surgery alone: its change did little.",
             row,
             "3.2",
-            f"three seeds of row {row} at its word of which an epoch lies nearer",
+            f"a log of ten epochs; three seeds of row {row} at its word of which an epoch lies "
+            "nearer",
             any_epoch=True,
         )
         for row in ("3.4", "3.5", "3.7", "3.8", "4.2", "4.3")
@@ -102,7 +103,7 @@ HYPOTHESES = (
             "The decay went into Adam's gradient (L2), not beside it.",
             row,
             f"{row}-coupled",
-            _NOT_NEARER + "; rows 4.4 and 4.5, equal though their decay differs",
+            _NOT_NEARER + "; a log of both parts of the step",
         )
         for row in ("3.4", "4.2", "4.3")
     ),
@@ -255,9 +256,11 @@ def _one_answer() -> dict:
     return _sum(
         "Row 3.9 gives every sentence the same label.",
         "3.9, sentiment",
-        f"{'fits' if strict else 'nearly'}: always {label} prints {shares[0, label]:.3f} and "
-        f"{shares[1, label]:.3f}, the paper {printed[0]} and {printed[1]}",
-        "a published confusion matrix; a dozen sentences with another label are enough",
+        f"{'fits' if strict else 'nearly'}: always {label} prints "
+        f"{shares[0, label]:.3f} and {shares[1, label]:.3f}, the paper {printed[0]} and "
+        f"{printed[1]}",
+        "an accuracy that is no label's share, as here: some sentences got another label; how "
+        "many, a confusion matrix would say",
     )
 
 
@@ -270,11 +273,11 @@ def _other_order() -> dict:
     error = np.sqrt(np.sum(rate * (1 - rate) / counts)) / 2
     apart = float(np.mean(recalls)) - 0.5
     return _sum(
-        "Figure 5's paraphrase column was counted against labels in another order.",
+        "Figure 5's paraphrase column was counted mostly against labels in another order.",
         "Figure 5",
-        f"most of it: balanced accuracy {0.5 + apart:.4f}, {apart / error:.1f} standard errors "
-        "above a random order",
-        "the predictions with their ids; a balanced accuracy far from one half",
+        f"fits: balanced accuracy {0.5 + apart:.4f}, near one half, though {apart / error:.1f} "
+        "standard errors above a random order",
+        f"the predictions, matched by id, that still give {recalls[0]} and {recalls[1]}",
     )
 
 
@@ -285,7 +288,7 @@ def _decay() -> dict:
         "Decay 0.05 beside the step brings sentiment's training accuracy from .920 to .449.",
         "3.4",
         f"no: it takes {share:.1%} of a weight in {STEPS:,} steps",
-        "a run of row 3.4 at its word whose training score falls as far",
+        "three seeds of row 3.4 at its word whose training accuracy stays where row 3.2's is",
     )
 
 
@@ -296,7 +299,8 @@ def _twice() -> dict:
         "Rows 4.4 and 4.5 are one run, printed twice.",
         "4.4, 4.5",
         f"fits: {equal} of six numbers agree; or a decay of 0.05 at rate 5e-6 changes nothing",
-        "two runs that differ in this decay alone and print the same six numbers",
+        "two logs with other losses (two runs of ours that differ in this decay alone and print "
+        "the same six numbers would take its support away)",
     )
 
 

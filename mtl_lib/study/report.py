@@ -68,9 +68,12 @@ CONTRASTS_WORDS = (
     "Chosen after the short runs and the first runs of seed 0, before further seeds. Each "
     "difference of development scores has its 95 % interval over seeds and examples (with one "
     f"seed, over examples alone), and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a "
-    "point, or `open`), and does the difference that the paper prints, which is one run's, lie "
-    "where one more run of ours would. The column `paper` is the study of the paper's own "
-    "protocol, `converged` the one whose training comes to an end; both on the real corpora, from "
+    "point, or `open`), and does the difference that the paper prints, of one run of each row, lie "
+    "where that of one more run of ours would. Nobody knows whether the paper's two runs shared a "
+    "seed, so that range is the one of runs that do not; it allows for the rounding of printed "
+    "scores. Not corrected for their number: of forty intervals two miss by chance. The column "
+    "`paper` is the study of the paper's own protocol, `converged` the one whose rate falls to "
+    "zero; both on the real corpora, from "
     f"`minilm-l6`, with the substitute Quora file. Nothing is told with fewer than {ENOUGH_SEEDS} "
     "seeds that trained."
 )
@@ -80,7 +83,8 @@ HYPOTHESES_WORDS = (
     "that of the row taken at its word. A hypothesis is nearer, or further away, where the "
     "interval of the difference over seeds leaves out zero. Where a row may be any epoch of a run, "
     "the row at its word may be any of its own. Nearer is no proof: encoder and Quora file are not "
-    "the paper's. Arithmetic has a verdict and no distance."
+    "the paper's, and the published run's own scatter is in no interval. Arithmetic has a verdict "
+    "and no distance."
 )
 
 

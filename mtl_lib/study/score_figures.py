@@ -274,8 +274,8 @@ def figure_9(runs: Sequence[Run]) -> Figure:
         for name, row in (("baseline", BASELINE), ("final", final)):
             line |= {f"{name}_row": row, f"{name}_paper": PAPER_SCORES.loc[row, f"dev_{task}"]}
             line |= over_seeds(name, scores(by_row[row], "dev", task))
-        floor = floor_of(by_row[final][0], task)
-        line["words"] = floor["dev"][BY_NAME[task].metric] if floor else np.nan
+            floor = floor_of(by_row[row][0], task)
+            line[f"{name}_words"] = floor["dev"][BY_NAME[task].metric] if floor else np.nan
         line["improvement_paper"] = line["final_paper"] - line["baseline_paper"]
         both = seeds[(seeds["task"] == task) & ~seeds["baseline_held"] & ~seeds["final_held"]]
         line["improvement_ours"] = (both["final"] - both["baseline"]).mean()
@@ -306,7 +306,7 @@ def figure_9(runs: Sequence[Run]) -> Figure:
         signed(table, used, all_notes),
         draw_slopes(heading, stamp(used), table, seeds),
         f"{heading}: development scores at the best epoch, a line a seed. Above: the "
-        "gains, ours of seeds with which both trained. Dashes: words alone, with such heads.",
+        "gains, ours of seeds with which both trained. Dashes: words alone, with heads as there.",
         all_notes,
         f"Slopes of development scores from the baseline to the final model. {alt}.",
     )

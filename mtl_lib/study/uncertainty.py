@@ -25,7 +25,7 @@ from mtl_lib.tasks import BY_NAME
 CONFIDENCE = 0.95
 DRAWS = 1000
 ENOUGH_SEEDS = 3
-"""With fewer nothing is told of seeds: Student's interval of two is thirteen errors wide."""
+"""With fewer nothing is told of seeds: Student's interval of two is thirteen errors to a side."""
 AVERAGE = "average"  # of the three tasks' headline metrics, as the leaderboard has it
 COSINES = ("opposition", "agreement")  # measures of gradients, not of predictions
 
@@ -40,6 +40,8 @@ class Estimate:
         seeds: how many; with 1 the interval knows the development examples only.
         seed_error: standard error of the mean over seeds; NaN with one seed.
         example_error: standard error that the choice of development examples brings.
+        run_error: standard deviation of one such number over runs that share no seed; NaN with one
+            seed.
     """
 
     value: float
@@ -48,48 +50,62 @@ class Estimate:
     seeds: int
     seed_error: float
     example_error: float
+    run_error: float
 
     def one_more_run(self) -> tuple[float, float]:
-        """Where the value of one more seed lies in 95 % of cases: the prediction interval.
+        """Where such a number lies in 95 % of cases if it comes from other seeds: the prediction
+        interval.
 
-        A published number is one run: it scatters as our runs do, not as their mean, and may
-        come from other examples. NaN with one seed, which does not tell how seeds scatter.
+        A published number is one run of each row: it scatters as runs do, not as their mean, and
+        nobody knows whether its rows shared a seed, so what ours share does not count here. It is
+        taken to have the same development examples. NaN with one seed, which does not tell how
+        seeds scatter.
         """
         half = _half_width(
-            self.seed_error * np.sqrt(self.seeds + 1), self.example_error, self.seeds
+            float(np.hypot(self.seed_error, self.run_error)), self.example_error, self.seeds
         )
         return self.value - half, self.value + half
 
 
-def combine(values: Sequence[float], example_error: float) -> Estimate:
+def combine(
+    values: Sequence[float], example_error: float, run_error: float | None = None
+) -> Estimate:
     """The mean over seeds, with an interval that holds both errors.
 
-    The variances of the two means add, s^2 / S over S seeds and the bootstrap's over examples;
-    the interval is that many standard errors wide as Student's t says at the degrees of freedom of
-    Welch and Satterthwaite, of which the examples have plenty and the seeds S - 1. So three seeds
-    give a wide interval where the seeds disagree. (Resampling three seeds with replacement would
-    not: such an interval holds the truth three times in four only.) What varies with seed and
-    example at once counts in both variances, which makes it wider; without any of that, three seeds
-    whose error is four times the examples' have 92 % in place of 95.
+    Student's interval over S seeds, s / sqrt(S) times t, and the bootstrap's over examples are two
+    half-widths; that of both is the root of the sum of their squares (the method of Zou and Donner,
+    2008, for the sum of two estimates). So three seeds give a wide interval where they disagree.
+    (Resampling three seeds with replacement would not: such an interval holds the truth three
+    times in four only.) What varies with seed and example at once counts in both, which makes it
+    wider, and keeps seeds that agree by luck from looking sure.
 
     Args:
         values: one per seed.
         example_error: standard error by the choice of examples; 0 where it does not apply.
+        run_error: see `Estimate`; that of the values by default.
     """
     values = np.asarray(values, dtype=float)
     seeds = len(values)
-    seed_error = float(values.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else float("nan")
+    spread = float(values.std(ddof=1)) if seeds > 1 else float("nan")
+    seed_error = spread / np.sqrt(seeds)
     half = _half_width(seed_error if seeds > 1 else 0.0, example_error, seeds)
     value = float(values.mean())
-    return Estimate(value, value - half, value + half, seeds, seed_error, float(example_error))
+    return Estimate(
+        value,
+        value - half,
+        value + half,
+        seeds,
+        seed_error,
+        float(example_error),
+        spread if run_error is None else run_error,
+    )
 
 
 def _half_width(seed_error: float, example_error: float, seeds: int) -> float:
-    """Half the 95 % interval of two errors, at the degrees of freedom of Welch and Satterthwaite,
-    of which the seeds have `seeds` - 1 and the examples plenty."""
-    error = float(np.hypot(seed_error, example_error))
-    freedom = (seeds - 1) * (error / seed_error) ** 4 if seed_error > 0 else np.inf
-    return float(error * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) if error > 0 else error
+    """Half the 95 % interval of two errors, of which the first is known from so many seeds."""
+    quantile = (1 + CONFIDENCE) / 2
+    of_seeds = seed_error * stats.t.ppf(quantile, seeds - 1) if seed_error else seed_error
+    return float(np.hypot(of_seeds, example_error * stats.norm.ppf(quantile)))
 
 
 def seed_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -267,34 +283,39 @@ class Evidence:
         if not seeds:
             raise RunError(f"rows {', '.join(terms)} have no seed in common")
         tasks = _tasks(self.runs[next(iter(terms))][seeds[0]]) if task == AVERAGE else [task]
-        values, draws = np.zeros(len(seeds)), np.zeros(DRAWS)
-        for name in tasks:
-            for row, factor in terms.items():
-                runs = [self.runs[row][seed] for seed in seeds]
+        values, draws, other_seeds = np.zeros(len(seeds)), np.zeros(DRAWS), 0.0
+        for row, factor in terms.items():
+            runs = [self.runs[row][seed] for seed in seeds]
+            of_row, resampled = np.zeros(len(seeds)), np.zeros((len(seeds), DRAWS))
+            for name in tasks:
                 share = factor / len(tasks)
-                values += share * np.array([_value(run, name, measure) for run in runs])
-                resampled = [self._resampled(run, name, measure) for run in runs]
-                draws += share * np.mean(resampled, axis=0)
+                of_row += share * np.array([_value(run, name, measure) for run in runs])
+                resampled += share * np.array([self._resampled(run, name, measure) for run in runs])
+            values += of_row
+            draws += resampled.mean(axis=0)
+            other_seeds += _variance_over_seeds(of_row, resampled)
+        spread = values.std(ddof=1) if len(seeds) > 1 else np.nan
         one_cosine = measure in COSINES and len(seeds) == 1
-        estimate = combine(values, float("nan") if one_cosine else float(np.nanstd(draws)))
+        error = float("nan") if one_cosine else float(np.nanstd(draws))
+        estimate = combine(values, error, max(spread, float(np.sqrt(other_seeds))))
         if measure == "top" and not values.any():  # none among N: no bootstrap draws one either
             size = len(runs[0].labels[task])
             return replace(estimate, high=1 - ((1 - CONFIDENCE) / 2) ** (1 / size))
         return estimate
 
-    def alike(self, row: str, other: str, task: str) -> float:
-        """Share of the examples on which two rows answer the same, over their seeds; NaN for a
+    def alike(self, row: str, other: str, task: str, seeds: Sequence[int]) -> float:
+        """Share of the examples on which two rows answer the same, over some seeds; NaN for a
         score, where no two answers are quite the same. On average: of the task where they differ
         most, scores apart."""
         if task == AVERAGE:
             tasks = _tasks(next(iter(self.runs[row].values())))
-            return float(np.nanmin([self.alike(row, other, name) for name in tasks]))
+            return float(np.nanmin([self.alike(row, other, name, seeds) for name in tasks]))
         if BY_NAME[task].kind == "score":
             return float("nan")
         same = [
             predicted_labels(BY_NAME[task], self.runs[row][seed].predictions[task])
             == predicted_labels(BY_NAME[task], self.runs[other][seed].predictions[task])
-            for seed in self.seeds((row, other))
+            for seed in seeds
         ]
         return float(np.mean(same))
 
@@ -326,7 +347,10 @@ class Evidence:
             return _resampled_sums(top, DRAWS, _stream(task, 0))[:, 0] / len(top)
         if (task, run.key) not in self._by_label:
             self._by_label[task, run.key] = bootstrap_by_label(task, run)
-        return by_label_measure(*self._by_label[task, run.key], measure)
+        accuracy, share = self._by_label[task, run.key]
+        if measure == "frequency":  # of the label that is it in the whole set, whatever is drawn
+            share = np.broadcast_to(_by_label(run, task)[1], share.shape)
+        return by_label_measure(accuracy, share, measure)
 
     def _metric_draws(self, task: str) -> dict[str, np.ndarray]:
         """All runs of a task, resampled together: one pass, and paired by construction."""
@@ -336,6 +360,23 @@ class Evidence:
             columns = bootstrap_metric(task, runs).T
             self._draws[task] = {run.key: column for run, column in zip(runs, columns, strict=True)}
         return self._draws[task]
+
+
+def _variance_over_seeds(values: np.ndarray, resampled: np.ndarray) -> float:
+    """Variance of a row's score over seeds, NaN with one.
+
+    It is at least what runs of two seeds scatter by the examples on which they differ, or three
+    seeds that agree by luck would speak for all.
+
+    Args:
+        values: one a seed, `[S]`.
+        resampled: the same on resampled development sets, `[S, B]`.
+    """
+    if len(values) < 2:
+        return float("nan")
+    own = resampled - resampled.mean(axis=0)  # what a seed has of its own
+    by_example = np.nanvar(own, axis=1).sum() / (len(values) - 1)
+    return max(float(values.var(ddof=1)), float(by_example))
 
 
 def _value(run: Run, task: str, measure: str) -> float:
@@ -350,9 +391,13 @@ def _value(run: Run, task: str, measure: str) -> float:
         return -others if measure == "opposition" else same - others
     if measure == "top":
         return float(_is_top(run, task).mean())
+    return float(by_label_measure(*_by_label(run, task), measure)[0])
+
+
+def _by_label(run: Run, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy by true label and the labels' shares, `[1, K]` each."""
     report = per_class_report(BY_NAME[task], run.predictions[task], run.labels[task])
-    columns = (report[name].to_numpy()[None] for name in ("accuracy", "share"))
-    return float(by_label_measure(*columns, measure)[0])
+    return report[["accuracy"]].to_numpy().T, report[["share"]].to_numpy().T
 
 
 def task_cosines(run: Run, task: str) -> tuple[float, float]:

@@ -39,7 +39,8 @@ RULE = (
     f"rows, of these one where they have {ENOUGH_SEEDS} seeds in common, of these the longest. The "
     "95 % intervals, in brackets, hold the error of the seeds (spread over seeds, Student's t) and "
     "of the development set (bootstrap over examples). An interval that ends below one point "
-    f"(+{MARGIN}; for a cosine, below zero) shows that there is no gain worth the name, one that "
+    f"(+{MARGIN}; below zero for a cosine, and for a gain that the paper itself prints smaller "
+    "than a point) shows that there is no gain worth the name, one that "
     f"otherwise begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its "
     f"differences show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of "
     f"them {UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} "
@@ -53,7 +54,8 @@ RULE = (
     "the development score. Cosines "
     "between gradients are means over the epochs; their intervals hold the error of the seeds "
     "only. The intervals are not corrected for their number: one in twenty misses by chance, and a "
-    "claim of several differences more often. Where a change makes training fail, what is told is "
+    "claim of several differences is said not to hold too often, and to hold too seldom. Where a "
+    "change makes training fail, what is told is "
     "of the runs that did not."
 )
 
@@ -102,9 +104,10 @@ def _differences(
                 line |= numbers(estimate)
                 seeds = evidence.seeds(comparison.terms) and _readable(evidence, comparison, task)
                 line["readable"] = len(seeds)
-                margin = 0.0 if comparison.measure in COSINES else MARGIN
-                told = not line["reason"]
-                line["verdict"] = verdict(estimate, comparison.expected, margin) if told else UNTOLD
+                line["verdict"] = UNTOLD
+                if not line["reason"]:
+                    margin = _margin(comparison, line["paper"])
+                    line["verdict"] = verdict(estimate, comparison.expected, margin)
                 lines.append(line)
     return pd.DataFrame(lines)
 
@@ -167,6 +170,12 @@ def paper_value(comparison: Comparison, task: str) -> float:
             published = [PAPER_SCORES.loc[row, f"{split}_{name}"] for name in tasks]
             scores[split] += factor * float(np.mean(published))
     return scores["train"] - scores["dev"] if comparison.measure == "gap" else scores["dev"]
+
+
+def _margin(comparison: Comparison, paper: float) -> float:
+    """Below which a gain counts as none: nothing is asked of it that the paper does not print."""
+    small = comparison.expected == GAIN and 0 < paper < MARGIN
+    return 0.0 if small or comparison.measure in COSINES else MARGIN
 
 
 def verdict(estimate: Estimate, expected: str, margin: float = MARGIN) -> str:
@@ -277,11 +286,11 @@ def _reason(
         return "A seed gives one answer only, which correlates with nothing."
     if estimate.seeds < ENOUGH_SEEDS:
         return "Too few seeds."
-    if (pair := _pair(comparison)) and evidence.alike(*pair, task) > ALIKE:
+    if (pair := _pair(comparison)) and evidence.alike(*pair, task, readable) > ALIKE:
         return f"Rows {' and '.join(pair)} give the same answers: the change did nothing here."
     if comparison.measure == "gap":
         row = max(comparison.terms, key=comparison.terms.get)
-        gap = evidence.estimate({row: 1}, task, "gap")
+        gap = evidence.estimate({row: 1}, task, "gap", readable)
         if gap.low <= 0:
             return f"Row {row} is not seen to overfit on {task} here (gap {gap.value:+.3f})."
     return ""

@@ -37,7 +37,7 @@ def nearest_count_if_it_prints_so(accuracy, size, digits=3):
     return [k] if abs(k / size - accuracy) <= 0.5 / 10**digits + 1e-12 else []
 
 
-@wrong("possible_counts", "trusts Python's `round`")
+@wrong("possible_counts", "trusts `round`")
 def rounded_by_python(accuracy, size, digits=3):
     return [k for k in range(size + 1) if round(k / size, digits) == round(accuracy, digits)]
 
@@ -120,7 +120,7 @@ def first_and_last(accuracy, size, digits=3):
     return [found[0], found[-1]] if found else []
 
 
-@wrong("possible_counts", None)
+@wrong("possible_counts", "count 0 is missing")
 def from_one_on(accuracy, size, digits=3):
     return [k for k in fitting(accuracy, size, digits) if k > 0]
 
@@ -330,7 +330,7 @@ def logarithm(spreads, unit=0.001):
     return np.log(agreeing(math.sqrt(2) * spreads, unit / 2)).sum()
 
 
-@wrong("tie_chance", None)
+@wrong("tie_chance", "variance for the standard deviation")
 def from_variances(spreads, unit=0.001):
     return np.prod(agreeing(math.sqrt(2) * spreads**2, unit / 2))
 

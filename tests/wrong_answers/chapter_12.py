@@ -1210,31 +1210,36 @@ def by_the_recipe(a, b):
     seeds, examples = d.shape
     e_seeds = 0.0 if seeds == 1 else d.mean(1).std(ddof=1) / seeds**0.5
     e_examples = d.mean(0).std(ddof=1) / examples**0.5
-    e = (e_seeds**2 + e_examples**2) ** 0.5
-    df = (seeds - 1) * (e / e_seeds) ** 4 if e_seeds > 0 else np.inf
-    reach = stats.t.ppf(0.975, df) * e
+    t = stats.t.ppf(0.975, seeds - 1) if seeds > 1 else 0.0
+    reach = ((t * e_seeds) ** 2 + (1.96 * e_examples) ** 2) ** 0.5
     return d.mean(), d.mean() - reach, d.mean() + reach
 
 
 @right("paired_gain")
 def by_variances(a, b):
     d = np.subtract(b, a, dtype=float)
-    of_seeds = np.var(d.mean(axis=1), ddof=1) / len(d) if len(d) > 1 else 0
-    total = of_seeds + np.var(d.mean(axis=0), ddof=1) / d.shape[1]
-    t = stats.norm.ppf(0.975)
-    if of_seeds:
-        t = stats.t.ppf(0.975, (len(d) - 1) * total**2 / of_seeds**2)
-    return [float(d.mean() + sign * t * math.sqrt(total)) for sign in (0, -1, 1)]
+    square = stats.norm.ppf(0.975) ** 2 * np.var(d.mean(axis=0), ddof=1) / d.shape[1]
+    if len(d) > 1:
+        square += stats.t.ppf(0.975, len(d) - 1) ** 2 * np.var(d.mean(axis=1), ddof=1) / len(d)
+    return [float(d.mean() + sign * math.sqrt(square)) for sign in (0, -1, 1)]
+
+
+@right("paired_gain")
+def by_scipys_intervals(a, b):
+    d = b.astype(float) - a
+    known = stats.norm.interval(0.95, scale=stats.sem(d.mean(axis=0)))[1]
+    few = stats.t.interval(0.95, len(d) - 1, scale=stats.sem(d.mean(1)))[1] if len(d) > 1 else 0
+    half = np.hypot(0 if np.isnan(few) else few, 0 if np.isnan(known) else known)
+    return d.mean(), d.mean() - half, d.mean() + half
 
 
 @right("paired_gain")
 def in_torch(a, b):
     d = torch.tensor(b).double() - torch.tensor(a).double()
+    t = float(stats.t.ppf(0.975, len(d) - 1)) if len(d) > 1 else 0.0
     s = d.mean(1).var() / len(d) if len(d) > 1 else torch.tensor(0.0).double()
     n = d.mean(0).var() / d.shape[1]
-    error = (s + n).sqrt()
-    df = float((len(d) - 1) * ((s + n) / s) ** 2) if s > 0 else math.inf
-    half = float(stats.t.ppf(0.975, df)) * error
+    half = (t**2 * s + 1.96**2 * n).sqrt()
     return torch.stack([d.mean(), d.mean() - half, d.mean() + half])
 
 
@@ -1244,6 +1249,11 @@ def _interval(a, b, half):
     examples = d.mean(axis=0).std(ddof=1) / math.sqrt(d.shape[1])
     wide = half(seeds, examples, len(d))
     return d.mean(), d.mean() - wide, d.mean() + wide
+
+
+def _half(s, e, seeds):
+    t = stats.t.ppf(0.975, seeds - 1) if seeds > 1 else 0.0
+    return math.hypot(t * s, stats.norm.ppf(0.975) * e)
 
 
 @wrong("paired_gain", "sign is flipped")
@@ -1258,10 +1268,9 @@ def unpaired(a, b):
         means = [x.astype(float).mean(axis=axis) for x in (a, b)]
         variances = [np.var(m, ddof=1) / len(m) if len(m) > 1 else 0.0 for m in means]
         errors.append(math.sqrt(sum(variances)))
-    e = math.hypot(*errors)
-    df = (len(a) - 1) * (e / errors[0]) ** 4 if errors[0] else np.inf
+    half = _half(*errors, len(a))
     gain = b.mean() - a.mean()
-    return gain, gain - stats.t.ppf(0.975, df) * e, gain + stats.t.ppf(0.975, df) * e
+    return gain, gain - half, gain + half
 
 
 @wrong("paired_gain", "examples only")
@@ -1284,15 +1293,36 @@ def one_error(a, b):
     return _interval(a, b, lambda s, e, n: math.hypot(s, e))
 
 
-@wrong("paired_gain", "are S - 1")
-def freedom_of_seeds(a, b):
+@wrong("paired_gain", "t widens both")
+def students_t_for_both(a, b):
     def half(s, e, n):
         return stats.t.ppf(0.975, n - 1 if n > 1 else np.inf) * math.hypot(s, e)
 
     return _interval(a, b, half)
 
 
-@wrong("paired_gain", "fourth power")
+@wrong("paired_gain", "t and 1.96 are exchanged")
+def t_for_the_examples(a, b):
+    t = stats.t.ppf(0.975, len(a) - 1) if len(a) > 1 else 0.0
+    return _interval(a, b, lambda s, e, n: math.hypot(1.96 * s, t * e))
+
+
+@wrong("paired_gain", "has S degrees of freedom")
+def freedom_of_all_seeds(a, b):
+    t = stats.t.ppf(0.975, len(a))
+    return _interval(a, b, lambda s, e, n: math.hypot(t * s, 1.96 * e))
+
+
+@wrong("paired_gain", "Welch and Satterthwaite")
+def welch_and_satterthwaite(a, b):
+    def half(s, e, n):
+        error = math.hypot(s, e)
+        return stats.t.ppf(0.975, (n - 1) * (error / s) ** 4 if s else np.inf) * error
+
+    return _interval(a, b, half)
+
+
+@wrong("paired_gain", "Welch and Satterthwaite")
 def freedom_squared(a, b):
     def half(s, e, n):
         error = math.hypot(s, e)
@@ -1303,28 +1333,21 @@ def freedom_squared(a, b):
 
 @wrong("paired_gain", "90 % interval")
 def ninety_per_cent(a, b):
-    def half(s, e, n):
-        error = math.hypot(s, e)
-        return stats.t.ppf(0.95, (n - 1) * (error / s) ** 4 if s else np.inf) * error
-
-    return _interval(a, b, half)
+    t = stats.t.ppf(0.95, len(a) - 1) if len(a) > 1 else 0.0
+    return _interval(a, b, lambda s, e, n: math.hypot(t * s, 1.96 * e))
 
 
-@wrong("paired_gain", "errors are added")
-def errors_added(a, b):
-    def half(s, e, n):
-        error = math.hypot(s, e)
-        return stats.t.ppf(0.975, (n - 1) * (error / s) ** 4 if s else np.inf) * (s + e)
-
-    return _interval(a, b, half)
+@wrong("paired_gain", "half-widths are added")
+def half_widths_added(a, b):
+    t = stats.t.ppf(0.975, len(a) - 1) if len(a) > 1 else 0.0
+    return _interval(a, b, lambda s, e, n: t * s + 1.96 * e)
 
 
 @wrong("paired_gain", "ddof=1")
 def numpys_default(a, b):
     d = b.astype(float) - a
     s, e = d.mean(1).std() / len(d) ** 0.5, d.mean(0).std() / d.shape[1] ** 0.5
-    error = np.hypot(s, e)
-    half = stats.t.ppf(0.975, (len(d) - 1) * (error / s) ** 4 if s else np.inf) * error
+    half = _half(s, e, len(d))
     return d.mean(), d.mean() - half, d.mean() + half
 
 
@@ -1332,9 +1355,7 @@ def numpys_default(a, b):
 def not_of_the_mean(a, b):
     d = b.astype(float) - a
     s = d.mean(1).std(ddof=1) if len(d) > 1 else 0.0
-    e = d.mean(0).std(ddof=1)
-    error = np.hypot(s, e)
-    half = stats.t.ppf(0.975, (len(d) - 1) * (error / s) ** 4 if s else np.inf) * error
+    half = _half(s, d.mean(0).std(ddof=1), len(d))
     return d.mean(), d.mean() - half, d.mean() + half
 
 
@@ -1368,8 +1389,7 @@ def nan_with_one_seed(a, b):
     d = b.astype(float) - a
     s = d.mean(1).std(ddof=1) / len(d) ** 0.5
     e = d.mean(0).std(ddof=1) / d.shape[1] ** 0.5
-    error = np.hypot(s, e)
-    half = stats.t.ppf(0.975, (len(d) - 1) * (error / s) ** 4 if s else np.inf) * error
+    half = np.hypot(stats.t.ppf(0.975, len(d) - 1) * s, 1.96 * e)
     return d.mean(), d.mean() - half, d.mean() + half
 
 

@@ -74,6 +74,10 @@ def _rounds_to_it(k: int, accuracy: float, size: int, digits: int) -> bool:
     return round(k / size, digits) == accuracy
 
 
+def _numpy_rounds_to_it(k: int, accuracy: float, size: int, digits: int) -> bool:
+    return np.round(k / size, digits) == accuracy
+
+
 def _close_in_floats(k: int, accuracy: float, size: int, digits: int) -> bool:
     return abs(k / size - accuracy) <= 0.5 * 10**-digits
 
@@ -161,10 +165,30 @@ for which `k / size` may be printed so, ascending.
             "It gives the nearest count alone; with more than a thousand examples several print "
             "the same.",
         ),
+        *(
+            Mistake(
+                _counts_by(wrong),
+                "It trusts `round` with the ends. A fraction that lies half a unit away may have "
+                "been printed either way, so both ends fit.",
+            )
+            for wrong in (_rounds_to_it, _numpy_rounds_to_it)
+        ),
         Mistake(
-            _counts_by(_rounds_to_it),
-            "It trusts Python's `round` with the ends. A fraction that lies half a unit away may "
-            "have been printed either way, so both ends fit.",
+            _counts_by(lambda k, accuracy, size, digits: abs(k / size - accuracy) <= 0.0005),
+            "It always allows 0.0005, half a unit of three digits, and leaves the ends to floats; "
+            "`digits` says how many were printed.",
+        ),
+        Mistake(
+            lambda accuracy, size, digits=3: [
+                k for k in possible_counts(accuracy, size, digits) if k < size
+            ],
+            "The count of all examples is missing: Python's `range(size)` ends before it.",
+        ),
+        Mistake(
+            lambda accuracy, size, digits=3: [
+                k for k in possible_counts(accuracy, size, digits) if k > 0
+            ],
+            "The count 0 is missing: none right is possible as well.",
         ),
         *(
             Mistake(wrong, _FLOATS)
@@ -240,7 +264,7 @@ def _range_by(units: float = 0.5, cut: str = "labels", weighted: bool = True) ->
         ends = []
         for sign in (-1, 1):
             true = np.asarray(accuracy, float) + sign * units * 10**-digits
-            if cut == "labels":
+            if cut in ("labels", "lower" if sign < 0 else "upper"):
                 true = true.clip(0, 1)
             end = float(np.average(true, weights=counts if weighted else None))
             ends.append(min(max(end, 0.0), 1.0) if cut == "overall" else end)
@@ -293,7 +317,7 @@ the table lie, if each of its numbers was rounded to that many digits?
     "once as high. Cut each number to 0 .. 1 before you take the mean.",
     reference=overall_range,
     cases=tuple(
-        question(name, *arguments, rtol=0, atol=1e-9)
+        question(name, *arguments, rtol=0, atol=1e-6)  # float32 is good enough
         for name, arguments in {
             "four labels": (_ACCURACY, _COUNTS),
             "two digits": (_ACCURACY, _COUNTS, 2),
@@ -317,6 +341,14 @@ the table lie, if each of its numbers was rounded to that many digits?
         Mistake(
             _range_by(cut="none"),
             "Nothing is cut: a printed 0.000 would lie below 0, or a printed 1.000 above 1.",
+        ),
+        *(
+            Mistake(
+                _range_by(cut=cut),
+                f"Only the {cut} end is cut to 0 .. 1. A printed 0.000 would lie below 0 at one, "
+                "a printed 1.000 above 1 at the other: cut both.",
+            )
+            for cut in ("lower", "upper")
         ),
         Mistake(
             _range_by(cut="overall"),
@@ -437,6 +469,11 @@ of them.
             _tie_by(lambda spreads: 2 * spreads),
             "It adds the two standard deviations. Variances add: the difference has sqrt(2) times "
             "the spread.",
+        ),
+        Mistake(
+            _tie_by(lambda spreads: math.sqrt(2) * spreads**2),
+            "It takes the variance for the standard deviation: of the sum of variances take the "
+            "root.",
         ),
         Mistake(
             _tie_by(reach=1.0),
@@ -622,6 +659,11 @@ numbered from 0; if several fit, return the lowest.
             )
         ),
         Mistake(
+            _constant_by(labels=lambda counts: [0]),
+            "It gives up at the first label that does not fit: `return None` belongs behind the "
+            "loop.",
+        ),
+        Mistake(
             _constant_by(on=lambda of_splits: of_splits[0]),
             "It looks at the first split alone; all have to fit.",
         ),
@@ -714,6 +756,12 @@ def _interval_by(
         return float(np.mean(scores) - half), float(np.mean(scores) + half)
 
     return variant
+
+
+def _by_the_variance(scores: Sequence[float] | Numbers) -> tuple[float, float]:
+    low, high = prediction_interval(scores)
+    middle, half = (low + high) / 2, (high - low) / 2 * float(np.std(scores, ddof=1))
+    return middle - half, middle + half
 
 
 def _of_the_mean(seeds: int) -> float:
@@ -817,6 +865,19 @@ scores give an interval without width. Below two seeds there is no spread: raise
             "It gives the range of the seeds, which a further run leaves two times in S + 1.",
         ),
         Mistake(
+            _interval_by(ddof=0, refuse=False),
+            "The standard deviation divides by S, and one seed is not refused; divide by S - 1 "
+            "(`ddof=1`), and raise a ValueError below two seeds.",
+        ),
+        Mistake(
+            _interval_by(quantile=_normal, refuse=False),
+            "It takes 1.96, as if the spread were known, and one seed is not refused.",
+        ),
+        Mistake(
+            _by_the_variance,
+            "It takes the variance for s: s is its root.",
+        ),
+        Mistake(
             _interval_by(refuse=False),
             "One seed gives NaN, and a NaN compares with everything as false; asked is a "
             "ValueError.",
@@ -864,6 +925,11 @@ def _nearest_by(
 
 def _last_of_the_nearest(far: Numbers) -> int:
     return int(np.flatnonzero(far == np.nanmin(far))[-1])
+
+
+def _argmin_with_nanmin(trajectory: Numbers, published: Numbers) -> tuple[int, float]:
+    far = _root_mean_square(np.asarray(trajectory, float) - np.asarray(published, float))
+    return int(np.argmin(far)) + 1, float(np.nanmin(far))
 
 
 def _without_gaps(trajectory: Numbers, published: Numbers) -> tuple[int, float]:
@@ -958,7 +1024,11 @@ nearest. Of equals, the first.
                 "`argmin` picks the NaN: an epoch with a score that does not exist cannot be "
                 "nearest.",
             )
-            for wrong in (_nearest_by(choose=np.argmin), _nearest_by(choose=np.argmin, first=0))
+            for wrong in (
+                _nearest_by(choose=np.argmin),
+                _nearest_by(choose=np.argmin, first=0),
+                _argmin_with_nanmin,
+            )
         ),
         Mistake(
             _without_gaps,

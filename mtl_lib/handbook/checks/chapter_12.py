@@ -1496,8 +1496,21 @@ def _over_examples(d: np.ndarray, ddof: int = 1) -> float:
 
 def _half(of_seeds: float, of_examples: float, seeds: int) -> float:
     """Half the width of the interval, from the two errors."""
+    return math.hypot(_student(seeds) * of_seeds, _NORMAL * of_examples)
+
+
+def _student(seeds: int, quantile: float = 0.975) -> float:
+    """Student's quantile at S - 1 degrees of freedom; one seed has no error that it could widen."""
+    return float(stats.t.ppf(quantile, seeds - 1)) if seeds > 1 else 0.0
+
+
+_NORMAL = float(stats.norm.ppf(0.975))
+
+
+def _welch(of_seeds: float, of_examples: float, seeds: int, power: int) -> float:
+    """One t for both errors, at Welch and Satterthwaite's degrees of freedom."""
     error = math.hypot(of_seeds, of_examples)
-    freedom = (seeds - 1) * (error / of_seeds) ** 4 if of_seeds > 0 else math.inf
+    freedom = (seeds - 1) * (error / of_seeds) ** power if of_seeds > 0 else math.inf
     return float(stats.t.ppf(0.975, freedom) * error) if error > 0 else 0.0
 
 
@@ -1535,7 +1548,7 @@ def _answers(seeds: int, examples: int, seed: int, spread: float = 0.1) -> tuple
 
 
 def _gain_case(name: str, pair: tuple) -> Case:
-    return Case(name, lambda answer: call(answer, *pair), atol=1e-9)
+    return Case(name, lambda answer: call(answer, *pair), atol=1e-5)  # 1.96 is as good
 
 
 _THREE_SEEDS = _answers(3, 60, 1)
@@ -1560,15 +1573,15 @@ Write `paired_gain(a, b)`: what rung b gains over rung a, and how sure that is.
 - Error over seeds: average D over the examples, which leaves S numbers; their standard deviation
   (with S - 1) over $\\sqrt{S}$. With one seed it is 0. Error over examples: average D over the
   seeds, which leaves N numbers; their standard deviation (with N - 1) over $\\sqrt{N}$.
-- $e = \\sqrt{e_{seeds}^2 + e_{examples}^2}$; the 95 % interval is the gain ± $t \\cdot e$, where
-  t is Student's 97.5 % quantile at $(S - 1)\\,(e / e_{seeds})^4$ degrees of freedom
-  (`scipy.stats.t.ppf(0.975, df)`). Where the error over seeds is 0, these are infinite and t is
-  1.96.
+- Each error alone would make an interval of a half-width: $t \\cdot e_{seeds}$, where t is
+  Student's 97.5 % quantile at S - 1 degrees of freedom (`scipy.stats.t.ppf(0.975, S - 1)`), and
+  $1.96 \\cdot e_{examples}$. The 95 % interval is the gain ± the root of the sum of their squares.
 - Return `(gain, low, high)`, three numbers. If both errors are 0, low and high are the gain.
 """,
     hint="""
 Subtract first: whatever the two models share is then gone. numpy cannot subtract bools; make them
-numbers. `D.mean(axis=1)` has one number a seed. `stats.t.ppf(0.975, np.inf)` is 1.96.
+numbers. `D.mean(axis=1)` has one number a seed. `stats.t.ppf(0.975, 0)` is not a number, and 0
+times it is none either: with one seed leave that half-width out.
 """,
     reference=paired_gain,
     cases=(
@@ -1612,46 +1625,47 @@ numbers. `D.mean(axis=1)` has one number a seed. `stats.t.ppf(0.975, np.inf)` is
             _gain(half=lambda s, e, n: math.hypot(s, e)),
             "This is one error to either side; a 95 % interval is t errors wide.",
         ),
+        *(
+            Mistake(
+                _gain(
+                    half=lambda s, e, n, single=single: (_student(n) or single) * math.hypot(s, e)
+                ),
+                "Student's t widens both errors, as if the examples were as few as the seeds: "
+                "their error is known well, and 1.96 of it do.",
+            )
+            for single in (_NORMAL, 0.0)  # with one seed
+        ),
         Mistake(
-            _gain(
-                half=lambda s, e, n: (
-                    stats.t.ppf(0.975, n - 1 if n > 1 else np.inf) * math.hypot(s, e)
-                )
-            ),
-            "The degrees of freedom are S - 1, as if the seeds were the whole error: the part of "
-            "the examples is known much better.",
+            _gain(half=lambda s, e, n: math.hypot(_NORMAL * s, _student(n) * e)),
+            "t and 1.96 are exchanged: the seeds are few and take t.",
         ),
         Mistake(
             _gain(
-                half=lambda s, e, n: (
-                    float(
-                        stats.t.ppf(0.975, (n - 1) * (math.hypot(s, e) / s) ** 2 if s else np.inf)
-                    )
-                    * math.hypot(s, e)
+                half=lambda s, e, n: math.hypot(
+                    s * (float(stats.t.ppf(0.975, n)) if n > 1 else 0.0), _NORMAL * e
                 )
             ),
-            "The degrees of freedom take the ratio of the errors squared; it is its fourth power, "
-            "the square of a ratio of variances.",
+            "It has S degrees of freedom; one went into the mean, so S - 1.",
+        ),
+        *(
+            Mistake(
+                _gain(half=lambda s, e, n, power=power: _welch(s, e, n, power)),
+                "It takes one t for both errors, at degrees of freedom after Welch and "
+                "Satterthwaite: with a few seeds that scatter, that interval holds the truth too "
+                "seldom. Give each error its own half-width, then add their squares.",
+            )
+            for power in (4, 2)
+        ),
+        *(
+            Mistake(
+                _gain(half=lambda s, e, n, z=z: math.hypot(_student(n, 0.95) * s, z * e)),
+                "The 95 % quantile of Student's t leaves a 90 % interval: 2.5 % on either side.",
+            )
+            for z in (_NORMAL, float(stats.norm.ppf(0.95)))
         ),
         Mistake(
-            _gain(
-                half=lambda s, e, n: (
-                    float(stats.t.ppf(0.95, (n - 1) * (math.hypot(s, e) / s) ** 4 if s else np.inf))
-                    * math.hypot(s, e)
-                )
-            ),
-            "The 95 % quantile of Student's t leaves a 90 % interval: 2.5 % on either side.",
-        ),
-        Mistake(
-            _gain(
-                half=lambda s, e, n: (
-                    float(
-                        stats.t.ppf(0.975, (n - 1) * (math.hypot(s, e) / s) ** 4 if s else np.inf)
-                    )
-                    * (s + e)
-                )
-            ),
-            "The two errors are added; independent errors add as squares.",
+            _gain(half=lambda s, e, n: _student(n) * s + _NORMAL * e),
+            "The two half-widths are added; those of independent errors add as squares.",
         ),
         Mistake(
             _gain(lambda d: _over_seeds(d, ddof=0), lambda d: _over_examples(d, ddof=0)),
@@ -1694,8 +1708,8 @@ numbers. `D.mean(axis=1)` has one number a seed. `stats.t.ppf(0.975, np.inf)` is
         ),
     ),
     notes="""
-Seeds alone with 1.96 is what papers report, and it holds the truth in four cases of five. The
-fourth power is Welch and Satterthwaite's; give it away. 4 points.
+Seeds alone with 1.96 is what papers report, and it holds the truth in four cases of five. That
+half-widths add as squares is Zou and Donner's (2008); give it away. 4 points.
 """,
 )
 

@@ -110,12 +110,12 @@ FINDINGS = (
         "is, over {seeds} seeds, with 95 % intervals over seeds and development examples: "
         "paraphrase {paraphrase}, sentiment {sentiment}, similarity {similarity}. No task gains a "
         "point. The paper reports {paper_paraphrase:+.3f}, {paper_sentiment:+.3f} and "
-        "{paper_similarity:+.3f}, from one run; one more run of ours would lie below all three. "
-        "By the paper's own protocol, ten epochs, one seed, ours is {literal_paraphrase} on "
-        "paraphrase, above zero, {literal_sentiment} on sentiment and {literal_similarity} on "
-        "similarity; these intervals know nothing of other seeds. MiniLM has seen Quora's pairs "
-        "in a training of its own. Our shorter studies missed their gate (chapter 05) and cannot "
-        "tell.",
+        "{paper_similarity:+.3f}, from one run of each row; one more of ours, whatever their "
+        "seeds, would lie below all three. By the paper's own protocol, ten epochs, one seed, ours "
+        "is {literal_paraphrase} on paraphrase, above zero, {literal_sentiment} on sentiment and "
+        "{literal_similarity} on similarity; these intervals know nothing of other seeds. MiniLM "
+        "has seen Quora's pairs in a training of its own. Our shorter studies missed their gate "
+        "(chapter 05) and cannot tell.",
         _gain,
         lambda v: (
             v["trained"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import cache
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -31,21 +32,19 @@ def _decay() -> Mapping[str, Any]:
 
 def _gains() -> Mapping[str, Any]:
     """The paper's gains on similarity and the standard error of such a difference: by the choice
-    of examples, and by another seed as our small runs show it."""
+    of examples, and by other seeds as our small runs show it."""
     scores, pairs = PAPER_FIGURE_3["dev_similarity"], PAPER_SIZES.loc["similarity", "dev"]
     error = (1 - scores["3.2"] ** 2) / math.sqrt(pairs - 1)
     evidence = Evidence(_runs("quick"))
-    seeds = evidence.seeds(["3.2", "3.3"])
-    of_seeds = [
-        evidence.estimate({"3.3": 1, "3.2": -1}, "similarity", seeds=[seed]).value for seed in seeds
-    ]
-    alike = [
-        np.corrcoef(
-            bootstrap_metric("similarity", [evidence.runs[row][s] for row in ("3.2", "3.3")]).T
-        )[0, 1]
-        for s in seeds
-    ]
-    of_alike, spread = error * math.sqrt(2 * (1 - 0.95)), float(np.std(of_seeds, ddof=1))
+    seeds = evidence.seeds(["3.2", "3.3", "3.6"])
+    spreads, alike = [], []
+    for row in ("3.3", "3.6"):
+        pair = {row: 1, "3.2": -1}
+        spreads.append(evidence.estimate(pair, "similarity", seeds=seeds).run_error)
+        for one, other in permutations(seeds, 2):
+            runs = [evidence.runs["3.2"][one], evidence.runs[row][other]]
+            alike.append(np.corrcoef(bootstrap_metric("similarity", runs).T)[0, 1])
+    of_alike, spread = error * math.sqrt(2 * (1 - 0.95)), min(spreads)
     return {
         "dropout": scores["3.3"] - scores["3.2"],
         "largest": scores["3.6"] - scores["3.2"],
@@ -84,21 +83,23 @@ def _overfitting() -> Mapping[str, Any]:
     values = {"train_first": train.iloc[0], "train": train.iloc[-1], "dev": dev.iloc[-1]}
     values |= {"epochs": len(dev), "best": dev.max(), "best_epoch": int(dev.idxmax())}
     values |= {"paper_train": printed.iloc[0], "paper_dev": printed.iloc[1], "words": floor}
-    return values
+    return values | {"stopped": dev.max() - dev.iloc[-1]}
 
 
 FINDINGS = (
     Finding(
-        "**Similarity overfits as the paper says, and what new pairs lack is another thing.** In "
+        "**Similarity overfits as the paper says, and to stop in time is worth some points.** In "
         "row 3.2 by the paper's protocol (`minilm-l6`, one seed) training r rises from "
         "{train_first:.3f} after the first epoch to {train:.3f} after epoch {epochs}. On the "
         "development set it is highest after epoch {best_epoch}, {best:.3f}, and ends at "
-        "{dev:.3f}; the paper prints {paper_train:.3f} and {paper_dev:.3f}. Counting words with an "
-        "additive head gives {words:.3f}: there is little left for a remedy to win.",
+        "{dev:.3f}; the paper prints {paper_train:.3f} and {paper_dev:.3f}. To stop at the best "
+        "epoch is worth {stopped:.3f} here, twice what the paper reports of dropout or L∞; "
+        "counting words with an additive head gives {words:.3f}.",
         _overfitting,
         lambda v: (
             v["train"] - v["dev"] > 0.4
             and v["best_epoch"] <= 5
+            and v["stopped"] > 2 * 0.025
             and abs(v["dev"] - v["words"]) < 0.02
         ),
     ),
@@ -111,16 +112,21 @@ FINDINGS = (
         lambda v: v["share"] < 0.01 and v["before"] - v["after"] > 0.3,
     ),
     Finding(
-        "**The paper's gains from dropout and L∞ are of the size of chance.** On similarity it "
+        "**The paper's gains from dropout and L∞ are of the size of chance**, unless its runs "
+        "shared a seed, which it does not say. On similarity it "
         "reports {dropout:+.3f} for dropout 0.5 and {largest:+.3f} for L∞, from one run each. On "
         "its {pairs} development pairs the standard error of such a difference is about "
         "{apart:.3f} if the two models err apart, and {alike:.3f} if their errors are correlated "
-        "0.95; in our small runs of rows 3.2 and 3.3 they are {low:.2f} to {high:.2f}. Another "
-        "seed moves the difference too: over our {seeds} seeds by {spread:.3f} (standard "
-        "deviation). Both together are {together:.3f}. (`tiny-pretrained`, embedded "
-        "corpora, and most of these runs did not train: an order of magnitude.)",
+        "0.95; those of our small runs with different seeds are correlated {low:.2f} to "
+        "{high:.2f}. The seeds move the difference too: over our {seeds} by {spread:.3f} (standard "
+        "deviation of two runs that share none). Both together are {together:.3f}. "
+        "(`tiny-pretrained`, embedded corpora, and most of these runs did not train: an order of "
+        "magnitude.)",
         _gains,
-        lambda v: max(v["dropout"], v["largest"]) < 1.96 * v["together"] and v["low"] > 0.9,
+        lambda v: (
+            max(v["dropout"], v["largest"]) < 1.96 * v["together"]
+            and 0.7 < v["low"] < v["high"] < 0.95
+        ),
     ),
     Finding(
         "**Our short runs on the public corpora cannot tell.** All {untrained} runs of rows 3.3 to "
@@ -131,10 +137,10 @@ FINDINGS = (
         lambda v: v["untrained"] == v["runs"] > 0,
     ),
     Finding(
-        "**Where runs did train, decay and L∞ change nothing that we can see.** On the handbook's "
-        "embedded corpora, with the small encoder `tiny-pretrained` and {seeds} seeds, the "
-        "three-task average moves by {decay:+.3f} with the decay (95 % interval {decay_low:+.3f} "
-        "to {decay_high:+.3f}) and by {largest:+.3f} with L∞ ({largest_low:+.3f} to "
+        "**Where runs did train, {seeds} seeds cannot tell what decay and L∞ do.** On the "
+        "handbook's embedded corpora, with the small encoder `tiny-pretrained`, the three-task "
+        "average moves by {decay:+.3f} with the decay (95 % interval {decay_low:+.3f} to "
+        "{decay_high:+.3f}) and by {largest:+.3f} with L∞ ({largest_low:+.3f} to "
         "{largest_high:+.3f}).",
         _trained,
         lambda v: (
