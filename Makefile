@@ -118,7 +118,8 @@ test: $(STAMP) ## 30 min | Lint, tests with coverage, stored notebook outputs, a
 	@echo '1/4 lint and types'
 	$(LINT)
 	@echo '2/4 tests'
-	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --cov=mtl_lib --cov-fail-under=90 tests
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	  --cov=mtl_lib --cov-fail-under=90 tests
 	@echo '3/4 notebooks'
 	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile --nbval notebooks
 	@echo '4/4 reproduce'
@@ -126,7 +127,7 @@ test: $(STAMP) ## 30 min | Lint, tests with coverage, stored notebook outputs, a
 
 test-browser: $(STAMP) site ## 7 min | JupyterLab and the site in a browser; needs chromium, chromedriver
 	$(INSTALL) -e '.[browser]'
-	"$(BIN)/python" -m pytest -q tests/browser
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile tests/browser
 
 # The bounds are those of Python 3.11: later Pythons need later releases.
 test-lower-bounds: export MTL_BUILD := $(CURDIR)/build/lower/test

@@ -48,7 +48,30 @@ TRANSFORMERS_4 = dict.fromkeys(
 )
 
 
+SLOW_FIRST = (
+    "test_student_notebooks",
+    "test_cluster",
+    "test_pool",
+    "test_runs",
+    "test_wrong_answers",
+    "test_packaging",
+    "test_data_parallel",
+    "test_handbook",
+    "test_resume",
+    "test_hostile_environment",
+    "test_portable",
+    "test_faults",
+)
+"""Modules that take longest, so that at the end no core waits for another's last one."""
+
+
+def _place(item):
+    name = item.module.__name__.rpartition(".")[2]
+    return SLOW_FIRST.index(name) if name in SLOW_FIRST else len(SLOW_FIRST)
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=_place)
     skipped = WINDOWS if sys.platform == "win32" else {}
     if importlib.metadata.version("transformers").startswith("4."):
         skipped = skipped | TRANSFORMERS_4
