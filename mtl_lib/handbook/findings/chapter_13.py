@@ -93,8 +93,9 @@ FINDINGS = (
         "for similarity ({score:.3f}), each with an interval below zero. Nearest comes {nearest}, "
         "{interval}. On a single task one of the {single} intervals lies above zero ({similarity} "
         "on similarity, {on_similarity:.3f}); of so many, chance alone puts about one there, and "
-        "that task has the least weight in 4-4-1: the plain sum reaches {sum_similarity:.3f}. Fixed weights had 21 tries where a method has "
-        "three; so a method spares a search, but does not match what the search finds.",
+        "that task has the least weight in 4-4-1: the plain sum reaches {sum_similarity:.3f}. "
+        "Fixed weights had 21 tries where a method has three; so a method spares a search, but "
+        "does not match what the search finds.",
         _bench,
         lambda v: (
             v["beat"] == 0
