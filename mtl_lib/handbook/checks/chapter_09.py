@@ -225,8 +225,8 @@ def _down(s: int, w: int, t: int) -> float:
 
 def _ask_schedule(warmup: int, total: int, last: int) -> Case:
     def ask(answer: Callable) -> dict[str, float]:
-        steps = range(last + 1)
-        return {f"at step {step}": float(call(answer, step, warmup, total)) for step in steps}
+        found = {f"at step {n}": call(answer, n, warmup, total) for n in range(last + 1)}
+        return {at: value if value is None else float(value) for at, value in found.items()}
 
     return Case(f"warm-up {warmup}, total {total}, steps 0 to {last}", ask)
 
