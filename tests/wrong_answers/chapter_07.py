@@ -660,3 +660,67 @@ def with_a_lambda(backward, task, p, strength):
         ],
         model,
     )
+
+
+# of the bug hunt, one fault found of three; and two more
+
+
+@wrong("InvertedDropout", "the mask is drawn once and kept, and p is the share that stays")
+class OnlyTheModeMended(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p, self.mask = p, None
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = (torch.rand_like(x) < self.p).float()
+        return x * self.mask / (1 - self.p)
+
+
+@wrong("InvertedDropout", "the mask is drawn once and kept, and eval mode drops as well")
+class OnlyTheShareMended(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p, self.mask = p, None
+
+    def forward(self, x):
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = (torch.rand_like(x) >= self.p).float()
+        return x * self.mask / (1 - self.p)
+
+
+@wrong("InvertedDropout", "p is the share that stays, and eval mode drops as well")
+class OnlyTheMaskMended(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x * (torch.rand_like(x) < self.p).float() / (1 - self.p)
+
+
+@wrong("InvertedDropout", "writes into its input")
+class WritesIntoItsInput(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if self.training:
+            x *= (torch.rand_like(x) >= self.p).float()
+            x /= 1 - self.p
+        return x
+
+
+@wrong("penalised", "is never called")
+def returns_the_losses(backward, task, p, strength):
+    def with_penalty(losses, model):
+        matrices = [w for w in model.heads[task].parameters() if w.dim() == 2]
+        changed = list(losses)
+        place = list(model.heads).index(task)
+        changed[place] = losses[place] + strength * lp_penalty(matrices, p)
+        return changed
+
+    return with_penalty

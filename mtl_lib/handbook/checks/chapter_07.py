@@ -437,6 +437,37 @@ class _OwnFlag(_Variant):
         return dropout(x, self.kept(x), self.p, self.train_mode)
 
 
+class _InPlace(_Variant):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(self.kept(x) / (1 - self.p)) if self.training else x
+
+
+class _StillKeepsP(_OneMask):
+    """The colleague's, without always being on."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        if self.mask is None or self.mask.shape != x.shape:
+            self.mask = (torch.rand_like(x) < self.p).to(x)
+        return self.mask
+
+
+class _StillOn(_OneMask):
+    """The colleague's, with p the share that goes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, True)
+
+
+class _StillBoth(_Variant):
+    """The colleague's, with a new mask at each call."""
+
+    def kept(self, x: Tensor) -> Tensor:
+        return (torch.rand_like(x) < self.p).to(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.kept(x), self.p, True)
+
+
 class _Colleague(_OneMask):
     """The layer of the bug hunt, with all its three faults."""
 
@@ -480,15 +511,16 @@ def _layer_in_a_model(layer: type) -> dict:
     """Inside a model, whose mode it has to follow."""
     torch.manual_seed(4)
     model = nn.Sequential(layer(0.25), nn.Identity())
-    x = _INPUT[:4].clone()
-    before = model.eval()(x)
+    x, given = _INPUT[:4].clone(), _INPUT[:4].clone()
+    before = _as_seen(model.eval()(x.clone()), x)
     model.train()
-    random = bool((tensor(model(x)) != x).any())
+    random = bool((tensor(model(given)) != x).any())
     model.eval()
     return {
-        "eval mode": _as_seen(before, x),
+        "eval mode": before,
         "changes something in train mode": random,
-        "eval mode once more": _as_seen(model(x), x),
+        "its input stays as it is": bool((given == x).all()),
+        "eval mode once more": _as_seen(model(x.clone()), x),
         "weights to learn": len(list(model.parameters())),
     }
 
@@ -544,6 +576,25 @@ Your `dropout` is there to be called. $0 \\le p < 1$.
             _Colleague,
             "All three faults are in it still: when the mask is drawn, what p means, and which "
             "mode the model is in.",
+        ),
+        Mistake(
+            _StillKeepsP,
+            "Two of the three faults are in it still: the mask is drawn once and kept, and p is "
+            "the share that stays.",
+        ),
+        Mistake(
+            _StillOn,
+            "Two of the three faults are in it still: the mask is drawn once and kept, and eval "
+            "mode drops as well.",
+        ),
+        Mistake(
+            _StillBoth,
+            "Two of the three faults are in it still: p is the share that stays, and eval mode "
+            "drops as well.",
+        ),
+        Mistake(
+            _InPlace,
+            "It writes into its input, which the layer before still needs for its gradient.",
         ),
         Mistake(
             _OneMask,
@@ -738,6 +789,10 @@ def _backward_forgotten(backward: Backward, task: str, p: float, strength: float
     return penalised(_sum, task, p, strength)
 
 
+def _never_called(backward: Backward, task: str, p: float, strength: float) -> Backward:
+    return lambda losses, model: None
+
+
 def _factor_forgotten(backward: Backward, task: str, p: float, strength: float) -> Backward:
     return penalised(backward, task, p, 1.0)
 
@@ -918,6 +973,10 @@ Write `penalised(backward, task, p, strength)`. It returns a *function*
         Mistake(
             _backward_forgotten,
             "It sums the losses itself; the backward that it was given has to do the rest.",
+        ),
+        Mistake(
+            _never_called,
+            "`backward` is never called, so no parameter has a gradient: hand it the changed list.",
         ),
         Mistake(_factor_forgotten, "The factor `strength` is missing."),
         Mistake(_fixed_factor, "It uses 0.05 whatever `strength` says."),

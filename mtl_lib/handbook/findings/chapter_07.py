@@ -137,16 +137,16 @@ FINDINGS = (
         lambda v: v["untrained"] == v["runs"] > 0,
     ),
     Finding(
-        "**Where runs did train, {seeds} seeds cannot tell what decay and L∞ do.** On the "
-        "handbook's embedded corpora, with the small encoder `tiny-pretrained`, the three-task "
-        "average moves by {decay:+.3f} with the decay (95 % interval {decay_low:+.3f} to "
-        "{decay_high:+.3f}) and by {largest:+.3f} with L∞ ({largest_low:+.3f} to "
-        "{largest_high:+.3f}).",
+        "**Where runs did train, L∞ changes next to nothing, and {seeds} seeds cannot tell what "
+        "the decay does.** On the handbook's embedded corpora, with the small encoder "
+        "`tiny-pretrained`, the three-task average moves by {decay:+.3f} with the decay (95 % "
+        "interval {decay_low:+.3f} to {decay_high:+.3f}) and by {largest:+.3f} with L∞ "
+        "({largest_low:+.3f} to {largest_high:+.3f}).",
         _trained,
         lambda v: (
             v["seeds"] == 2
             and v["decay_low"] < 0 < v["decay_high"]
-            and v["largest_low"] < 0 < v["largest_high"]
+            and v["largest_low"] < 0 < v["largest_high"] < v["largest_low"] + 0.01
         ),
     ),
 )

@@ -9,13 +9,12 @@ from mtl_lib.study.paper import TASK_ORDER
 
 FINDINGS = (
     Finding(
-        "- **The tasks do not fight, and surgery gains no point.** In the last epoch two tasks "
-        "conflict at {low:.0%} to {high:.0%} of the steps: a coin decides. Surgery minus the plain "
-        "sum, four epochs, {seeds} seeds: paraphrase {paraphrase}, sentiment {sentiment}, "
-        "similarity {similarity}; the paper prints {paper_paraphrase:+.3f}, "
+        "- **The tasks' batches do not fight, and surgery gains no point.** In the last epoch "
+        "two tasks conflict at {low:.0%} to {high:.0%} of the steps: a coin decides. Surgery "
+        "minus the plain sum, four epochs, {seeds} seeds: paraphrase {paraphrase}, sentiment "
+        "{sentiment}, similarity {similarity}; the paper prints {paper_paraphrase:+.3f}, "
         "{paper_sentiment:+.3f}, {paper_similarity:+.3f}. (MiniLM, substitute Quora file; "
-        "[chapter 06](notebooks/06_gradient_surgery.ipynb), "
-        "[13](notebooks/13_fair_bench.ipynb).)",
+        "[chapter 06](notebooks/06_gradient_surgery.ipynb), [13](notebooks/13_fair_bench.ipynb).)",
         lambda: {**surgery._fight(), **surgery._gain(), **bench._real()},
         lambda v: (
             v["trained"]
