@@ -48,17 +48,17 @@ def _short_runs() -> Mapping[str, Any]:
 
 
 def fine_tuned_and_frozen() -> tuple[Evidence, dict[str, Estimate]]:
-    """The baseline's long run, the frozen encoder's, and the difference by task."""
+    """The baseline's long runs, the frozen encoder's, and the difference by task."""
     evidence = Evidence([*_runs(LONG, BASELINE), *_runs(LONG, FROZEN)])
     return evidence, {t: evidence.estimate({BASELINE: 1, FROZEN: -1}, t) for t in TASK_ORDER}
 
 
 def _fine_tuning() -> Mapping[str, Any]:
     evidence, differences = fine_tuned_and_frozen()
-    of_tuned = evidence.runs[BASELINE][0]
+    tuned = list(evidence.runs[BASELINE].values())
     values: dict[str, Any] = {
-        "epochs": of_tuned.config["epochs"],
-        "held": untrained_tasks(of_tuned),
+        "epochs": tuned[0].config["epochs"],
+        "held": any(map(untrained_tasks, tuned)),
         "seeds": evidence.seeds((BASELINE, FROZEN)),
         "surest": min(e.low for e in differences.values()),
     }
@@ -98,14 +98,13 @@ FINDINGS = (
         lambda v: v["untrained"] == v["runs"] > 1,
     ),
     Finding(
-        "**Fine-tuning pays on all three tasks, in one pair of runs.** After {epochs} epochs by "
-        "the paper's protocol the baseline lies above the frozen encoder (heads at rate 1e-3): by "
-        "{sentiment:.3f} on sentiment ({sentiment_interval}), {paraphrase:.3f} on paraphrase "
-        "({paraphrase_interval}) and {similarity:.3f} on similarity ({similarity_interval}). That "
-        "is one seed each, so these 95 % intervals know the choice of development examples and "
-        "nothing else. (`minilm-l6` has seen Quora's pairs in its own "
-        "training; our Quora training file is a substitute.)",
+        "**Fine-tuning pays on all three tasks.** After {epochs} epochs by the paper's protocol "
+        "the baseline lies above the frozen encoder (heads at rate 1e-3): by {sentiment:.3f} on "
+        "sentiment ({sentiment_interval}), {paraphrase:.3f} on paraphrase ({paraphrase_interval}) "
+        "and {similarity:.3f} on similarity ({similarity_interval}). The 95 % intervals know three "
+        "seeds and the choice of development examples. (`minilm-l6` has seen Quora's pairs in its "
+        "own training; our Quora training file is a substitute.)",
         _fine_tuning,
-        lambda v: not v["held"] and v["seeds"] == [0] and v["surest"] > 0,
+        lambda v: not v["held"] and v["seeds"] == [0, 1, 2] and v["surest"] > 0,
     ),
 )

@@ -54,6 +54,18 @@ def _fight() -> Mapping[str, Any]:
     }
 
 
+def most_apart(evidence: Evidence, task: str) -> float:
+    """How far rows 3.1 and 3.2 of one seed ever lie apart after the same epoch."""
+    metric = BY_NAME[task].metric
+    return max(
+        abs(two["dev"][task][metric] - one["dev"][task][metric])
+        for seed in evidence.seeds(["3.1", "3.2"])
+        for one, two in zip(
+            *(evidence.runs[row][seed].history for row in ("3.1", "3.2")), strict=True
+        )
+    )
+
+
 def _gain() -> Mapping[str, Any]:
     runs, literal = _runs("converged", "3.1", "3.2"), Evidence(_runs("paper", "3.1", "3.2"))
     evidence, values = Evidence(runs), {}
@@ -61,17 +73,16 @@ def _gain() -> Mapping[str, Any]:
         ours = evidence.estimate({"3.2": 1, "3.1": -1}, task)
         long = literal.estimate({"3.2": 1, "3.1": -1}, task)
         values[f"literal_{task}"] = f"{long.value:+.3f} [{long.low:+.3f}, {long.high:+.3f}]"
-        values[f"above_{task}"] = long.low > 0
-        values[f"largest_{task}"], values[f"long_{task}"] = long.high, long.value
+        values[f"most_{task}"] = most_apart(literal, task)
         paper = PAPER_FIGURE_3[f"dev_{task}"]
         value, low, high = (round(x, 3) + 0.0 for x in (ours.value, ours.low, ours.high))
         values[task] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
         values[f"paper_{task}"] = paper["3.2"] - paper["3.1"]
         values[f"outside_{task}"] = values[f"paper_{task}"] > ours.one_more_run()[1]
-        values[f"beyond_{task}"] = values[f"paper_{task}"] > long.high
         values[f"small_{task}"] = max(abs(ours.low), abs(ours.high)) < 0.01
     return values | {
         "seeds": len(evidence.seeds(["3.1", "3.2"])),
+        "literal_seeds": len(literal.seeds(["3.1", "3.2"])),
         "trained": not any(map(untrained_tasks, [*runs, *_runs("paper", "3.1", "3.2")])),
     }
 
@@ -113,20 +124,20 @@ FINDINGS = (
         "paraphrase {paraphrase}, sentiment {sentiment}, similarity {similarity}. No task gains a "
         "point. The paper reports {paper_paraphrase:+.3f}, {paper_sentiment:+.3f} and "
         "{paper_similarity:+.3f}, from one run of each row; one more of ours, whatever their "
-        "seeds, would lie below all three. By the paper's own protocol, ten epochs, one seed, ours "
-        "is {literal_paraphrase} on paraphrase, above zero, {literal_sentiment} on sentiment and "
-        "{literal_similarity} on similarity; these intervals know nothing of other seeds. MiniLM "
+        "seeds, would lie below all three. By the paper's own protocol, ten epochs and "
+        "{literal_seeds} seeds, it is {literal_paraphrase} on paraphrase, {literal_sentiment} on "
+        "sentiment and {literal_similarity} on similarity, each run at the epoch that is best in "
+        "it. After the same epoch the two rows of one seed are never further apart than "
+        "{most_paraphrase:.3f}, {most_sentiment:.3f} and {most_similarity:.3f}. MiniLM "
         "has seen Quora's pairs in a training of its own. Our shorter studies missed their gate "
         "(chapter 05) and cannot tell.",
         _gain,
         lambda v: (
             v["trained"]
             and v["seeds"] == 3
-            and all(v[f"outside_{task}"] and v[f"beyond_{task}"] for task in TASK_ORDER)
-            and all(v[f"small_{task}"] for task in TASK_ORDER)
-            and [v[f"above_{task}"] for task in TASK_ORDER] == [True, False, False]
-            and max(v[f"largest_{task}"] for task in TASK_ORDER) < 0.025
-            and all(abs(v[f"long_{task}"]) < 0.01 for task in TASK_ORDER)
+            and v["literal_seeds"] == 3
+            and all(v[f"outside_{task}"] and v[f"small_{task}"] for task in TASK_ORDER)
+            and all(2 * v[f"most_{task}"] < v[f"paper_{task}"] for task in TASK_ORDER)
         ),
     ),
     Finding(

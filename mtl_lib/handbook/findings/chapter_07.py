@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mtl_lib.handbook.findings import Finding
 from mtl_lib.study.floors import floor_score, read_floors
@@ -75,31 +76,34 @@ def _trained() -> Mapping[str, Any]:
 
 
 def _overfitting() -> Mapping[str, Any]:
-    """Similarity in row 3.2 by the paper's protocol, epoch by epoch."""
-    (run,) = _runs("paper")
-    train, dev = (trajectory(run, split)["similarity"] for split in ("train", "dev"))
+    """Similarity in row 3.2 by the paper's protocol, epoch by epoch, the mean over the seeds."""
+    runs = [run for run in _runs("paper") if run.config["row"] == "3.2"]
+    train, dev = (
+        pd.concat([trajectory(run, split)["similarity"] for run in runs], axis=1).mean(axis=1)
+        for split in ("train", "dev")
+    )
     printed = PAPER_FIGURE_3.loc["3.2", ["train_similarity", "dev_similarity"]]
     floor = floor_score(read_floors("cs224n"), "similarity", "additive")
     values = {"train_first": train.iloc[0], "train": train.iloc[-1], "dev": dev.iloc[-1]}
     values |= {"epochs": len(dev), "best": dev.max(), "best_epoch": int(dev.idxmax())}
     values |= {"paper_train": printed.iloc[0], "paper_dev": printed.iloc[1], "words": floor}
-    return values | {"stopped": dev.max() - dev.iloc[-1]}
+    return values | {"stopped": dev.max() - dev.iloc[-1], "seeds": len(runs)}
 
 
 FINDINGS = (
     Finding(
         "**Similarity overfits as the paper says, and to stop in time is worth some points.** In "
-        "row 3.2 by the paper's protocol (`minilm-l6`, one seed) training r rises from "
-        "{train_first:.3f} after the first epoch to {train:.3f} after epoch {epochs}. On the "
-        "development set it is highest after epoch {best_epoch}, {best:.3f}, and ends at "
+        "row 3.2 by the paper's protocol (`minilm-l6`, the mean of {seeds} seeds) training r "
+        "rises from {train_first:.3f} after the first epoch to {train:.3f} after epoch {epochs}. "
+        "On the development set it is highest after epoch {best_epoch}, {best:.3f}, and ends at "
         "{dev:.3f}; the paper prints {paper_train:.3f} and {paper_dev:.3f}. To stop at the best "
-        "epoch is worth {stopped:.3f} here, twice what the paper reports of dropout or L∞; "
+        "epoch is worth {stopped:.3f} here, more than the paper reports of dropout or L∞; "
         "counting words with an additive head gives {words:.3f}.",
         _overfitting,
         lambda v: (
             v["train"] - v["dev"] > 0.4
             and v["best_epoch"] <= 5
-            and v["stopped"] > 2 * 0.025
+            and v["stopped"] > 0.025
             and abs(v["dev"] - v["words"]) < 0.02
         ),
     ),

@@ -22,8 +22,7 @@ FINDINGS = (
             and v["cosine"] < 0.005
             and all(v[f"small_{task}"] and v[f"outside_{task}"] for task in TASK_ORDER)
             and v["surgery_low"] < 0 < v["surgery_high"] < 0.005
-            and [v[f"above_{task}"] for task in TASK_ORDER] == [True, False, False]
-            and max(v[f"largest_{task}"] for task in TASK_ORDER) < 0.025
+            and all(2 * v[f"most_{task}"] < v[f"paper_{task}"] for task in TASK_ORDER)
         ),
     ),
     Finding(
