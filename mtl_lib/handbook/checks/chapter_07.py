@@ -468,13 +468,8 @@ class _StillBoth(_Variant):
         return dropout(x, self.kept(x), self.p, True)
 
 
-class _Colleague(_OneMask):
+class _Colleague(_StillKeepsP):
     """The layer of the bug hunt, with all its three faults."""
-
-    def kept(self, x: Tensor) -> Tensor:
-        if self.mask is None or self.mask.shape != x.shape:
-            self.mask = (torch.rand_like(x) < self.p).to(x)
-        return self.mask
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.kept(x), self.p, True)
