@@ -245,11 +245,17 @@ def draw(bench: Bench) -> Picture:
             [not ((means > row).all(axis=1)).any() for _, row in means.iterrows()]
         ].sort_values(a)
         ax.plot(front[a], front[b], color=INK, lw=1.5, label="front of fixed weights")
+        for name, mean in (means if ax.get_subplotspec().is_first_col() else front).iterrows():
+            words = str(name).removeprefix("static-")
+            ax.annotate(words, tuple(mean), (6, 4), textcoords="offset points", size=7, zorder=4)
         ax.set(xlabel=f"{a} ({BY_NAME[a].metric})", ylabel=f"{b} ({BY_NAME[b].metric})")
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = picture.axes[0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     picture.axes[0].set_title(
-        "small: a seed; large: the mean; squares: fixed weights", fontsize=9, loc="left", color=OURS
+        "small: a seed; large: the mean; squares: fixed weights, named here",
+        fontsize=9,
+        loc="left",
+        color=OURS,
     )
     return picture

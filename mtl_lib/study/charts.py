@@ -30,7 +30,7 @@ from mtl_lib.tasks import BY_NAME
 WORDS = {"color": INK, "lw": 1.1, "ls": (0, (4, 2)), "zorder": 4}  # a floor, as a dashed line
 # The lines of `draw_scores`, by the row of its table that holds them.
 LINES = {
-    "alone": ("each task alone", {"color": OURS, "lw": 1.6, "ls": "-"}),
+    "alone": ("", {"color": OURS, "lw": 1.6, "ls": "-"}),  # named by the caller: any study's
     "words-comparing": (
         "words alone, compared",
         {"color": INK, "lw": 1.1, "ls": (0, (6, 1.5, 1, 1.5))},

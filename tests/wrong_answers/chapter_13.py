@@ -503,6 +503,12 @@ def from_gradients_of_that_gram(weights, gram, c):
 # dominated
 
 
+@wrong("cagrad_value", "A small number under a root")
+def as_the_authors_write_it(weights, gram, c):
+    g_0, g_w = (gram.mean() + 1e-8).sqrt(), (weights @ gram @ weights + 1e-8).sqrt()
+    return weights @ gram.mean(dim=1) + c * g_0 * g_w
+
+
 @wrong("dominated", "asks for better in every task")
 def better_everywhere(points):
     return [any((other > mine).all() for other in points) for mine in points]
@@ -531,7 +537,7 @@ def below_the_best_of_all(points):
     return (points < points.max(axis=0)).any(axis=1)
 
 
-@wrong("dominated", "lower scores for the better")
+@wrong("dominated", "lower scores count as better, or the two sides")
 def as_if_losses(points):
     return [
         any((other <= mine).all() and (other < mine).any() for other in points) for mine in points
@@ -542,6 +548,20 @@ def as_if_losses(points):
 def the_front(points):
     return [
         not any((other >= mine).all() and (other > mine).any() for other in points)
+        for mine in points
+    ]
+
+
+@wrong("dominated", "lower scores count as better, or the two sides")
+def rows_that_dominate(points):
+    better = (points[:, None] >= points[None]).all(2) & (points[:, None] > points[None]).any(2)
+    return better.any(1)
+
+
+@wrong("dominated", "A small lead counts as none")
+def with_allclose(points):
+    return [
+        any((other >= mine).all() and not np.allclose(other, mine) for other in points)
         for mine in points
     ]
 
@@ -864,3 +884,11 @@ def with_a_loop(scores, base, lower):
 @right("relative_improvement")
 def with_powers(scores, base, lower):
     return float(np.average((-1.0) ** np.asarray(lower) * (scores / base - 1)))
+
+
+@wrong("relative_improvement", "changes its input")
+def in_place(scores, base, lower):
+    scores -= base
+    scores /= base
+    scores[lower] *= -1
+    return scores.mean()

@@ -578,6 +578,16 @@ def _averaged_twice(weights: Tensor, gram: Tensor, c: float) -> Tensor:
     return cagrad_value(weights / len(gram), gram, c)
 
 
+def _with_small(number: float) -> Callable:
+    """A variant: a small number under both roots."""
+
+    def variant(weights: Tensor, gram: Tensor, c: float) -> Tensor:
+        g_0, g_w = (_norms(weights, gram) ** 2 + number).sqrt()
+        return weights @ gram.mean(dim=1) + c * g_0 * g_w
+
+    return variant
+
+
 def _rows_as_gradients(weights: Tensor, gram: Tensor, c: float) -> Tensor:
     return cagrad_value(weights, gram @ gram.T, c)
 
@@ -601,8 +611,8 @@ With $g_0$ the *mean* of the gradients and $g_w = \\sum_i w_i\\, g_i$, return
 
 $$g_w \\cdot g_0 + c\\, ||g_0||\\, ||g_w||.$$
 
-The gradients themselves are not given, and not needed. Before you write: which weights give the
-plain mean, and what is the value there?
+The gradients themselves are not given, and not needed; add no small number under a root. Before you
+write: which weights give the plain mean, and what is the value there?
 """,
     hint="The mean is a mixture too: which weights has it? The inner product of two mixtures is a "
     "row of weights times the Gram matrix times a column of weights.",
@@ -623,6 +633,14 @@ plain mean, and what is the value there?
     ),
     mistakes=(
         Mistake(_of_sums, "g_0 is the sum of the gradients; asked is their mean."),
+        *(
+            Mistake(
+                _with_small(number),
+                "A small number under a root is no part of the formula: where a mixture is zero, "
+                "so is its length. (`clamp(min=0)` is enough against rounding.)",
+            )
+            for number in (1e-6, 1e-8, 1e-10)
+        ),
         *(
             Mistake(wrong, "g_0 is the sum in one of the two terms; it is the mean in both.")
             for wrong in (
@@ -784,6 +802,7 @@ one*. Two equal rows do not dominate each other.
         question("a trade-off, nobody", np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]])),
         question("negative scores", _PLANE - 10),
         question("the rows in reverse", _TABLE[::-1].copy()),
+        question("a lead of a millionth", np.array([[0.7, 0.5], [0.7 + 1e-6, 0.5]])),
     ),
     mistakes=(
         Mistake(
@@ -805,8 +824,17 @@ one*. Two equal rows do not dominate each other.
             "at least as good in *every* task.",
         ),
         Mistake(
+            _beaten(
+                lambda mine, others: (
+                    (others >= mine).all(1) & ~np.isclose(others, mine, rtol=1e-5).all(1)
+                )
+            ),
+            "A small lead counts as none: two rows are equal only where all their scores are.",
+        ),
+        Mistake(
             lambda points: dominated(-np.asarray(points)),
-            "It takes lower scores for the better ones.",
+            "These are the rows that dominate another one: lower scores count as better, or the "
+            "two sides of the comparison are exchanged.",
         ),
         Mistake(
             lambda points: ~dominated(points),
@@ -1132,7 +1160,7 @@ better: a fraction, 0.02 for two per cent.
         question("higher is better in all", *_MEASURES[:2], _HIGHER),
         question("lower is better in all", *_MEASURES[:2], ~_HIGHER),
         question("large differences", np.array([2.0, 0.3]), np.array([0.5, 3.0]), _HIGHER[:2]),
-        question("no change", _MEASURES[1], *_MEASURES[1:]),
+        question("no change", _MEASURES[1].copy(), *_MEASURES[1:]),
         question("one task", np.array([0.3]), np.array([0.4]), np.array([True])),
     ),
     mistakes=(
