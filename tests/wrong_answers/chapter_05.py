@@ -1127,7 +1127,8 @@ def with_sorted_batches(model, splits):
             for indices, batch in sorted_batches(dev, 8):
                 out[indices] = model(batch)
         if dev.task.kind == "score":
-            scores[name] = torch.corrcoef(torch.stack([out[:, 0], dev.labels]))[0, 1].item()
+            both = torch.stack([out[:, 0], dev.labels]).double()  # float32 would round
+            scores[name] = torch.corrcoef(both)[0, 1].item()
         else:
             yes = out.argmax(1) if dev.task.kind == "classes" else (out[:, 0] > 0).long()
             scores[name] = (yes == dev.labels).float().mean().item()
@@ -1164,7 +1165,7 @@ def r_from_its_formula(model, splits):
     scores = {}
     for name, of_task in splits.items():
         task, dev = of_task["dev"].task, of_task["dev"]
-        out = torch.from_numpy(np.array(predict(model, dev, 64)))
+        out = torch.from_numpy(np.array(predict(model, dev, 64))).double()
         if task.kind != "score":
             scores[name] = float((task.predict(out) == dev.labels).double().mean())
             continue

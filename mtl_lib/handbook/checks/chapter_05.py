@@ -145,8 +145,8 @@ like? `torch.nn.functional` has losses that take logits.
     mistakes=(
         Mistake(
             _loss(classes=lambda z, y: F.cross_entropy(z.softmax(dim=1), y)),
-            "A softmax comes before the cross-entropy, which contains one already: the losses "
-            "become nearly equal.",
+            "A softmax comes before the cross-entropy, which contains one already: every loss lies "
+            "between 0.905 and 1.905, however sure the model is.",
         ),
         Mistake(
             _loss(
@@ -265,20 +265,28 @@ def _head_asks(task: Task, size: int, seed: int):
     return ask
 
 
+def _rate_of(head: nn.Module) -> float:
+    return getattr(getattr(head, "dropout", None), "p", float("nan"))
+
+
 def _head_parameters(task: Task):
     def ask(answer: Callable) -> dict:
         head = answer(task, 3, 0.1)
-        return {name: list(value.shape) for name, value in head.state_dict().items()}
+        return {name: list(value.shape) for name, value in head.state_dict().items()} | {
+            "`dropout` is an nn.Dropout": isinstance(getattr(head, "dropout", None), nn.Dropout),
+            "its rate": _rate_of(head),
+            "its rate if none is handed in": _rate_of(answer(task, 3)),
+        }
 
     return ask
 
 
-def _head_drops(task: Task, place: int):
+def _head_drops(task: Task, place: int, rate: float = 0.5):
     """What dropout does while training to the numbers at one place, seen through a linear layer
     that passes them on and adds 10."""
 
     def ask(answer: Callable) -> dict:
-        head = answer(task, 1, 0.5).train()
+        head = answer(task, 1, rate).train()
         with torch.no_grad():
             head.linear.weight.zero_()
             head.linear.weight[:, place] = 1.0
@@ -304,6 +312,18 @@ def _head_with(forward: Callable[[Head, Tensor], Tensor]) -> type:
 class _FixedRateHead(Head):
     def __init__(self, task: Task, hidden_size: int, dropout: float = 0.3) -> None:
         super().__init__(task, hidden_size)
+
+
+class _NumberHead(Head):
+    """Keeps the rate in place of the module."""
+
+    def __init__(self, task: Task, hidden_size: int, dropout: float = 0.3) -> None:
+        super().__init__(task, hidden_size)
+        del self.dropout
+        self.dropout = dropout
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.linear(F.dropout(_side_by_side(self, vectors), self.dropout, self.training))
 
 
 class _AddingHead(Head):
@@ -365,6 +385,7 @@ Try it on a few numbers.
         Case("training at a dropout of 0.5, one sentence", _head_drops(SENTIMENT, 0)),
         Case("training at a dropout of 0.5, first of a pair", _head_drops(SIMILARITY, 0)),
         Case("training at a dropout of 0.5, second of a pair", _head_drops(SIMILARITY, 1)),
+        Case("training at a dropout of 0.2, one sentence", _head_drops(SENTIMENT, 0, 0.2)),
     ),
     mistakes=(
         Mistake(
@@ -392,6 +413,11 @@ Try it on a few numbers.
             "Dropout comes after the linear layer, so it sets outputs to 0: drop what goes in.",
         ),
         Mistake(_FixedRateHead, "The rate of the dropout is always 0.3: `dropout` is handed in."),
+        Mistake(
+            _NumberHead,
+            "The attribute `dropout` is the rate: make it an nn.Dropout at that rate, which others "
+            "can read and set.",
+        ),
         *(
             Mistake(
                 wrong,
@@ -561,6 +587,19 @@ def _model_learns(answer: Callable) -> dict:
     }
 
 
+def _dropped_share(model: nn.Module) -> float:
+    """How much of one number of the sentence vectors is dropped while training, of 3,000 times."""
+    [one] = _small_batches([SENTIMENT], size=1)
+    rows = (part.repeat(3000, 1) for part in (one.input_ids, one.attention_mask))
+    weight, bias = model.heads[SENTIMENT.name].parameters()
+    with torch.no_grad():
+        weight.zero_()
+        weight[:, 0] = 1.0
+        bias.fill_(10.0)
+        out = tensor(model.train()(Batch(SENTIMENT, 3000 * one.ids, *rows, one.labels)))
+    return round(((out[:, 0] - 10.0).abs() < 1e-3).double().mean().item(), 1)
+
+
 def _model_drops(dropout: float):
     """Whether the heads drop while training, and only then."""
 
@@ -574,7 +613,7 @@ def _model_drops(dropout: float):
             words = "training" if mode else "evaluation"
             found[f"the same outputs twice in {words}"] = same
             found[f"in {words} mode at the end"] = model.training is mode
-        return found
+        return found | {"share of the numbers that are dropped": _dropped_share(model)}
 
     return ask
 
@@ -629,6 +668,17 @@ class _OwnRate(MultitaskModel):
         self, encoder: nn.Module, hidden_size: int, tasks: Iterable[Task], dropout: float = 0.3
     ) -> None:
         super().__init__(encoder, hidden_size, tasks)
+
+
+class _DropsTwice(MultitaskModel):
+    def __init__(
+        self, encoder: nn.Module, hidden_size: int, tasks: Iterable[Task], dropout: float = 0.3
+    ) -> None:
+        super().__init__(encoder, hidden_size, tasks, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def _vectors(self, batch: Batch) -> Tensor:
+        return self.dropout(super()._vectors(batch))
 
 
 def _frozen_vectors(model: MultitaskModel, batch: Batch) -> Tensor:
@@ -739,6 +789,7 @@ and your `Head` puts them side by side.
             "It returns a generator, which is empty after one pass: make a list of it.",
         ),
         Mistake(_OwnRate, "The rate of the dropout does not reach the heads."),
+        Mistake(_DropsTwice, "The sentence vectors are dropped twice: the heads do it already."),
         Mistake(
             _model_reads(_frozen_vectors),
             "No gradient reaches the encoder: only the heads would learn.",
@@ -766,7 +817,7 @@ class TinyMultitask(nn.Module):
             {
                 "weight": nn.Parameter(draw(3, 4, seed=seed)),
                 "bias": nn.Parameter(draw(3, seed=seed + 1)),
-                "scale": nn.Parameter(draw(1, seed=seed + 2)),
+                "scale": nn.Parameter(draw(3, seed=seed + 2)),
             }
         )
         self.heads = nn.ParameterDict(
@@ -1418,10 +1469,10 @@ class _Lookup(nn.Module):
     """Outputs that depend on the words alone; other ones in train mode.
 
     Args:
-        constant: whether every example gets the same outputs.
+        constant: the output that every example gets; None: by its words.
     """
 
-    def __init__(self, constant: bool = False) -> None:
+    def __init__(self, constant: float | None = None) -> None:
         super().__init__()
         self.constant = constant
         self.weight = nn.Parameter(torch.tensor(1.0))
@@ -1430,8 +1481,8 @@ class _Lookup(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         self.notes.append((self.training, torch.is_grad_enabled()))
         task = batch.task
-        if self.constant:
-            return 2.0 * self.weight * torch.ones(len(batch), task.outputs)
+        if self.constant is not None:
+            return self.constant * self.weight * torch.ones(len(batch), task.outputs)
         places = torch.arange(1, batch.input_ids.shape[1] + 1)
         words = (batch.input_ids * batch.attention_mask * places).sum(dim=1).float()  # [n*B]
         parts = torch.stack(words.chunk(task.sentences)).sum(dim=0)  # [B]
@@ -1461,7 +1512,7 @@ def _evaluate_asks(
     tasks: Sequence[Task] = TASKS,
     sizes: Sequence[int] = (23, 37, 41),
     training: bool = False,
-    constant: bool = False,
+    constant: float | None = None,
 ):
     def ask(answer: Callable) -> dict:
         model = _Lookup(constant).train(training)
@@ -1500,6 +1551,13 @@ def _evaluate_with(
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(np.asarray(x, dtype=float), y)[0, 1])
+
+
+def _rounded_pearson(x: Tensor, y: np.ndarray) -> float:
+    """r in float32, one number after the other: the mean of equal numbers may be another one."""
+    parts = [np.asarray(values, dtype=np.float32) for values in (x, y)]
+    dx, dy = (part - np.cumsum(part)[-1] / np.float32(len(part)) for part in parts)
+    return float((dx * dy).sum() / np.sqrt((dx * dx).sum() * (dy * dy).sum()))
 
 
 def _right_score(task: Task, out: Tensor, labels: np.ndarray) -> float:
@@ -1586,6 +1644,7 @@ Write `evaluate(model, splits)`: a dict from each task's name to its score on th
     hint="""
 Your `predict_in_order(model, split, batch_size)` of chapter 04 does half of it: the order of the
 file, evaluation mode, no gradients. `torch.corrcoef(torch.stack([x, y]))[0, 1]` is Pearson's r.
+What does it say if every output is 0.1?
 """,
     reference=evaluate,
     cases=(
@@ -1593,7 +1652,8 @@ file, evaluation mode, no gradients. `torch.corrcoef(torch.stack([x, y]))[0, 1]`
         Case("a model in train mode", _evaluate_asks(training=True)),
         Case("one task", _evaluate_asks((SIMILARITY,), (29,))),
         Case("classes of an own task", _evaluate_asks((OWN, PARAPHRASE), (31, 26))),
-        Case("always the same outputs", _evaluate_asks(constant=True)),
+        Case("always the same outputs", _evaluate_asks(constant=2.0)),
+        Case("always the same outputs, 0.1", _evaluate_asks(constant=0.1)),
     ),
     mistakes=(
         Mistake(
@@ -1634,9 +1694,22 @@ file, evaluation mode, no gradients. `torch.corrcoef(torch.stack([x, y]))[0, 1]`
             _changed_for("score", lambda out, y: _pearson(out[:, 0], np.round(y))),
             "The labels are rounded before the correlation: it takes them as they are.",
         ),
+        *(
+            Mistake(
+                _changed_for("score", wrong),
+                "A correlation with a constant does not exist: say NaN, so that nobody takes it "
+                "for 0.",
+            )
+            for wrong in (
+                lambda out, y: float(np.nan_to_num(_pearson(out[:, 0], y))),
+                # By a standard deviation of 0, which rounding may miss for 0.1:
+                lambda out, y: 0.0 if (out == 2.0).all() else _pearson(out[:, 0], y),
+            )
+        ),
         Mistake(
-            _changed_for("score", lambda out, y: float(np.nan_to_num(_pearson(out[:, 0], y)))),
-            "A correlation with a constant does not exist: say NaN, so that nobody takes it for 0.",
+            _changed_for("score", lambda out, y: _rounded_pearson(out[:, 0], y)),
+            "For outputs that are all 0.1 it says 0.0000 in place of NaN: their mean in float32 is "
+            "not quite 0.1. Ask first whether all outputs are the same.",
         ),
         Mistake(
             _changed_for("binary", lambda out, y: float(np.mean((out[:, 0] > 0.5).numpy() == y))),
@@ -1829,7 +1902,8 @@ each step. What happens if the streams are made inside the loop?
     mistakes=(
         Mistake(
             _train_with(_restarted),
-            "The streams are made anew in every step: every step sees the same first batches.",
+            "Every step sees the same first batches: the streams are made anew in every step, or "
+            "`next` is called once, before the loop.",
         ),
         Mistake(
             _train_with(_streamed(lambda seed, n: 1000 * seed)),
@@ -1905,12 +1979,15 @@ _PAIR_BUGS = {
 }
 
 
-def _pair_batch(first: list, second: list, labels: list, bugs: Sequence[str] = ()) -> tuple:
-    rows = [*first, *second]
-    lengths = [len(row) for row in rows]
+def _pair_batch(
+    first: list, second: list, labels: list, bugs: Sequence[str] = (), of_rows: bool = True
+) -> tuple:
+    """A batch with some of the bugs; the mask by the lengths of its rows, or of all first
+    sentences before all second ones whatever the rows are."""
+    ordered = rows = [*first, *second]
     if "rows" in bugs:
         rows = [row for pair in zip(first, second, strict=True) for row in pair]
-        lengths = [len(row) for row in rows]
+    lengths = [len(row) for row in (rows if of_rows else ordered)]
     if "mask" in bugs:
         lengths = 2 * [len(row) for row in first]
     ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
@@ -1983,6 +2060,13 @@ together, what the mask of a long second sentence says, and what has become of t
             )
             for count in (3, 2, 1)
             for bugs in combinations(_PAIR_BUGS, count)
+        ),
+        *(
+            Mistake(
+                lambda *given, bugs=bugs: _pair_batch(*given, bugs=bugs, of_rows=False),
+                _left(bugs),
+            )
+            for bugs in (("rows",), ("rows", "labels"))
         ),
         Mistake(
             lambda *given: ((found := _pair_batch(*given))[0], (found[0] != 0).long(), found[2]),
