@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mtl_lib.data import PairExample, SentenceExample
+from mtl_lib.data import Corpus, PairExample, SentenceExample
 from mtl_lib.study import floors as floors_module
 from mtl_lib.study.corpora import load_corpus
 from mtl_lib.study.floors import (
@@ -18,6 +18,7 @@ from mtl_lib.study.floors import (
     floor_scores,
     floors_sentence,
     read_floors,
+    untouched_scores,
     write_floors,
 )
 
@@ -103,6 +104,28 @@ def test_floors_are_written_whole_and_read_again(tmp_path, monkeypatch):
     assert path.read_bytes() == (FLOORS / "handbook.json").read_bytes()
     assert [file.name for file in path.parent.iterdir()] == ["handbook.json"]
     assert read_floors("handbook", directory=path.parent) == read_floors("handbook")
+
+
+def test_an_untouched_encoder_finds_equal_sentences_by_their_cosine():
+    words = "the plot is good and dull music they play".split()
+    pairs = {
+        label: [
+            PairExample(f"{a}{b}", f"{a} film", f"{b} film", label * (a == b))
+            for a in words
+            for b in words
+        ]
+        for label in (1, 5)
+    }
+    corpus = Corpus(
+        "made up",
+        {
+            "paraphrase": {"train": pairs[1], "dev": pairs[1]},
+            "similarity": {"train": pairs[5], "dev": pairs[5]},
+        },
+    )
+    scores = untouched_scores(corpus, "tiny-pretrained")
+    assert scores["paraphrase"] == 1.0
+    assert 0.5 < scores["similarity"] < 1
 
 
 def test_a_corpus_without_stored_floors_has_none():

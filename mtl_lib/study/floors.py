@@ -4,7 +4,8 @@ A floor for each kind of head. Additive words see what one linear layer over [u;
 sentence's words, and nothing that depends on both. Comparing words see what the two sentences share
 and where they differ, as heads that compare can. A single sentence has one floor for both kinds.
 Below them lies the constant answer. A row whose score lies below the floor of its heads has not
-learned what counting words gives away.
+learned what counting words gives away. Beside them, a floor with a network: an encoder that nothing
+here has trained.
 """
 
 import json
@@ -17,10 +18,12 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.naive_bayes import MultinomialNB
 
-from mtl_lib.data import Corpus
-from mtl_lib.evaluation import metrics
+from mtl_lib.data import Corpus, tokenize
+from mtl_lib.evaluation import metrics, predict
 from mtl_lib.files import write_text
+from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.paths import RESULTS
+from mtl_lib.pretrained import load_encoder
 from mtl_lib.study.by_label import constant_loss, per_class_report
 from mtl_lib.tasks import BY_NAME, PARAPHRASE, SENTIMENT, SIMILARITY
 
@@ -109,10 +112,37 @@ def floor_scores(corpus: Corpus) -> dict:
     }
 
 
-def write_floors(corpus: Corpus, directory: str | Path = FLOORS) -> Path:
-    """Store `floor_scores` as CORPUS.json and return its path."""
-    path = Path(directory) / f"{corpus.name}.json"
-    write_text(path, json.dumps(floor_scores(corpus), indent=1) + "\n")
+def untouched_scores(corpus: Corpus, encoder: str) -> dict[str, float]:
+    """Headline metrics, for the tasks of pairs, of an encoder that nothing here has trained: the
+    cosine of the means of either sentence's tokens. For paraphrase it needs a threshold: the one
+    that does best on 4,000 training pairs."""
+    bert, tokenizer = load_encoder(encoder)
+    head = HeadConfig((0.0,), features="cosine")
+    model = MultitaskModel(bert, {SIMILARITY: head}, sentence_vector="mean")
+    cosines, labels = {}, {}
+    for task, split in ((SIMILARITY, "dev"), (PARAPHRASE, "train"), (PARAPHRASE, "dev")):
+        pairs = tokenize(corpus.splits[task.name][split], SIMILARITY, tokenizer)
+        pairs = pairs.sample(4000 if split == "train" else None)
+        cosines[task, split] = predict(model, pairs)[:, 0]
+        labels[task, split] = pairs.labels.numpy()
+    seen, right = cosines[PARAPHRASE, "train"], labels[PARAPHRASE, "train"]
+    threshold = max(np.unique(seen), key=lambda least: np.mean((seen >= least) == right))
+    same = cosines[PARAPHRASE, "dev"] >= threshold
+    return {
+        PARAPHRASE.name: float(np.mean(same == labels[PARAPHRASE, "dev"])),
+        SIMILARITY.name: float(
+            np.corrcoef(cosines[SIMILARITY, "dev"], labels[SIMILARITY, "dev"])[0, 1]
+        ),
+    }
+
+
+def write_floors(corpus: Corpus, directory: str | Path = FLOORS, encoder: str = "") -> Path:
+    """Store `floor_scores` as CORPUS.json and return its path; with an encoder's name also its
+    `untouched_scores`, as "untouched NAME"."""
+    path, floors = Path(directory) / f"{corpus.name}.json", floor_scores(corpus)
+    for task_name, score in (untouched_scores(corpus, encoder) if encoder else {}).items():
+        floors["tasks"][task_name][f"untouched {encoder}"] = score
+    write_text(path, json.dumps(floors, indent=1) + "\n")
     return path
 
 

@@ -291,7 +291,7 @@ def step_by_step(first, second, cls, sep):
     return ids, segments
 
 
-@right("join_pair")
+@wrong("join_pair", "in no lists")
 def as_tensors(first, second, cls, sep):
     ids = torch.tensor([cls] + first + [sep] + second + [sep])
     segments = (torch.arange(len(ids)) >= len(first) + 2).long()
@@ -455,6 +455,11 @@ def mask_from_not_pad(pairs, cls, sep, pad):
     )
 
 
+@wrong("join_batch", "somebody wrote")
+def mask_from_not_pad_as_bools(pairs, cls, sep, pad):
+    return _changed(pairs, cls, sep, pad, attention_mask=lambda batch: batch["input_ids"] != pad)
+
+
 @wrong("join_batch", "padding has segment 1")
 def padding_in_segment_one(pairs, cls, sep, pad):
     return _changed(
@@ -549,7 +554,7 @@ def padded_one_by_one(pairs, cls, sep, pad):
     }
 
 
-@wrong("join_batch", None)
+@wrong("join_batch", "are floats")
 def of_floats(pairs, cls, sep, pad):
     return {name: value.float() for name, value in in_lists(pairs, cls, sep, pad).items()}
 
@@ -580,7 +585,12 @@ def two_of_three(pairs, cls, sep, pad):
     return batch
 
 
-@wrong("join_batch", "expected a dict")
+@wrong("join_batch", "attention_mask: got true and false, expected numbers")
+def mask_of_bools_without_cls(pairs, cls, sep, pad):
+    return _changed(pairs, cls, sep, pad, attention_mask=lambda batch: batch["input_ids"] > cls)
+
+
+@wrong("join_batch", "expected a dict with input_ids, attention_mask, token_type_ids.")
 def as_a_tuple(pairs, cls, sep, pad):
     return tuple(in_lists(pairs, cls, sep, pad).values())
 
@@ -902,6 +912,11 @@ def constant_decay(average, weights, step, decay):
     return _ema(average, weights, decay)
 
 
+@wrong("update_average", "brackets")
+def brackets_forgotten(average, weights, step, decay):
+    return _ema(average, weights, min(decay, 1 + step / 10 + step))
+
+
 @wrong("update_average", "larger of the two")
 def larger(average, weights, step, decay):
     return _ema(average, weights, max(decay, (1 + step) / (10 + step)))
@@ -956,6 +971,12 @@ def keeps_the_graph(average, weights, step, decay):
         name: d * average[name] + (1 - d) * w if w.is_floating_point() else w.clone()
         for name, w in weights.items()
     }
+
+
+@wrong("update_average", "until the memory is full")
+def keeps_the_graph_and_averages_counts(average, weights, step, decay):
+    d = min(decay, (1 + step) / (10 + step))
+    return {name: d * average[name] + (1 - d) * w for name, w in weights.items()}
 
 
 @wrong("update_average", "never moves")
@@ -1162,6 +1183,11 @@ def label_first(tree):
 @wrong("tree_phrases", "labels are text")
 def labels_as_text(tree):
     return [(" ".join(_words(node)), node[0]) for node in _nodes(_parse(tree))]
+
+
+@wrong("tree_phrases", "labels are floats")
+def labels_as_floats(tree):
+    return [(" ".join(_words(node)), float(node[0])) for node in _nodes(_parse(tree))]
 
 
 @wrong("tree_phrases", "label of the whole sentence")

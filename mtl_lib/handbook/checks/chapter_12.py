@@ -421,7 +421,8 @@ Four blocks of width H side by side: which of the two dimensions grows?
         ),
     ),
     notes="""
-Without the absolute value everything runs, has the right width, and cannot compare. 1 point.
+Without the absolute value everything runs and has the right width, and one of the two blocks that
+compare is gone. 1 point.
 """,
 )
 
@@ -464,6 +465,15 @@ def _segments(change: Callable[[Ids, int, int], Ids]) -> Callable:
     return variant
 
 
+def _pair_asks(first: Ids, second: Ids, cls: int, sep: int) -> Callable:
+    def ask(answer: Callable) -> dict[str, Any]:
+        result = call(answer, first, second, cls, sep)
+        parts = result if isinstance(result, tuple | list) else [result]
+        return {"value": result, "two lists": all(isinstance(part, list) for part in parts)}
+
+    return ask
+
+
 JOIN_PAIR = Exercise(
     name="join_pair",
     chapter=12,
@@ -487,11 +497,11 @@ words and one word.
 """,
     reference=join_pair,
     cases=(
-        question("two words and three", [11, 12], [13, 14, 15], 1, 2),
-        question("four words and one", [21, 22, 23, 24], [25], 101, 102),
-        question("the same sentence twice", [7, 8], [7, 8], 1, 2),
-        question("the second is empty", [31, 32], [], 1, 2),
-        question("the first is empty", [], [41, 42, 43], 101, 102),
+        Case("two words and three", _pair_asks([11, 12], [13, 14, 15], 1, 2)),
+        Case("four words and one", _pair_asks([21, 22, 23, 24], [25], 101, 102)),
+        Case("the same sentence twice", _pair_asks([7, 8], [7, 8], 1, 2)),
+        Case("the second is empty", _pair_asks([31, 32], [], 1, 2)),
+        Case("the first is empty", _pair_asks([], [41, 42, 43], 101, 102)),
     ),
     mistakes=(
         *(
@@ -560,6 +570,10 @@ words and one word.
         Mistake(
             lambda first, second, cls, sep: join_pair(second, first, cls, sep),
             "The second sentence stands first.",
+        ),
+        Mistake(
+            lambda *given: tuple(map(tuple, join_pair(*given))),
+            "The values are right but stand in no lists, and later cells join and search lists.",
         ),
     ),
     notes="""
@@ -637,11 +651,11 @@ def _batch_asks(pairs: Pairs, cls: int, sep: int, pad: int) -> Callable:
     def ask(answer: Callable) -> dict[str, Any]:
         result = call(answer, pairs, cls, sep, pad)
         if not isinstance(result, Mapping):
-            return result
+            return {"value": result}
         tensors = {name: tensor(value) for name, value in result.items()}
         whole = not any(value.is_floating_point() for value in tensors.values())
         real = all(isinstance(value, Tensor) for value in result.values())
-        return {**tensors, "whole numbers": whole, "tensors": real}
+        return {"value": tensors, "whole numbers": whole, "tensors": real}
 
     return ask
 
@@ -697,12 +711,21 @@ three fillings: which?
         Case("an empty second sentence", _batch_asks([([11], []), ([12, 13], [14])], 1, 2, 5)),
     ),
     mistakes=(
-        Mistake(
-            _batched(mask=lambda ids, real, pad: (ids != 0).long()),
-            "The mask asks for ids other than 0; [PAD] may have any id, and a word the id 0. "
-            "Lengths say what is real.",
+        *(
+            Mistake(
+                _batched(mask=mask),
+                "The mask asks for ids other than 0; [PAD] may have any id, and a word the id 0. "
+                "Lengths say what is real.",
+            )
+            for mask in (lambda ids, real, pad: (ids != 0).long(), lambda ids, real, pad: ids != 0)
         ),
-        Mistake(_batched(mask=lambda ids, real, pad: (ids != pad).long()), _MASK_NOT_PAD),
+        *(
+            Mistake(_batched(mask=mask), _MASK_NOT_PAD)
+            for mask in (
+                lambda ids, real, pad: (ids != pad).long(),
+                lambda ids, real, pad: ids != pad,
+            )
+        ),
         *(
             Mistake(
                 _batched(segment=segment),
@@ -766,6 +789,11 @@ three fillings: which?
                 "The values are right but no tensors, and an encoder takes nothing else.",
             )
             for of in (Tensor.tolist, Tensor.numpy)
+        ),
+        Mistake(
+            _values(Tensor.float),
+            "The values are floats: give `torch.zeros` and `torch.full` a dtype of whole numbers, "
+            "for an encoder looks ids up.",
         ),
         Mistake(
             _padded_apart,
@@ -1189,8 +1217,8 @@ trusts the new weights. `is_floating_point()` tells a weight from a count, and `
         ),
         Mistake(
             _average(lambda t, d: d),
-            "The warm-up is missing: after a few steps the average would still be the random "
-            "start.",
+            "The warm-up is missing, or never smaller than `decay` (brackets: (1 + t) / (10 + t)): "
+            "after a few steps the average would still be the random start.",
         ),
         Mistake(
             _average(lambda t, d: max(d, (1 + t) / (10 + t))),
@@ -1243,10 +1271,13 @@ trusts the new weights. `is_floating_point()` tells a weight from a count, and `
             _average(whole=lambda a, w, d: w),
             "A tensor of whole numbers is handed over without a copy: it changes with the weights.",
         ),
-        Mistake(
-            _average(floating=lambda w: w),
-            "A gradient could flow through the average, and every step's graph hangs on it until "
-            "the memory is full: detach, or compute under no_grad.",
+        *(
+            Mistake(
+                _average(whole=whole, floating=lambda w: w),
+                "A gradient could flow through the average, and every step's graph hangs on it "
+                "until the memory is full: detach, or compute under no_grad.",
+            )
+            for whole in (lambda a, w, d: w.clone(), lambda a, w, d: d * a + (1 - d) * w)
         ),
         Mistake(
             lambda average, weights, step, decay: {n: w.clone() for n, w in average.items()},
@@ -1335,6 +1366,17 @@ def _read(tree: str, is_label: Callable, takers: Callable) -> Phrases:
     return [(" ".join(words), label[0]) for words, label in nodes]
 
 
+def _tree_asks(tree: str) -> Callable:
+    def ask(answer: Callable) -> dict[str, Any]:
+        found = call(answer, tree)
+        pairs = found if isinstance(found, tuple | list) else []
+        parts = [part for pair in pairs if isinstance(pair, tuple | list) for part in pair]
+        floats = any(isinstance(part, float | np.floating) for part in parts)
+        return {"value": found, "labels with a decimal point": floats}
+
+    return ask
+
+
 _SHORT = "(3 (2 It) (4 works))"
 _MEDIUM = "(1 (2 (2 The) (2 plot)) (1 (2 is) (0 (2 not) (3 clever))))"
 _LONG = (
@@ -1368,15 +1410,12 @@ every one of them.
 """,
     reference=tree_phrases,
     cases=(
-        Case("two words", lambda answer: call(answer, _SHORT)),
-        Case("five words", lambda answer: call(answer, _MEDIUM)),
-        Case("eight words", lambda answer: call(answer, _LONG)),
-        Case("one word", lambda answer: call(answer, "(2 fine)")),
-        Case("a word that is a number", lambda answer: call(answer, "(2 (2 2) (1 (2 sad) (2 0)))")),
-        Case(
-            "the same phrase twice",
-            lambda answer: call(answer, "(3 (4 good) (3 (2 ,) (4 good)))"),
-        ),
+        Case("two words", _tree_asks(_SHORT)),
+        Case("five words", _tree_asks(_MEDIUM)),
+        Case("eight words", _tree_asks(_LONG)),
+        Case("one word", _tree_asks("(2 fine)")),
+        Case("a word that is a number", _tree_asks("(2 (2 2) (1 (2 sad) (2 0)))")),
+        Case("the same phrase twice", _tree_asks("(3 (4 good) (3 (2 ,) (4 good)))")),
     ),
     mistakes=(
         Mistake(
@@ -1445,6 +1484,10 @@ every one of them.
         Mistake(
             _chosen(lambda phrases: [(text, str(label)) for text, label in phrases]),
             "The labels are text: make whole numbers of them.",
+        ),
+        Mistake(
+            _chosen(lambda phrases: [(text, float(label)) for text, label in phrases]),
+            "The labels are floats: make whole numbers of them.",
         ),
         Mistake(
             _chosen(lambda phrases: [(text, phrases[0][1]) for text, _ in phrases]),

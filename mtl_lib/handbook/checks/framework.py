@@ -376,6 +376,9 @@ def _array_difference(got: Any, expected: Any, rtol: float, atol: float, at: str
     if right is None:
         raise TypeError(f"a case cannot expect {_kind(expected)}")
     if mine is None or (mine.dtype == bool) != (right.dtype == bool):
+        if mine is not None and mine.ndim and mine.shape == right.shape:
+            kinds = ("numbers", "true and false")
+            return f"{at}got {kinds[mine.dtype == bool]}, expected {kinds[right.dtype == bool]}"
         return f"{at}{_got(got)}, expected {_kind(expected)}"
     if mine.shape != right.shape:
         return f"{at}got {_shape(mine)}, expected {_shape(right)}"
