@@ -199,6 +199,15 @@ def like_the_popular_port(a, b):
     return total
 
 
+@wrong("symmetric_kl", "adds up the batch, and each divergence treats its target as fixed")
+def as_in_the_port(a, b):
+    pairs = ((a, b), (b, a))
+    return sum(
+        F.kl_div(one.log_softmax(dim=-1), other.detach().softmax(dim=-1), reduction="sum")
+        for one, other in pairs
+    )
+
+
 @wrong("symmetric_kl", "no gradient flows into b")
 def one_side_detached(a, b):
     b = b.detach()
@@ -252,7 +261,7 @@ def without_softmax(a, b):
     return F.kl_div(a, b, reduction="batchmean") + F.kl_div(b, a, reduction="batchmean")
 
 
-@wrong("symmetric_kl", None)
+@wrong("symmetric_kl", "given probabilities twice")
 def logarithm_forgotten(a, b):
     p, q = a.softmax(1), b.softmax(1)
     return F.kl_div(p, q, reduction="batchmean") + F.kl_div(q, p, reduction="batchmean")
@@ -581,6 +590,15 @@ def mean_over_the_sides(a, b, loss):
     return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
 
 
+@wrong("divergence", "changes sure coins")
+def coins_on_a_floor(a, b, loss):
+    if loss == "binary":
+        p, q = (torch.cat([z.sigmoid(), 1 - z.sigmoid()], dim=1) for z in (a, b))
+        logs = torch.log(p + 1e-8) - torch.log(q + 1e-8)
+        return ((p - q) * logs).sum(dim=1).mean()
+    return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
+
+
 @wrong("divergence", None)
 def one_minus_the_logit(a, b, loss):
     if loss == "binary":
@@ -588,7 +606,7 @@ def one_minus_the_logit(a, b, loss):
     return kl(a, b) if loss == "classes" else F.mse_loss(a, b)
 
 
-@wrong("divergence", None)
+@wrong("divergence", "hands probabilities")
 def softmax_of_the_two_sides(a, b, loss):
     if loss == "binary":
         a, b = (torch.cat([z.sigmoid(), (-z).sigmoid()], dim=1) for z in (a, b))
@@ -676,6 +694,36 @@ def by_the_batch(x_tilde, x, gradient, step_size, radius):
 def by_the_token(x_tilde, x, gradient, step_size, radius):
     new = x_tilde + step_size * unit(gradient, gradient.abs().max(-1, keepdim=True).values)
     return x + torch.clamp(new - x, -radius, radius)
+
+
+@wrong("smart_step", "token by token")
+def by_the_token_as_a_first_draft(x_tilde, x, gradient, step_size, radius):
+    step = step_size * gradient / gradient.abs().max(dim=-1, keepdim=True)[0]
+    return x + torch.clamp(x_tilde + step - x, -radius, radius)
+
+
+@wrong("smart_step", "Euclidean length; for this ball")
+def by_the_l2_norm_as_a_first_draft(x_tilde, x, gradient, step_size, radius):
+    norm = torch.sqrt((gradient**2).sum(dim=(1, 2), keepdim=True))
+    return x + torch.clamp(x_tilde + step_size * gradient / (norm + 1e-8) - x, -radius, radius)
+
+
+@wrong("smart_step", "may belong to a negative one")
+def without_abs(x_tilde, x, gradient, step_size, radius):
+    largest = gradient.flatten(1).max(dim=1).values[:, None, None]
+    return x + torch.clamp(x_tilde + step_size * gradient / largest - x, -radius, radius)
+
+
+@wrong("smart_step", "a matrix norm")
+def matrix_norm(x_tilde, x, gradient, step_size, radius):
+    norm = torch.linalg.norm(gradient, ord=float("inf"), dim=(1, 2))[:, None, None]
+    return x + torch.clamp(x_tilde + step_size * unit(gradient, norm) - x, -radius, radius)
+
+
+@wrong("smart_step", "divides the whole change")
+def whole_change_as_in_the_port(x_tilde, x, gradient, step_size, radius):
+    change = x_tilde - x + step_size * gradient
+    return x + change / change.abs().amax(dim=-1, keepdim=True)
 
 
 @wrong("smart_step", "Euclidean length; for this ball")
@@ -867,6 +915,15 @@ def mode_forgotten(model, x, start, step_size, radius):
     return penalty(model, x, start, step_size, radius)
 
 
+@wrong("smart_penalty", "Dropout is on")
+def mode_forgotten_and_backward(model, x, start, step_size, radius):
+    clean = model(x)
+    point = (x + start).detach().requires_grad_()
+    kl(clean.detach(), model(point)).backward()
+    delta = (start + step_size * unit(point.grad, per_sentence(point.grad))).clamp(-radius, radius)
+    return kl(clean, model(x + delta))
+
+
 @wrong("smart_penalty", None)
 def train_mode_wanted(model, x, start, step_size, radius):
     model.train()
@@ -912,6 +969,12 @@ def starts_at_x(model, x, start, step_size, radius):
     (grad,) = torch.autograd.grad(kl(model(point), model(x)), point)
     worst = min_max_around_x(point.detach(), x, grad, step_size, radius)
     return kl(model(worst), model(x))
+
+
+@wrong("smart_penalty", "The start is clipped first")
+@in_eval
+def start_clipped_first(model, x, start, step_size, radius):
+    return penalty(model, x, start.clamp(-radius, radius), step_size, radius)
 
 
 @wrong("smart_penalty", "not divided by its size")
@@ -1277,6 +1340,26 @@ class Probabilities(Rest):
         return F.softmax(super().forward(x), dim=-1)
 
 
+@wrong("AfterEmbeddings", "`forward` puts the model into eval mode")
+class EvalAtEachPass(Rest):
+    def forward(self, x):
+        self.eval()
+        return super().forward(x)
+
+
+@wrong("AfterEmbeddings", "into eval mode when it is made")
+class EvalFromTheStart(Rest):
+    def __init__(self, model, task, attention_mask):
+        super().__init__(model, task, attention_mask)
+        self.model.eval()
+
+
+@wrong("AfterEmbeddings", "dropout once more")
+class DroppedTwice(Rest):
+    def forward(self, x):
+        return super().forward(self.model.encoder.embeddings.dropout(x))
+
+
 @wrong("AfterEmbeddings", None)
 class FirstHead(Rest):
     def forward(self, x):
@@ -1300,6 +1383,28 @@ class PartByPart(nn.Module):
 
     def forward(self, x):
         return self.head(self.pooler(self.layers(x, self.attention_mask)))
+
+
+@right("AfterEmbeddings")
+class PartsOnly(nn.Module):
+    def __init__(self, model, task, attention_mask):
+        super().__init__()
+        self.bert, self.head = model.encoder, model.heads[task.name]
+        self.attention_mask = attention_mask
+
+    def forward(self, x):
+        return self.head(self.bert.pooler(self.bert.encoder(x, self.attention_mask)))
+
+
+@right("AfterEmbeddings")
+class LayersPoolerHead(nn.Module):
+    def __init__(self, model, task, attention_mask):
+        super().__init__()
+        self.layers, self.pool = model.encoder.encoder, model.encoder.pooler
+        self.head, self.attention_mask = model.heads[task.name], attention_mask
+
+    def forward(self, x):
+        return self.head(self.pool(self.layers(x, self.attention_mask)))
 
 
 @right("AfterEmbeddings")

@@ -202,6 +202,24 @@ def _log_target_forgotten(a: Tensor, b: Tensor) -> Tensor:
     )
 
 
+def _logarithm_forgotten(reduction: str) -> Callable:
+    """A variant: `F.kl_div` of probabilities, where it takes a logarithm first."""
+
+    def variant(a: Tensor, b: Tensor) -> Tensor:
+        p, q = a.softmax(dim=1), b.softmax(dim=1)
+        return F.kl_div(p, q, reduction=reduction) + F.kl_div(q, p, reduction=reduction)
+
+    return variant
+
+
+def _fixed_and(divide: Callable[[Tensor], int]) -> list[Callable]:
+    """The variants of `_fixed_targets`, the sum over all divided by another number."""
+    return [
+        lambda a, b, which=which: _fixed_targets(_kl, which)(a, b) * len(a) / divide(a)
+        for which in (0, 1)
+    ]
+
+
 _A, _B = _normal(3, 4, seed=2), _normal(3, 4, seed=3)
 
 
@@ -302,6 +320,29 @@ _SYMMETRIC_KL_MISTAKES = (
         "It is NaN: `F.kl_div` is given logarithms where it takes probabilities, unless "
         "`log_target` says otherwise.",
     ),
+    *(
+        (
+            _logarithm_forgotten(reduction),
+            "`F.kl_div` is given probabilities twice; its first argument has to be logarithms.",
+        )
+        for reduction in ("batchmean", "sum", "mean")
+    ),
+    *(
+        (
+            wrong,
+            "It adds up the batch, and each divergence treats its target as fixed: asked is the "
+            "mean, with gradients into both.",
+        )
+        for wrong in _fixed_and(lambda a: 1)
+    ),
+    *(
+        (
+            wrong,
+            "It takes the mean over classes too, and each divergence treats its target as fixed: "
+            "asked is the sum over classes, with gradients into both.",
+        )
+        for wrong in _fixed_and(lambda a: a.numel())
+    ),
 )
 
 SYMMETRIC_KL = Exercise(
@@ -367,6 +408,18 @@ def _coin_kl(a: Tensor, b: Tensor) -> Tensor:
 def _naive_coin_kl(a: Tensor, b: Tensor) -> Tensor:
     p, q = a.sigmoid(), b.sigmoid()
     return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+
+
+def _guarded_coins(guard: Callable[[Tensor], Tensor]) -> Callable:
+    """A variant that puts something under the probabilities of both sides."""
+
+    def variant(a: Tensor, b: Tensor) -> Tensor:
+        p, q = a.sigmoid(), b.sigmoid()
+        return sum(
+            (x - y) * (guard(x) / guard(y)).log() for x, y in ((p, q), (1 - p, 1 - q))
+        ).mean()
+
+    return variant
 
 
 def _infinite_coin_kl(a: Tensor, b: Tensor) -> Tensor:
@@ -519,6 +572,28 @@ batch, with gradients into both:
             "For `binary` it takes a softmax over (z, -z), a coin with logit 2 z.",
         ),
         Mistake(
+            _divergence(
+                _KL,
+                lambda a, b: _KL(*(torch.cat([z.sigmoid(), 1 - z.sigmoid()], 1) for z in (a, b))),
+                _squared,
+            ),
+            "For `binary` it hands probabilities to `symmetric_kl`, which takes logits: the "
+            "softmax is taken of them once more.",
+        ),
+        *(
+            Mistake(
+                _divergence(_KL, _guarded_coins(guard), _squared),
+                "For `binary`, a small number added to the probabilities, or a floor under them, "
+                "changes sure coins. Stay with the logits: -z is that of the other side.",
+            )
+            for small in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
+            for guard in (
+                lambda p, small=small: p + small,
+                lambda p, small=small: p.clamp(min=small),
+                lambda p, small=small: p.clamp(small, 1 - small),
+            )
+        ),
+        Mistake(
             _divergence(_KL, lambda a, b: _bernoulli(a, b) / 2, _squared),
             "For `binary` it takes the mean over the two sides of the coin, or of the two "
             "divergences; both are sums.",
@@ -638,6 +713,77 @@ def _ask_step(step_size: float, radius: float, scale: Tensor | float = 1.0, seed
     return x_tilde, x, scale * _normal(2, 3, 4, seed=seed + 2), step_size, radius
 
 
+def _otherwise_guarded(size: Callable[[Tensor], Tensor]) -> tuple[Callable, ...]:
+    """The step with another size, as first drafts divide: bare, or with a small number added."""
+
+    def bare(x_tilde, x, gradient, step_size, radius):
+        stepped = x_tilde + step_size * gradient / size(gradient)
+        return x + regularizers.clip_to_ball(stepped - x, radius)
+
+    small = (_step(lambda gradient, s=s: size(gradient) + s) for s in (1e-6, 1e-8, 1e-12))
+    return bare, *small
+
+
+def _matrix_norm(gradient: Tensor) -> Tensor:
+    return torch.linalg.norm(gradient, ord=float("inf"), dim=(1, 2), keepdim=True)
+
+
+_NOT_THE_CHANGE = (
+    "It divides the whole change by its largest size; only the gradient is divided, the start "
+    "keeps its own."
+)
+
+
+def _whole_change(largest: Callable[[Tensor], Tensor], to_radius: bool) -> Callable:
+    """What the port does: x~ - x, the start in it, is divided by its own largest size."""
+
+    def variant(x_tilde, x, gradient, step_size, radius):
+        moved = x_tilde - x + step_size * gradient
+        return x + (radius if to_radius else 1) * moved / largest(moved)
+
+    return variant
+
+
+_WRONG_SIZES = (
+    (
+        lambda gradient: gradient.abs().max(),
+        "It divides by the largest size in the whole batch, so that a sentence's step "
+        "depends on its neighbours in the batch.",
+    ),
+    (
+        lambda gradient: gradient.flatten(1).norm(dim=1)[:, None, None],
+        "It divides by the Euclidean length; for this ball a gradient's size is its largest entry.",
+    ),
+    (
+        lambda gradient: gradient.norm(),
+        "It divides by the Euclidean length of the whole batch's gradient.",
+    ),
+    (
+        lambda gradient: gradient.norm(dim=2, keepdim=True),
+        "It divides by the Euclidean length of each token; one number belongs to each sentence, "
+        "its largest size.",
+    ),
+    (
+        lambda gradient: gradient.abs().amax(dim=2, keepdim=True),
+        "It divides token by token; one number belongs to each sentence.",
+    ),
+    (
+        lambda gradient: gradient.abs().amax(dim=1, keepdim=True),
+        "It divides each hidden entry by its largest over the tokens; one number belongs to "
+        "each sentence.",
+    ),
+    (
+        lambda gradient: gradient.amax(dim=(1, 2), keepdim=True),
+        "It divides by the largest entry; the largest *size* may belong to a negative one.",
+    ),
+    (
+        _matrix_norm,
+        "Over two axes `torch.linalg.norm` with inf is a matrix norm, the largest row sum.",
+    ),
+)
+_FIRST_DRAFTS = tuple(
+    Mistake(wrong, says) for size, says in _WRONG_SIZES for wrong in _otherwise_guarded(size)
+)
 _NAN_STEP = "A sentence whose gradient is zero becomes NaN: zero divided by zero."
 _SHORT_STEP = (
     "A small number in the denominator shortens the step along a short gradient; only a gradient "
@@ -684,33 +830,7 @@ at `x_tilde`. Return the next `x_tilde`, `[B, L, H]`:
             _step(lambda gradient: torch.ones(1).double()),
             "The gradient is not divided by its size, so the length of the step is left to chance.",
         ),
-        Mistake(
-            _step(lambda gradient: gradient.abs().max()),
-            "It divides by the largest size in the whole batch, so that a sentence's step "
-            "depends on its neighbours in the batch.",
-        ),
-        Mistake(
-            _step(lambda gradient: gradient.flatten(1).norm(dim=1)[:, None, None]),
-            "It divides by the Euclidean length; for this ball a gradient's size is its largest "
-            "entry.",
-        ),
-        Mistake(
-            _step(lambda gradient: gradient.norm()),
-            "It divides by the Euclidean length of the whole batch's gradient.",
-        ),
-        Mistake(
-            _step(lambda gradient: gradient.abs().amax(dim=2, keepdim=True)),
-            "It divides token by token; one number belongs to each sentence.",
-        ),
-        Mistake(
-            _step(lambda gradient: gradient.abs().amax(dim=1, keepdim=True)),
-            "It divides each hidden entry by its largest over the tokens; one number belongs to "
-            "each sentence.",
-        ),
-        Mistake(
-            _step(lambda gradient: gradient.amax(dim=(1, 2), keepdim=True)),
-            "It divides by the largest entry; the largest *size* may belong to a negative one.",
-        ),
+        *(Mistake(_step(size), says) for size, says in _WRONG_SIZES),
         Mistake(
             _signs,
             "It takes the signs of the gradient, full steps for every entry; here entries keep "
@@ -729,6 +849,15 @@ at `x_tilde`. Return the next `x_tilde`, `[B, L, H]`:
         Mistake(
             _not_guarded,
             _NAN_STEP,
+        ),
+        *(
+            Mistake(_whole_change(largest, to_radius), _NOT_THE_CHANGE)
+            for largest in (
+                lambda moved: moved.abs().amax(dim=2, keepdim=True),
+                _largest_of_sentence,
+                lambda moved: moved.abs().max(),
+            )
+            for to_radius in (False, True)
         ),
         Mistake(
             _step(_largest_of_sentence, project=lambda stepped, x, x_tilde, radius: stepped),
@@ -779,6 +908,7 @@ at `x_tilde`. Return the next `x_tilde`, `[B, L, H]`:
             ),
             "`step_size` and `radius` have changed places.",
         ),
+        *_FIRST_DRAFTS,
     ),
     notes="A popular port ends with a largest entry of 0.97 where epsilon is 1e-5: no projection, "
     "and a cosine of 0.99 to the initial noise, so it is neither small nor adversarial. Long "
@@ -875,6 +1005,11 @@ def _clean_x_detached(model, x, *rest, **changes):
     return _penalty(lambda y: model(y.detach() if y is x else y), x, *rest, **changes)
 
 
+def _start_clipped(model, x, start, step_size, radius, **changes):
+    start = regularizers.clip_to_ball(start, radius)
+    return _penalty(model, x, start, step_size, radius, **changes)
+
+
 def _random_only(model, x, start, step_size, radius):
     moved = x + regularizers.clip_to_ball(start, radius)
     return _without_dropout(model, lambda: _KL(model(moved), model(x)))
@@ -908,11 +1043,13 @@ def _left_in_train(model, *arguments, **changes):
     return value
 
 
-def _filled_grads(model, x, start, step_size, radius, reached=_constant_change):
+def _filled_grads(model, x, start, step_size, radius, reached=_constant_change, again=True):
+    """`again`: the prediction at x is made once more for what is returned."""
+    outputs = None if again else model(x)
     x_tilde = _beside_x(x, start).requires_grad_()
-    _KL(model(x_tilde), model(x).detach()).backward()
+    _KL(model(x_tilde), (model(x) if again else outputs).detach()).backward()
     point = reached(x, lambda x: smart_step(x_tilde.detach(), x, x_tilde.grad, step_size, radius))
-    return _KL(model(point), model(x))
+    return _KL(model(point), model(x) if again else outputs)
 
 
 class _Network(nn.Module):
@@ -1015,7 +1152,8 @@ predictions; return the divergence between the prediction at the point reached a
                 "Dropout is on, and each pass draws other masks: the term measures "
                 "dropout, and is not 0 even where nothing is changed.",
             )
-            for wrong in _however_x_is_used(_penalty)
+            for penalty in (_penalty, _filled_grads, partial(_filled_grads, again=False))
+            for wrong in _however_x_is_used(penalty)
         ),
         *(
             Mistake(
@@ -1039,8 +1177,12 @@ predictions; return the divergence between the prediction at the point reached a
         *(
             each
             for mistake in SMART_STEP.mistakes
-            if mistake.says not in (_NAN_STEP, _SHORT_STEP)
+            if mistake.says not in (_NAN_STEP, _SHORT_STEP) and mistake not in _FIRST_DRAFTS
             for each in _mistakes(mistake.says, step=mistake.wrong)
+        ),
+        *_mistakes(
+            "The start is clipped first; only the point reached goes back into the ball.",
+            _start_clipped,
         ),
         *(
             each
@@ -1180,11 +1322,17 @@ def _ask_after(task: Task, seed: int) -> Callable:
 
     def ask(answer: Callable) -> dict:
         model, batch = _own_model(seed), _own_batch(task, seed)
+        parts = (model.encoder.encoder, model.encoder.pooler, model.heads[task.name])
+
+        def modes() -> str:
+            trains = {module.training for part in parts for module in part.modules()}
+            return " and ".join(sorted("train" if mode else "eval" for mode in trains))
+
         rest = answer(model, task, batch.attention_mask.clone())
         if not isinstance(rest, nn.Module):
             raise WrongKind(f"it makes {type(rest).__name__}, expected an nn.Module")
-        rest.eval()
-        reached = not model.training
+        made = modes()
+        reached = rest.eval() is not None and modes() == "eval"
         model.eval()
         x = model.encoder.embeddings(batch.input_ids).detach().requires_grad_()
         logits = tensor(rest(x))
@@ -1192,16 +1340,23 @@ def _ask_after(task: Task, seed: int) -> Callable:
             raise Detached
         weights = torch.arange(1, logits.numel() + 1).sin().view(logits.shape)
         (logits * weights).sum().backward()
+        gradients = {
+            f"gradient of {name}": torch.zeros_like(w) if w.grad is None else w.grad.clone()
+            for name, w in model.named_parameters()
+        }
+        of_x = torch.zeros_like(x) if x.grad is None else x.grad.clone()
         rest.train()
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            in_train = tensor(rest(x))
         return {
             "logits": logits.detach(),
-            "gradient of x": torch.zeros_like(x) if x.grad is None else x.grad,
-            **{
-                f"gradient of {name}": torch.zeros_like(w) if w.grad is None else w.grad
-                for name, w in model.named_parameters()
-            },
+            "gradient of x": of_x,
+            **gradients,
+            "mode of the model once it is made": made,
             "eval() reaches the model": reached,
-            "train() reaches the model": model.training,
+            "mode of the model after train() and a pass": modes(),
+            "logits in train mode": in_train,
         }
 
     return precisely(ask)
@@ -1220,6 +1375,21 @@ def _positions_again(rest: AfterEmbeddings, x: Tensor) -> Tensor:
     embeddings = rest.model.encoder.embeddings
     x = x + embeddings.position_embeddings(torch.arange(x.shape[1]))
     return AfterEmbeddings.forward(rest, embeddings.LayerNorm(x))
+
+
+def _dropped_again(rest: AfterEmbeddings, x: Tensor) -> Tensor:
+    dropout = rest.model.encoder.embeddings.dropout
+    return AfterEmbeddings.forward(rest, F.dropout(x, dropout.p, rest.training))
+
+
+def _eval_inside(rest: AfterEmbeddings, x: Tensor) -> Tensor:
+    rest.model.eval()
+    return AfterEmbeddings.forward(rest, x)
+
+
+class _MadeInEval(AfterEmbeddings):
+    def __init__(self, model: nn.Module, task: Task, attention_mask: Tensor) -> None:
+        super().__init__(model.eval(), task, attention_mask)
 
 
 class _Copied(AfterEmbeddings):
@@ -1256,7 +1426,8 @@ comes after them. Write the second as an `nn.Module`:
 - `forward(x)`: finished embeddings `[n*B, L, H]`, such as `model.encoder.embeddings(input_ids)`
   returns them, to the logits `[B, C]` of `task` (n sentences an example). `attention_mask` is
   `[n*B, L]`.
-- In eval mode `forward(model.encoder.embeddings(batch.input_ids))` is what `model(batch)` is.
+- In eval mode `forward(model.encoder.embeddings(batch.input_ids))` is what `model(batch)` is. In
+  train mode it has the model's own dropout from there on, no more and no less.
 - It has no weights of its own: gradients reach those of `model`, and so do `eval()` and `train()`.
 """,
     hint="What does your `Bert.forward` do after its first line? A module that is set as an "
@@ -1319,6 +1490,18 @@ comes after them. Write the second as an `nn.Module`:
         Mistake(
             _after(lambda rest, x: AfterEmbeddings.forward(rest, x.detach())),
             "No gradient reaches x: nothing could look for the worst change of it.",
+        ),
+        Mistake(
+            _MadeInEval,
+            "It puts the model into eval mode when it is made; the mode is for the caller to set.",
+        ),
+        Mistake(
+            _after(_eval_inside),
+            "`forward` puts the model into eval mode; the mode is for the caller to set.",
+        ),
+        Mistake(
+            _after(_dropped_again),
+            "It applies the embeddings' dropout once more: `x` is finished already.",
         ),
         Mistake(
             _Copied,
