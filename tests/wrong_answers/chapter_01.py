@@ -63,9 +63,24 @@ def by_root_of_tokens(q, k):
     return q @ k.mT / math.sqrt(k.shape[-2])
 
 
-@wrong("scores", None)
+@wrong("scores", "by 8 whatever D is")
 def by_root_of_bert_base(q, k):
     return q @ k.mT / math.sqrt(64)
+
+
+@wrong("scores", "by 2 whatever D is")
+def by_root_of_the_toy(q, k):
+    return q @ k.mT / math.sqrt(4)
+
+
+@wrong("scores", "divides by 2 D")
+def power_of_one_then_half(q, k):
+    return q @ k.mT / q.shape[-1] ** 1 / 2
+
+
+@wrong("scores", "half of D")
+def power_of_one_then_half_in_brackets(q, k):
+    return q @ k.mT / (q.shape[-1] ** 1 / 2)
 
 
 @wrong("scores", "multiplies by the root")
@@ -189,6 +204,11 @@ def fill_where_one(s, mask):
 @wrong("mask_scores", "sign is flipped")
 def additive_flipped(s, mask):
     return s + mask[:, None, None] * -10000.0
+
+
+@wrong("mask_scores", "minus missing")
+def minus_forgotten(s, mask):
+    return s.masked_fill(mask[:, None, None, :] == 0, 1e9)
 
 
 @wrong("mask_scores", "hides queries")
@@ -361,6 +381,12 @@ def heads_first(x, heads):
     return torch.stack(torch.split(x, x.shape[2] // heads, dim=2))
 
 
+@wrong("split_heads", "tokens are mixed")
+def features_first(x, heads):
+    b, length, h = x.shape
+    return x.transpose(1, 2).reshape(b, heads, length, h // heads)
+
+
 @wrong("split_heads", "RuntimeError")
 def view_twice(x, heads):
     return x.transpose(1, 2).view(x.shape[0], heads, x.shape[1], -1)
@@ -493,6 +519,16 @@ def mask_flipped(q, k, v, mask, dropout):
 @wrong("attend", "not divided by the root")
 def unscaled(q, k, v, mask, dropout):
     return dropout((q @ k.mT).masked_fill(mask[:, None, None] == 0, -1e30).softmax(-1)) @ v
+
+
+@wrong("attend", "no softmax")
+def without_softmax(q, k, v, mask, dropout):
+    return dropout(_masked(q, k, mask, torch.finfo(q.dtype).min)) @ v
+
+
+@wrong("attend", "root of D twice")
+def scaled_twice(q, k, v, mask, dropout):
+    return dropout(_masked(q / math.sqrt(q.shape[-1]), k, mask).softmax(-1)) @ v
 
 
 @wrong("attend", "minus infinity")
@@ -671,6 +707,22 @@ class KeysAsk(_Maps):
         q, k = self.cut(self_query(hidden)), self.cut(self_key(hidden))
         weights = self.dropout(_masked(q, k, attention_mask).softmax(-1))
         return (weights @ self.cut(self.value(hidden))).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "Keys and values are exchanged")
+class ValuesAreCompared(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.value, self.key))
+        weights = self.dropout(_masked(q, k, attention_mask).softmax(-1))
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+
+@wrong("SelfAttention", "used more than once")
+class CopiedLine(_Maps):
+    def forward(self, hidden, attention_mask):
+        q, k, v = (self.cut(m(hidden)) for m in (self.query, self.query, self.value))
+        weights = self.dropout(_masked(q, k, attention_mask).softmax(-1))
+        return (weights @ v).transpose(1, 2).flatten(2)
 
 
 @wrong("SelfAttention", "map `value` is not used")

@@ -76,6 +76,11 @@ def by_the_power(m, beta, t):
     return m / beta**t
 
 
+@wrong("bias_correct", "brackets are missing")
+def no_brackets(m, beta, t):
+    return m / 1 - beta**t
+
+
 @wrong("bias_correct", None)
 def root(m, beta, t):
     return m / math.sqrt(1 - beta**t)
@@ -302,6 +307,35 @@ def no_eps(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
         return p
     m, v = _moments(g, state, betas)
     return p - lr * decay * p - lr * m / v.sqrt()
+
+
+@wrong("adamw_step", "missing in the denominator")
+def eps_after_the_quotient(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    m, v = _moments(g, state, betas)
+    return p - lr * (decay * p + m / v.sqrt() + eps)
+
+
+@wrong("adamw_step", "built in")
+def eps_built_in(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    return literal(p, g, state, lr, betas, 1e-6, decay)
+
+
+@wrong("adamw_step", "Only the second moment")
+def only_v_corrected(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    _, v = _moments(g, state, betas)
+    return p - lr * (decay * p + state["m"] / (v.sqrt() + eps))
+
+
+@wrong("adamw_step", "update is not multiplied")
+def update_without_rate(p, g, state, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
+    if g is None:
+        return p
+    m, v = _moments(g, state, betas)
+    return (1 - lr * decay) * p - m / (v.sqrt() + eps)
 
 
 @wrong("adamw_step", None)
@@ -666,6 +700,22 @@ class NoDecay(ByFunction):
         super().__init__(parameters, lr, betas, eps)
 
 
+@wrong("AdamW", "`eps` never reaches")
+class EpsForgotten(ByFunction):
+    def step(self):
+        betas, _, decay = self.rest
+        for p, state in self.pairs:
+            p.data = literal(p.data, p.grad, state, self.lr, betas, decay=decay)
+
+
+@wrong("AdamW", "`lr` never reaches")
+class RateForgotten(ByFunction):
+    def step(self):
+        betas, eps, decay = self.rest
+        for p, state in self.pairs:
+            p.data = literal(p.data, p.grad, state, betas=betas, eps=eps, decay=decay)
+
+
 @wrong("AdamW", "`lr` is read once")
 class RateFixed(ByFunction):
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, decay=0.0):
@@ -768,6 +818,8 @@ class Found(ByFunction):
             v = state["v"].mul_(b2).add_((1 - b2) * g**2)
             if "in place" in self.mended:
                 m, v = m.clone(), v.clone()
+            if "m in place" in self.mended:
+                m = m.clone()
             m /= 1 - b1 ** state["t"]
             v /= 1 - b2 ** state["t"]
             keep = 1 - self.lr * decay if "rate" in self.mended else self.keep
@@ -792,6 +844,16 @@ class OnlyTheZeroLeft(Found):
 @wrong("FoundAdamW", "Two of the three faults")
 class TwoLeft(Found):
     mended = ("rate",)
+
+
+@wrong("FoundAdamW", "half mended")
+class OneMeanLeft(Found):
+    mended = ("rate", "zero", "m in place")
+
+
+@wrong("FoundAdamW", "half mended")
+class OneMeanFirst(Found):
+    mended = ("m in place",)
 
 
 @wrong("FoundAdamW", None)

@@ -82,6 +82,22 @@ number is it in the code?
             "It divides by D itself, not by its square root.",
         ),
         Mistake(
+            _divided_by(lambda q: 2 * q.shape[-1]),
+            "It divides by 2 D: `** 1/2` is a power of 1 and then a half; write `** 0.5`.",
+        ),
+        Mistake(
+            _divided_by(lambda q: q.shape[-1] / 2),
+            "It divides by half of D: `** 1/2` is a power of 1 and then a half; write `** 0.5`.",
+        ),
+        Mistake(
+            _divided_by(lambda q: 2),
+            "It divides by 2 whatever D is: read D off the vectors.",
+        ),
+        Mistake(
+            _divided_by(lambda q: 8),
+            "It divides by 8 whatever D is: read D off the vectors.",
+        ),
+        Mistake(
             _divided_by(lambda q: math.sqrt(math.prod(q.shape[-3:-2]) * q.shape[-1])),
             "It takes the root of the hidden size of all heads: D is the size of one head.",
         ),
@@ -209,6 +225,10 @@ knows the lowest finite number of a type.
             "The sign is flipped: it hides the tokens and shows the padding.",
         ),
         Mistake(
+            lambda s, mask: _fill(s, _keys(mask), torch.finfo(s.dtype).max),
+            "Padding gets the highest score and so all of the weight: is a minus missing?",
+        ),
+        Mistake(
             lambda s, mask: _fill(s, _queries(mask)),
             "It hides queries (rows): the mask is about keys, the last dimension.",
         ),
@@ -299,6 +319,10 @@ Asking for the final shape at once runs, and mixes tokens.
     mistakes=(
         Mistake(
             lambda x, heads: x.reshape(len(x), heads, x.shape[1], -1),
+            "The shape is right but tokens are mixed: cut the vectors first, then move the heads.",
+        ),
+        Mistake(
+            lambda x, heads: x.transpose(1, 2).reshape(len(x), heads, x.shape[1], -1),
             "The shape is right but tokens are mixed: cut the vectors first, then move the heads.",
         ),
         Mistake(
@@ -503,6 +527,18 @@ the values.
             "The mask comes after the softmax: the remaining weights no longer sum to 1.",
         ),
         Mistake(
+            lambda q, k, v, mask, dropout: _attention(
+                q, k, v, mask, weigh=lambda s: s, at_weights=dropout
+            ),
+            "There is no softmax: scores are no weights yet.",
+        ),
+        Mistake(
+            lambda q, k, v, mask, dropout: _attention(
+                q / math.sqrt(q.shape[-1]), k, v, mask, at_weights=dropout
+            ),
+            "The scores are divided by the root of D twice: `scores` does it already.",
+        ),
+        Mistake(
             lambda q, k, v, mask, dropout: dropout(bert.attention_scores(q, k).softmax(dim=-1)) @ v,
             "Nothing is masked: padding keeps its weight.",
         ),
@@ -604,6 +640,7 @@ def _with(
     rate: str = "attention_probs_dropout_prob",
     bias: bool = True,
     values: bool = True,
+    maps: tuple[str, str, str] = ("query", "key", "value"),
     residual: bool = False,
 ) -> Callable[[bert.BertConfig], nn.Module]:
     """The layer with one thing or another changed."""
@@ -617,8 +654,8 @@ def _with(
             self.dropout = nn.Dropout(getattr(config, rate))
 
         def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-            v = self.value(hidden) if values else hidden
-            parts = (split(x, self.heads) for x in (self.query(hidden), self.key(hidden), v))
+            q, k, v = (getattr(self, name)(hidden) for name in maps)
+            parts = (split(x, self.heads) for x in (q, k, v if values else hidden))
             result = merge(attention(*parts, attention_mask, self.dropout))
             return hidden + result if residual else result
 
@@ -724,6 +761,21 @@ You may use your `split_heads` and `attend`. The check asks in training, too.
         Mistake(
             _with(lambda q, k, v, mask, dropout: attend(k, q, v, mask, dropout)),
             "Queries and keys are exchanged: the map `query` makes what asks.",
+        ),
+        Mistake(
+            _with(maps=("query", "value", "key")),
+            "Keys and values are exchanged: the map `key` makes what is compared with the query.",
+        ),
+        *(
+            Mistake(
+                _with(maps=maps),
+                "One map is used more than once: query, key and value have a map each.",
+            )
+            for maps in (
+                ("query", "query", "value"),
+                ("query", "key", "key"),
+                ("query", "query", "query"),
+            )
         ),
         Mistake(
             _with(values=False),
@@ -864,11 +916,11 @@ class Question(NamedTuple):
 
 QUESTIONS = {
     "no root": Question(
-        r"The scores are not divided by $\sqrt{D}$. D is 64, and queries and keys are random, as "
-        "at the start of training.",
+        r"The scores are not divided by $\sqrt{D}$. D is 64, and queries and keys are random "
+        "numbers of mean 0 and variance 1.",
         (
             "The weights even out: every key gets about the same.",
-            "One key gets nearly all, and hardly any gradient passes through the softmax.",
+            "One key gets most, and the softmax loses most of its slope.",
             "Nothing: the softmax undoes a factor that all scores share.",
         ),
         "b",

@@ -85,6 +85,10 @@ Undo that.
             lambda m, beta, t: m / beta**t,
             "It divides by beta to the power of t: what is missing is 1 less that power.",
         ),
+        Mistake(
+            lambda m, beta, t: m / 1 - beta**t,
+            "The division ends at the 1: brackets are missing, and the power is taken off last.",
+        ),
         Mistake(lambda m, beta, t: m, "Nothing is corrected."),
     ),
     notes="Counting t from 0 ends in a division by zero at the first step. 1 point.",
@@ -225,7 +229,7 @@ TWINS = {"parameter one": (3,), "parameter two": (3,)}
 SKIPPED = {("parameter one", 0), ("parameter two", 2), ("parameter two", 3)}
 # Room for a step count in float32, none for a misplaced epsilon.
 EXACT = dict(rtol=1e-5, atol=5e-6)
-_SMALL = dict(scale=3e-6, eps=1e-6, lr=0.1)  # gradients as small as epsilon
+_SMALL = dict(scale=3e-6, eps=3e-6, lr=0.1)  # gradients as small as epsilon, not the default
 
 ADAMW_STEP = Exercise(
     name="adamw_step",
@@ -311,6 +315,10 @@ its own beta. The decay never meets m or v.
             "The decay acts on the weight after the update: both start from the weight before it.",
         ),
         Mistake(
+            Step(new=lambda p, lr, decay, update: p - lr * decay * p - update),
+            "The update is not multiplied by the rate.",
+        ),
+        Mistake(
             Step(new=lambda p, lr, decay, update: p - lr * decay * p + lr * update),
             "The update has the wrong sign: it climbs.",
         ),
@@ -325,6 +333,10 @@ its own beta. The decay never meets m or v.
         Mistake(
             Step(means=lambda m, v, b1, b2, t: (m / (1 - b1**t), v)),
             "Only the first moment is corrected.",
+        ),
+        Mistake(
+            Step(means=lambda m, v, b1, b2, t: (m, v / (1 - b2**t))),
+            "Only the second moment is corrected.",
         ),
         Mistake(
             Step(means=lambda m, v, b1, b2, t: (m / (1 - b1**t), v / (1 - b1**t))),
@@ -359,7 +371,11 @@ its own beta. The decay never meets m or v.
         ),
         Mistake(
             Step(update=lambda m, v, eps, t, b2: m / v.sqrt()),
-            "Epsilon is missing: a gradient of zero divides zero by zero.",
+            "Epsilon is missing in the denominator: a gradient of zero divides zero by zero.",
+        ),
+        Mistake(
+            Step(update=lambda m, v, eps, t, b2: m / (v.sqrt() + 1e-6)),
+            "Epsilon is built in: take the argument `eps`.",
         ),
         Mistake(
             Step(remembers=()),
@@ -658,6 +674,18 @@ In `__init__`, make a list of the parameters, and an empty dict for each. In `st
             "The betas never reach the step: it takes its defaults.",
         ),
         Mistake(
+            variant(passes=("betas", "decay")),
+            "`eps` never reaches the step: it takes its default.",
+        ),
+        Mistake(
+            variant(
+                rule=Step(
+                    new=lambda p, lr, decay, update: p - 1e-3 * decay * p - 1e-3 * update,
+                )
+            ),
+            "`lr` never reaches the step: it takes its default.",
+        ),
+        Mistake(
             variant(late_rate=False),
             "`lr` is read once, at the start: a rate that is set between two steps does nothing.",
         ),
@@ -721,8 +749,10 @@ class FoundAdamW:
             m = state["m"] = b1 * state.get("m", 0.0) + (1 - b1) * g
             v = state["v"] = b2 * state.get("v", 0.0) + (1 - b2) * g**2
             m, v = m / (1 - b1**t), v / (1 - b2**t)
-            if "in place" in self.faults:
-                state["m"], state["v"] = m, v
+            if self.faults & {"in place", "in place m"}:
+                state["m"] = m
+            if self.faults & {"in place", "in place v"}:
+                state["v"] = v
             keep = self.keep if "rate" in self.faults else 1 - self.lr * self.decay
             p.data = keep * p.data - self.lr * m / (v.sqrt() + self.eps)
 
@@ -745,6 +775,13 @@ def _left(faults: tuple[str, ...]) -> Mistake:
     return Mistake(
         variant(FoundAdamW, faults=frozenset(faults)),
         f"{number[len(faults) - 1]} still there: {shows}.",
+    )
+
+
+def _half(half: str, others: tuple[str, ...]) -> Mistake:
+    return Mistake(
+        variant(FoundAdamW, faults=frozenset((half, *others))),
+        "A fault is half mended: of the two means, one is kept and one is still spoilt.",
     )
 
 
@@ -813,6 +850,11 @@ set later. And what is `torch.zeros(3).any()`?
     ),
     mistakes=tuple(
         _left(faults) for size in (3, 2, 1) for faults in itertools.combinations(FAULTS, size)
+    )
+    + tuple(
+        _half(half, others)
+        for half in ("in place m", "in place v")
+        for others in ((), ("zero",), ("rate",), ("zero", "rate"))
     ),
     notes="""
 All three faults were seen in public code, and none of them shows in a first step. In class: let

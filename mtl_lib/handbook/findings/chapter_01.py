@@ -1,6 +1,6 @@
 """What chapter 01 found: where single heads of the finished model look, and what that is worth."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,21 +81,35 @@ def _jobs() -> Mapping[str, Any]:
 
 
 def _switched_off() -> Mapping[str, Any]:
-    """Sentiments of our four sentences, 0 to 4, with all heads and without the one of *not*."""
+    """Sentiments, 0 to 4, with all heads and without the one of *not*: of our four sentences, and
+    of the forty reviews on which its looks were measured."""
     model, tokenizer = load_model(FINAL)
-    examples = [SentenceExample(str(i), text, None) for i, text in enumerate(OURS)]
-    split = tokenize(examples, SENTIMENT, tokenizer, max_length=64)
+    layer = model.encoder.encoder.layer[NOT[0]]
+    W_O = layer.attention.output.dense.weight.data  # [H, H]
+    count = model.encoder.config.num_attention_heads
+    D = len(W_O) // count
 
-    def sentiments() -> ndarray:
-        return torch.from_numpy(predict(model, split)).softmax(-1).numpy() @ np.arange(5)
+    def sentiments(texts: Sequence[str], off: int | None = None) -> ndarray:
+        examples = [SentenceExample(str(i), text, None) for i, text in enumerate(texts)]
+        split = tokenize(examples, SENTIMENT, tokenizer, max_length=64)
+        kept = W_O.clone()
+        if off is not None:
+            W_O[:, off * D : (off + 1) * D] = 0
+        found = torch.from_numpy(predict(model, split)).softmax(-1).numpy() @ np.arange(5)
+        W_O.copy_(kept)
+        return found
 
-    whole = sentiments()
-    layer, head = NOT
-    W_O = model.encoder.encoder.layer[layer].attention.output.dense.weight.data  # [H, H]
-    D = len(W_O) // model.encoder.config.num_attention_heads
-    W_O[:, head * D : (head + 1) * D] = 0
-    moved = np.abs(sentiments() - whole).max()
-    return {"plain": whole[0], "denied": whole[1], "moved": float(moved)}
+    ours, reviews = sentiments(OURS), _reviews()
+    whole = sentiments(reviews)
+    moves = [float(np.abs(sentiments(reviews, head) - whole).mean()) for head in range(count)]
+    its = moves.pop(NOT[1])
+    return {
+        "plain": ours[0],
+        "denied": ours[1],
+        "moved": float(np.abs(sentiments(OURS, NOT[1]) - ours).max()),
+        "reviews": its,
+        "others": max(moves),
+    }
 
 
 FINDINGS = (
@@ -117,9 +131,16 @@ FINDINGS = (
     Finding(
         '**Looking is not using.** *Not* takes "The plot is good." from {plain:.1f} to '
         "{denied:.1f} on the scale from 0 to 4. With the head of *not* switched off, none of our "
-        "four sentences moves by more than {moved:.2f}. Four sentences prove little in general. "
-        "They are enough to show that a map alone explains nothing.",
+        "four sentences moves by more than {moved:.2f}. Forty reviews that say *not exactly* or "
+        "*not really* move by {reviews:.2f} on average; with any other head of its layer off, by "
+        "{others:.2f} at most. So whether a head is missed depends on the sentence, and a map "
+        "alone does not say it.",
         _switched_off,
-        lambda v: v["plain"] - v["denied"] > 1 and v["moved"] < 0.2,
+        lambda v: (
+            v["plain"] - v["denied"] > 1
+            and v["moved"] < 0.05
+            and v["reviews"] > 5 * v["moved"]
+            and v["reviews"] > 1.25 * v["others"]
+        ),
     ),
 )
