@@ -98,6 +98,19 @@ def wrong_axis(logits, labels):
     return F.nll_loss(F.log_softmax(logits, dim=0), labels)
 
 
+@wrong("class_loss", "each row's own")
+def largest_of_the_batch(logits, labels):
+    shifted = logits - torch.max(logits)
+    right = shifted[torch.arange(len(labels)), labels]
+    return torch.mean(torch.log(torch.exp(shifted).sum(1)) - right)
+
+
+@wrong("class_loss", "never put back")
+def largest_not_put_back(logits, labels):
+    shifted = logits - logits.max(dim=1, keepdim=True)[0]
+    return (shifted.exp().sum(1).log() - logits[torch.arange(len(labels)), labels]).mean()
+
+
 @wrong("class_loss", "base 2")
 def in_bits(logits, labels):
     return by_logsumexp(logits, labels) / np.log(2)
@@ -227,6 +240,19 @@ class AnotherLayer(Changed):
 
     def forward(self, batch):
         return self.head(self.dropout(torch.tanh(self.dense(self.pooled(batch)))))
+
+
+@wrong("SentimentClassifier", "no bias")
+class NoBias(Changed):
+    def __init__(self, encoder, hidden_size, classes=5, dropout=0.3):
+        super().__init__(encoder, hidden_size, classes, dropout)
+        self.head = nn.Linear(hidden_size, classes, bias=False)
+
+
+@wrong("SentimentClassifier", "expected shape (1, 5)")
+class Squeezes(Changed):
+    def forward(self, batch):
+        return super().forward(batch).squeeze()
 
 
 @wrong("SentimentClassifier", "AttributeError")
@@ -456,6 +482,19 @@ def needs_a_length(model, batches, optimizer):
     return losses
 
 
+@wrong("train_epoch", "whatever the task")
+def always_cross_entropy(model, batches, optimizer):
+    model.train()
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = by_logsumexp(model(batch), batch.labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
 @wrong("train_epoch", None)
 def shuffled(model, batches, optimizer):
     batches = list(batches)
@@ -626,7 +665,7 @@ def stays_in_eval(model, split, batch_size):
     return result
 
 
-@wrong("predict_in_order", None)
+@wrong("predict_in_order", "always left in train mode")
 def ends_in_train(model, split, batch_size):
     model.eval()
     where, logits = _parts(model, split, batch_size)
@@ -638,9 +677,29 @@ def ends_in_train(model, split, batch_size):
 def detached_in_place_of_no_grad(model, split, batch_size):
     mode = model.training
     model.eval()
-    result = torch.zeros(len(split), 5)
+    result = torch.zeros(len(split), split.task.outputs)
     for where, batch in sorted_batches(split, batch_size):
         result[where] = model(batch).detach()
+    model.train(mode)
+    return result
+
+
+@wrong("predict_in_order", "Two things are missing")
+def bare_loop(model, split, batch_size):
+    result = torch.zeros(len(split), split.task.outputs)
+    for where, batch in sorted_batches(split, batch_size):
+        result[where] = model(batch)
+    return result
+
+
+@wrong("predict_in_order", "always five columns")
+def five_columns(model, split, batch_size):
+    mode = model.training
+    model.eval()
+    result = torch.zeros(len(split), 5)
+    with torch.no_grad():
+        for where, batch in sorted_batches(split, batch_size):
+            result[where] = model(batch)
     model.train(mode)
     return result
 
@@ -736,6 +795,8 @@ def _fit(model, train, dev, optimizer, epochs, batch_size, seed, copied=True, be
             best = copy.deepcopy(model.state_dict()) if copied else model.state_dict()
             bar = value if not how.get("stuck") else -1.0
         scores.append(score)
+        if how.get("back"):
+            model.load_state_dict(best)
     if not how.get("forgets"):
         model.load_state_dict(best)
     return scores
@@ -752,10 +813,11 @@ def _wrong_fit(text, **options):
 _wrong_fit("keep a copy", copied=False)
 _wrong_fit("left as the last epoch", forgets=True)
 _wrong_fit("left as the last epoch", stuck=True)
+_wrong_fit("goes back to the best", back=True)
 _wrong_fit("keeps the later one", ties=True)
 _wrong_fit("begins anew", anew=True)
 _wrong_fit("seed of its own", list=True)
-_wrong_fit(None, ceil=True)
+_wrong_fit("round down", ceil=True)
 _wrong_fit("on the training set", better=lambda m, t, losses, s: _accuracy(m, t, 4))
 _wrong_fit("by the training loss", better=lambda m, t, losses, s: 1e3 - sum(losses))
 _wrong_fit(None, better=lambda m, t, losses, s: 1e3 - losses[-1])
@@ -844,6 +906,27 @@ def always_five(labels, predicted):
     return sum((predicted[labels == c] == c).mean() for c in np.unique(labels)) / 5
 
 
+@wrong("balanced_accuracy", "classes 0 to 4 only")
+def skips_among_five(labels, predicted):
+    shares = [(predicted[labels == c] == c).mean() for c in range(5) if (labels == c).any()]
+    return np.mean(shares) if shares else float("nan")
+
+
+@wrong("balanced_accuracy", "(precision): asked is")
+def precision_score(labels, predicted):
+    classes = np.unique(labels)
+    return metrics.precision_score(
+        labels, predicted, labels=classes, average="macro", zero_division=0
+    )
+
+
+@wrong("balanced_accuracy", "counts as 0: it has no share")
+def up_to_the_largest_of_both(labels, predicted):
+    size = max(labels.max(), predicted.max()) + 1
+    shares = [(predicted[labels == c] == c).mean() if c in labels else 0 for c in range(size)]
+    return sum(shares) / size
+
+
 @wrong("balanced_accuracy", "only predicted counts as 0")
 def of_all_seen(labels, predicted):
     return metrics.recall_score(labels, predicted, average="macro", zero_division=0)
@@ -895,7 +978,7 @@ def percent(labels, predicted):
 
 @wrong("balanced_accuracy", "changes its input `predicted`")
 def overwrites(labels, predicted):
-    predicted[predicted > 4] = 4
+    predicted[predicted > 99] = 99
     result = by_class(labels, predicted)
     predicted[:] = 0
     return result
@@ -1023,6 +1106,13 @@ def b_alone(a, b, draws=2000):
 def without_replacement(a, b, draws=2000):
     d, g = b * 1.0 - a, np.random.default_rng(0)
     means = [g.permutation(d).mean() for _ in range(draws)]
+    return tuple(np.quantile(means, [0.025, 0.975]))
+
+
+@wrong("paired_bootstrap", "last example is never drawn")
+def one_place_short(a, b, draws=2000):
+    d, n = b * 1.0 - a, len(a)
+    means = [d[np.random.randint(0, n - 1, n)].mean() for _ in range(draws)]
     return tuple(np.quantile(means, [0.025, 0.975]))
 
 

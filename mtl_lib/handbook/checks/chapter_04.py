@@ -20,11 +20,12 @@ from mtl_lib.handbook.checks.framework import (
     Detached,
     Exercise,
     Mistake,
+    WrongKind,
     call,
     draw,
     with_gradient,
 )
-from mtl_lib.tasks import SENTIMENT
+from mtl_lib.tasks import CFIMDB, SENTIMENT, Task
 
 
 class ToyModel(nn.Module):
@@ -34,10 +35,10 @@ class ToyModel(nn.Module):
     training and evaluation differ without chance. It notes how it was called.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, outputs: int = SENTIMENT.outputs) -> None:
         super().__init__()
         self.words = nn.Parameter(draw(9, 4, seed=seed + 1))
-        self.head = nn.Parameter(draw(4, SENTIMENT.outputs, seed=seed + 2))
+        self.head = nn.Parameter(draw(4, outputs, seed=seed + 2))
         self.calls: list[tuple[bool, bool]] = []  # (train mode, gradients recorded)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -67,6 +68,21 @@ def _loss_asks(size: int, classes: int, seed: int, scale: float = 1.0, shift: fl
     labels = torch.randint(classes, (size,), generator=random)
     logits = scale * draw(size, classes, seed=seed) + shift
     return lambda answer: with_gradient(lambda z: answer(z, labels.clone()), z=logits)
+
+
+def _largest_of(z: Tensor, dim: int | None) -> Tensor:
+    return z.max() if dim is None else z.amax(dim=dim, keepdim=True)
+
+
+def _shifted_loss(dim: int | None, back: bool = True) -> Callable:
+    """The loss by hand, with the largest logit along `dim` taken away (None: of all)."""
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        shifted = logits - _largest_of(logits, dim)
+        right = _right(shifted if back else logits, labels)
+        return (shifted.exp().sum(dim=1).log() - right).mean()
+
+    return loss
 
 
 OVERFLOWS = "Large logits overflow: take away each row's largest one before `exp`."
@@ -165,6 +181,16 @@ one number from each row.
             "The softmax runs over the examples of the batch: it belongs to the classes of each.",
         ),
         Mistake(
+            _shifted_loss(None),
+            "It takes away the largest logit of the whole batch: in a row that lies far below it "
+            "every `exp` is 0. Take away each row's own.",
+        ),
+        Mistake(
+            _shifted_loss(1, back=False),
+            "The largest logit is taken out of the sum and never put back: take it from the right "
+            "class's logit too, or add it to the logarithm.",
+        ),
+        Mistake(
             lambda logits, labels: F.cross_entropy(logits, labels) / math.log(2),
             "The logarithm is that to base 2: the natural one is asked for.",
         ),
@@ -258,16 +284,23 @@ def _classifier(**changes: Any) -> type:
 def _built(answer: Callable, encoder: nn.Module, size: int, seed: int, **options) -> nn.Module:
     """The reader's model with a head of known weights."""
     model = answer(encoder, size, **options)
+    weight, bias = _head_of(model)
     with torch.no_grad():
-        model.head.weight.copy_(draw(*model.head.weight.shape, seed=seed))
-        model.head.bias.copy_(draw(*model.head.bias.shape, seed=seed + 1))
+        weight.copy_(draw(*weight.shape, seed=seed))
+        bias.copy_(draw(*bias.shape, seed=seed + 1))
     return model
 
 
-def _classifies(size: int, seed: int, **options):
+def _head_of(model: nn.Module) -> tuple[Tensor, Tensor]:
+    if getattr(model.head, "bias", True) is None:
+        raise WrongKind("the head has no bias, which `nn.Linear` has unless told otherwise")
+    return model.head.weight, model.head.bias
+
+
+def _classifies(size: int, seed: int, sentences: int = 6, **options):
     def ask(answer: Callable) -> dict[str, Any]:
         model = _built(answer, ToyEncoder(size, seed), size, seed + 1, **options).eval()
-        (batch,) = _batches((6,), seed)
+        (batch,) = _batches((sentences,), seed)
         logits = model(batch)
         found = {"value": logits, "names": ", ".join(sorted(model.state_dict()))}
         if not isinstance(logits, Tensor) or not logits.requires_grad:
@@ -284,9 +317,10 @@ def _drops(training: bool, **options):
 
     def ask(answer: Callable) -> dict[str, Any]:
         model = answer(Ones(5), 5, **options).train(training)
+        weight, bias = _head_of(model)
         with torch.no_grad():
-            model.head.weight.copy_(torch.eye(5))
-            model.head.bias.fill_(0.25)
+            weight.copy_(torch.eye(5))
+            bias.fill_(0.25)
         ids = torch.ones(400, 2, dtype=torch.long)
         logits = model(Batch(SENTIMENT, ["x"] * 400, ids, ids, None)).detach()
         low, high = logits.min().item(), logits.max().item()
@@ -322,6 +356,7 @@ evaluation mode, if it is a module of the model.
     cases=(
         Case("in evaluation mode", _classifies(4, 1)),
         Case("three classes", _classifies(6, 2, classes=3)),
+        Case("one sentence", _classifies(4, 3, sentences=1)),
         Case("dropout in train mode", _drops(True), rtol=0, atol=0.05),
         Case("much dropout", _drops(True, dropout=0.8), rtol=0, atol=0.05),
         Case("no dropout in evaluation mode", _drops(False, dropout=0.5), rtol=0, atol=1e-5),
@@ -355,8 +390,8 @@ evaluation mode, if it is a module of the model.
         ),
         Mistake(
             _classifier(on_logits=True),
-            "The dropout acts on the logits, whole classes vanish: it belongs to the pooled "
-            "vector, before the head.",
+            "The dropout acts on the logits, those of whole classes become 0: it belongs to the "
+            "pooled vector, before the head.",
         ),
         Mistake(
             _classifier(rate=0.0),
@@ -407,7 +442,11 @@ def train_epoch(
     return losses
 
 
-def _batches(sizes: tuple[int, ...], seed: int) -> Iterator[Batch]:
+MARGIN = Task("margin", outputs=SENTIMENT.outputs, loss=F.multi_margin_loss)
+"""A task of five classes whose loss is another than sentiment's."""
+
+
+def _batches(sizes: tuple[int, ...], seed: int, task: Task = SENTIMENT) -> Iterator[Batch]:
     """Batches once, not a list: an epoch may be taken from an endless stream."""
     random = torch.Generator().manual_seed(seed)
     for number, size in enumerate(sizes):
@@ -416,13 +455,19 @@ def _batches(sizes: tuple[int, ...], seed: int) -> Iterator[Batch]:
         mask = (torch.arange(5) < lengths).long()
         labels = torch.randint(0, 5, (size,), generator=random)
         names = [f"{number}-{n}" for n in range(size)]
-        yield Batch(SENTIMENT, names, ids * mask, mask, labels)
+        yield Batch(task, names, ids * mask, mask, labels)
 
 
-def _trains(sizes: tuple[int, ...], seed: int, optimizer: Callable, begin_in_train: bool = False):
+def _trains(
+    sizes: tuple[int, ...],
+    seed: int,
+    optimizer: Callable,
+    begin_in_train: bool = False,
+    task: Task = SENTIMENT,
+):
     def ask(answer: Callable) -> dict:
         model = ToyModel(seed).train(begin_in_train)
-        losses = answer(model, _batches(sizes, seed), optimizer(model.parameters()))
+        losses = answer(model, _batches(sizes, seed, task), optimizer(model.parameters()))
         tensors = losses if isinstance(losses, list | tuple) else [losses]
         graphs = any(isinstance(loss, Tensor) and loss.requires_grad for loss in tensors)
         if isinstance(losses, list):
@@ -456,6 +501,7 @@ def _loop(
     after: bool = False,
     last: int = 0,
     graphs: bool = False,
+    own_loss: bool = True,
 ) -> Callable:
     """The loop with one thing or another changed; `last` batches are not trained on."""
 
@@ -465,7 +511,8 @@ def _loop(
         for batch in batches[: len(batches) - last]:
             if clear:
                 optimizer.zero_grad()
-            loss = batch.task.loss(model(batch), batch.labels)
+            loss_of = batch.task.loss if own_loss else F.cross_entropy
+            loss = loss_of(model(batch), batch.labels)
             (loss / len(batch) if scaled else loss).backward()
             if step:
                 optimizer.step()
@@ -523,6 +570,7 @@ adds to `.grad`; what does that mean for the next batch?
         Case("with AdamW", _trains((3, 4, 3, 4), 4, _adam)),
         Case("one batch", _trains((6,), 5, _sgd)),
         Case("a model in train mode already", _trains((3, 3), 6, _sgd, begin_in_train=True)),
+        Case("a task with another loss", _trains((4, 4), 7, _sgd, task=MARGIN)),
     ),
     mistakes=(
         Mistake(
@@ -564,6 +612,11 @@ adds to `.grad`; what does that mean for the next batch?
             _loop(after=True),
             "The losses are measured after each step: those before it are asked for.",
         ),
+        Mistake(
+            _loop(own_loss=False),
+            "The loss is the cross-entropy, whatever the task: take `batch.task.loss`, since other "
+            "tasks have other losses.",
+        ),
     ),
     notes="""
 Clearing after the step, in place of before, is right too and passes. 2 points.
@@ -573,17 +626,19 @@ Clearing after the step, in place of before, is right too and passes. 2 points.
 # Prediction in order
 
 
-def _split(lengths: tuple[int, ...], seed: int) -> TokenizedSplit:
+def _split(lengths: tuple[int, ...], seed: int, task: Task = SENTIMENT) -> TokenizedSplit:
     random = torch.Generator().manual_seed(seed)
     tokens = [torch.randint(1, 9, (length,), generator=random) for length in lengths]
     names = [f"r{n}" for n in range(len(lengths))]
-    return TokenizedSplit(SENTIMENT, names, torch.zeros(len(lengths)).long(), [tokens])
+    return TokenizedSplit(task, names, torch.zeros(len(lengths)).long(), [tokens])
 
 
-def _predicts(lengths: tuple[int, ...], batch_size: int, seed: int, training: bool):
+def _predicts(
+    lengths: tuple[int, ...], batch_size: int, seed: int, training: bool, task: Task = SENTIMENT
+):
     def ask(answer: Callable) -> dict:
-        model = ToyModel(seed).train(training)
-        logits = answer(model, _split(lengths, seed), batch_size)
+        model = ToyModel(seed, task.outputs).train(training)
+        logits = answer(model, _split(lengths, seed, task), batch_size)
         return {
             "value": logits,
             "in train mode afterwards": model.training,
@@ -599,7 +654,15 @@ def predict_in_order(model, split, batch_size: int) -> Tensor:
 
 
 def _predict(
-    model, split, batch_size, *, mode: bool | None = False, restore: bool = True, place: str = "put"
+    model,
+    split,
+    batch_size,
+    *,
+    mode: bool | None = False,
+    restore: bool = True,
+    place: str = "put",
+    after: bool | None = None,
+    width: int | None = None,
 ) -> Tensor:
     """Prediction with one thing or another changed."""
     before = model.training
@@ -611,16 +674,21 @@ def _predict(
             order.append(indices)
             parts.append(model(batch))
     if restore:
-        model.train(before)
+        model.train(before if after is None else after)
     order, logits = torch.cat(order), torch.cat(parts)
+    if width is not None:
+        rows = torch.empty(len(split), width)
+        rows[order] = logits
+        return rows
     if place == "put":
         return logits[order.argsort()]
     return logits[order] if place == "take" else logits
 
 
-def _recorded(model, split, batch_size):
+def _recorded(model, split, batch_size, evaluation_mode=True):
     before, logits = model.training, [None] * len(split)
-    model.eval()
+    if evaluation_mode:
+        model.eval()
     for indices, batch in sorted_batches(split, batch_size):
         for index, row in zip(indices.tolist(), model(batch), strict=True):
             logits[index] = row
@@ -657,6 +725,7 @@ split.
         Case("one batch", _predicts((2, 6, 3, 8, 5), 16, 3, True)),
         Case("one at a time", _predicts((5, 1, 3, 4), 1, 4, False)),
         Case("already sorted", _predicts((6, 5, 3, 2, 1), 2, 5, True)),
+        Case("a task of two classes", _predicts((2, 4, 3), 2, 6, False, task=CFIMDB)),
     ),
     mistakes=(
         Mistake(
@@ -683,6 +752,22 @@ split.
         Mistake(
             _recorded,
             "Gradients are recorded, which costs memory for nothing.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _recorded(model, split, batch_size, False),
+            "Two things are missing around the loop: evaluation mode, and that no gradients are "
+            "recorded.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(model, split, batch_size, after=True),
+            "The model is always left in train mode: it may have come in evaluation mode.",
+        ),
+        Mistake(
+            lambda model, split, batch_size: _predict(
+                model, split, batch_size, width=SENTIMENT.outputs
+            ),
+            "There are always five columns: other tasks have other outputs, "
+            "`split.task.outputs` of them.",
         ),
     ),
     notes="""
@@ -725,6 +810,8 @@ def _fitting(
     ties: bool = False,
     stream: str = "one",
     more: int = 0,
+    partial: bool = False,
+    back: bool = False,
     judged: str = "dev",
     returns: str = "all",
     mode: bool = False,
@@ -746,6 +833,7 @@ def _fitting(
                 batches = BatchStream(train, batch_size, seed + epoch)
             before = accuracy(model, dev, batch_size) if first else None
             number = len(train) // batch_size + more
+            number += partial and len(train) % batch_size > 0
             losses = train_epoch(model, islice(batches, number), optimizer)
             score = before if first else accuracy(model, dev, batch_size)
             by = {
@@ -761,6 +849,8 @@ def _fitting(
                 best = copy.deepcopy(model.state_dict())
             scores.append(score)
             judged_by.append(by)
+            if back:
+                model.load_state_dict(best)
         model.load_state_dict(best)
         return {"all": scores, "best": max(scores), "running": np.maximum.accumulate(scores)}[
             returns
@@ -855,6 +945,16 @@ as they are. `model.load_state_dict` puts them back.
             "Every epoch takes one batch too many.",
         ),
         Mistake(
+            _fitting(partial=True),
+            "Where the batch size does not divide the examples, an epoch takes a batch too many: "
+            "round down.",
+        ),
+        Mistake(
+            _fitting(back=True),
+            "It goes back to the best parameters after every epoch, so the next one starts from "
+            "them: load them once, when all epochs are over.",
+        ),
+        Mistake(
             _fitting(mode=True),
             "The development set is predicted in train mode, with dropout.",
         ),
@@ -897,6 +997,13 @@ def _balanced_asks(labels: list[int], predicted: list[int]):
     return lambda answer: call(answer, np.array(labels), np.array(predicted))
 
 
+PRECISION = (
+    "It takes the share of the predictions of a class that are right (precision): asked is the "
+    "share of its examples."
+)
+COUNTS_AS_0 = "A class without examples counts as 0: it has no share, so leave it out."
+FIVE = "It always divides by five classes: count only those with true examples."
+
 BALANCED_ACCURACY = Exercise(
     name="balanced_accuracy",
     chapter=4,
@@ -925,6 +1032,7 @@ right, then the plain mean over the classes.
         Case("one class", _balanced_asks([3, 3, 3, 3], [3, 3, 0, 3])),
         Case("all right", _balanced_asks([1, 0, 4, 1], [1, 0, 4, 1])),
         Case("all wrong", _balanced_asks([1, 0, 1], [0, 1, 4])),
+        Case("classes above four", _balanced_asks([7, 7, 7, 2, 9, 9], [7, 2, 7, 2, 9, 7])),
     ),
     mistakes=(
         Mistake(
@@ -950,8 +1058,19 @@ right, then the plain mean over the classes.
             lambda labels, predicted: float(
                 np.mean(_recalls(predicted, labels, np.unique(labels)))
             ),
-            "It takes the share of the predictions of a class that are right (precision): asked is "
-            "the share of its examples.",
+            PRECISION,
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.nanmean(_recalls(predicted, labels, np.unique(labels)))
+            ),
+            PRECISION,
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.nan_to_num(_recalls(predicted, labels, np.unique(labels))).mean()
+            ),
+            PRECISION,
         ),
         Mistake(
             lambda labels, predicted: float(
@@ -964,11 +1083,29 @@ right, then the plain mean over the classes.
             lambda labels, predicted: float(
                 np.nansum(_recalls(labels, predicted, range(labels.max() + 1))) / (labels.max() + 1)
             ),
-            "A class without examples counts as 0: it has no share, so leave it out.",
+            COUNTS_AS_0,
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.nan_to_num(
+                    _recalls(labels, predicted, range(max(labels.max(), predicted.max()) + 1))
+                ).mean()
+            ),
+            COUNTS_AS_0,
         ),
         Mistake(
             lambda labels, predicted: float(np.nansum(_recalls(labels, predicted, range(5))) / 5),
-            "It always divides by five classes: count only those with true examples.",
+            FIVE,
+        ),
+        Mistake(
+            lambda labels, predicted: float(
+                np.sum(_recalls(labels, predicted, np.unique(labels))) / 5
+            ),
+            FIVE,
+        ),
+        Mistake(
+            lambda labels, predicted: float(np.nanmean(_recalls(labels, predicted, range(5)))),
+            "It knows the classes 0 to 4 only: take those that the labels hold.",
         ),
         Mistake(
             lambda labels, predicted: float(
@@ -1070,6 +1207,18 @@ def _bootstrap_asks(both: int, gained: int, lost: int, neither: int):
     return lambda answer: call(answer, a[order], b[order], draws=10_000)
 
 
+def _last_decides(answer: Callable) -> Any:
+    """Of 80 examples b gets the last one right, a none: drawn 0 to 3 times, the quantiles."""
+    a = np.zeros(80, dtype=bool)
+    return call(answer, a, np.arange(80) == 79, draws=10_000)
+
+
+def _without_last(a, b, draws: int = 2000):
+    chosen = np.random.default_rng(0).integers(len(a) - 1, size=(draws, len(a)))
+    means = (b.astype(float) - a)[chosen].mean(axis=1)
+    return tuple(float(q) for q in np.quantile(means, [0.025, 0.975]))
+
+
 PAIRED_BOOTSTRAP = Exercise(
     name="paired_bootstrap",
     chapter=4,
@@ -1099,6 +1248,7 @@ make them numbers.
         Case("75 examples, b gains 9, loses none", _bootstrap_asks(63, 9, 0, 3), atol=0.2 / 75),
         Case("equal models", _bootstrap_asks(12, 0, 0, 9), atol=1e-9),
         Case("b always right, a never", _bootstrap_asks(0, 7, 0, 0), atol=1e-9),
+        Case("only the last example differs", _last_decides, atol=0.2 / 80),
     ),
     mistakes=(
         Mistake(
@@ -1145,6 +1295,10 @@ make them numbers.
                 float(q) for q in np.quantile(_resampled(b, draws), [0.025, 0.975])
             ),
             "This is the interval of model b alone: the difference to a is asked for.",
+        ),
+        Mistake(
+            _without_last,
+            "The last example is never drawn: numpy's upper end is not drawn itself, so give N.",
         ),
     ),
     notes="""

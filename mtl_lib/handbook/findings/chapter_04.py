@@ -38,7 +38,16 @@ def _gain(corpus: str, task: str) -> Estimate:
 
 def _fine_tuning() -> dict[str, Any]:
     sst, cfimdb = _gain("sst", "sentiment"), _gain("cfimdb", "cfimdb")
-    return dict(sst=sst, cfimdb=cfimdb, seeds=sst.seeds)
+    more = cfimdb.value - sst.value
+    half = hypot(*(gain.high - gain.value for gain in (sst, cfimdb)))
+    return dict(
+        sst=sst,
+        cfimdb=cfimdb,
+        seeds={sst.seeds, cfimdb.seeds},
+        more=more,
+        low=more - half,
+        high=more + half,
+    )
 
 
 FINDINGS = (
@@ -50,23 +59,26 @@ FINDINGS = (
         lambda values: values["sentiment"] > 0.02 and values["paraphrase"] < 0.01,
     ),
     Finding(
-        "**The paper's {one:.3f} and {other:.3f} cannot be told apart.** From the two numbers "
-        "alone the gain lies between {low:+.3f} and {high:+.3f}. The predictions that could narrow "
-        "this were not published, nor was a second seed.",
+        "**The paper's {one:.3f} and {other:.3f} alone cannot be told apart.** From the two "
+        "numbers the gain lies between {low:+.3f} and {high:+.3f}. The predictions that could "
+        "narrow this were not published, nor was a second seed.",
         _paper_gain,
         lambda values: values["low"] < 0 < values["high"],
     ),
     Finding(
-        "**A fine-tuned encoder beats a frozen one by far, in one pair of runs.** On SST it gains "
-        "{sst.value:+.3f} ({sst.low:+.3f} to {sst.high:+.3f}), on CFIMDB {cfimdb.value:+.3f} "
-        "({cfimdb.low:+.3f} to {cfimdb.high:+.3f}), with the encoder `minilm-l6` after one epoch. "
-        "The intervals hold the luck of the reviews only: there is one seed of each. Which corpus "
-        "gains more, these runs cannot tell. The paper gives no numbers for this part.",
+        "**A fine-tuned encoder beats a frozen one by far, in one pair of runs for each corpus.** "
+        "On SST it gains {sst.value:+.3f} ({sst.low:+.3f} to {sst.high:+.3f}), on CFIMDB "
+        "{cfimdb.value:+.3f} ({cfimdb.low:+.3f} to {cfimdb.high:+.3f}), with the encoder "
+        "`minilm-l6` after one epoch. The intervals hold the luck of the reviews only: there is "
+        "one seed of each. Which corpus gains more, these runs cannot tell (CFIMDB's gain less "
+        "SST's: {more:+.3f}, {low:+.3f} to {high:+.3f}). Both read the pooled vector, for which "
+        "this encoder was not trained; how much of the gain comes from that, they cannot tell "
+        "either. The paper gives no numbers for this part.",
         _fine_tuning,
         lambda values: (
-            values["seeds"] == 1
-            and min(values["sst"].low, values["cfimdb"].low) > 0
-            and values["cfimdb"].low < values["sst"].high
+            values["seeds"] == {1}
+            and min(values["sst"].low, values["cfimdb"].low) > 0.05
+            and values["low"] < 0 < values["high"]
         ),
     ),
 )
