@@ -112,7 +112,8 @@ def claims_markdown(runs: Iterable[Run]) -> str:
     counts = []
     for corpora, table in claims.items():
         verdicts = table["verdict"].value_counts()
-        told = ", ".join(f"{verdicts.get(v, 0)} {words}" for v, words in plural.items())
+        numbers = {verdict: verdicts.get(verdict, 0) for verdict in plural}
+        told = ", ".join(f"{n} {v if n == 1 else plural[v]}" for v, n in numbers.items())
         counts.append(f"on the {corpora} {told}")
     parts = [
         f"Of the paper's {len(CLAIMS)} claims, {'; '.join(counts)}.",

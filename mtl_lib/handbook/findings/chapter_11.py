@@ -51,13 +51,14 @@ def _beside_words() -> Mapping[str, Any]:
     for task in TASK_ORDER:
         runs, metric = counted(finals(), task), BY_NAME[task].metric
         values[task] = np.mean([run.metrics["best"]["dev"][task][metric] for run in runs])
-        values[f"{task}_seeds"] = len(runs)
         values[f"{task}_paper"] = PAPER_SCORES.loc[FINAL, f"dev_{task}"]
         values[f"{task}_words"] = max(
             floor_score(floors, task, kind) for kind in ("additive", "comparing")
         )
     return values | {
-        "sentiment_error": sampling_error("sentiment", counted(finals(), "sentiment")[0])
+        "seeds": len(finals()),
+        "studies": {run.config["profile"] for run in finals()},
+        "sentiment_error": sampling_error("sentiment", counted(finals(), "sentiment")[0]),
     }
 
 
@@ -203,10 +204,12 @@ def _verdicts() -> Mapping[str, Any]:
     for study, rows, name in (
         ("converged", "3.2 - 3.1", "surgery"),
         ("converged", "compare - 3.1", "heads"),
+        ("converged", "three tasks together, against each alone", "together"),
         ("paper", "3.2 - 3.1", "literal"),
         ("paper", "3.1 - frozen-1e-3", "tuning"),
     ):
-        of_rows = answered[(answered["rows"] == rows) & (answered["study"] == study)]
+        found = answered[answered["study"] == study]
+        of_rows = found[found["contrast"].eq(rows) | found["rows"].eq(rows)]
         shown = of_rows[["ours", "low", "high"]].round(3) + 0.0  # -0.000 becomes 0.000
         values[name] = ", ".join(
             f"{task} {line.ours:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
@@ -219,6 +222,7 @@ def _verdicts() -> Mapping[str, Any]:
         for line in told.itertuples()
     ]
     return values | {
+        "together_gain": _by_answer(values["together_answers"], 0),
         "literal_gain": _by_answer(values["literal_answers"], 0),
         "literal_inside": _by_answer(values["literal_answers"], 1),
         "literal_paraphrase": table.loc[
@@ -308,39 +312,46 @@ FINDINGS = (
     ),
     Finding(
         "**Counting words beats the final model on both pair tasks, ours and the paper's.** Words "
-        "alone, without any network, reach {paraphrase_words:.3f} on paraphrase and "
-        "r = {similarity_words:.3f} on similarity on the real corpora. The paper's final model "
+        "alone, without any network, reach {paraphrase_words:.3f} on paraphrase and r = "
+        "{similarity_words:.3f} on similarity on the real corpora. The paper's final model "
         "reaches {paraphrase_paper:.3f} and r = {similarity_paper:.3f}, ours (`minilm-l6`, the "
-        "mean of {paraphrase_seeds} short runs) {paraphrase:.3f} and r = {similarity:.3f}. On "
-        "sentiment the paper's model wins, {sentiment_paper:.3f} against {sentiment_words:.3f} of "
-        "words; our {sentiment_seeds} short runs have {sentiment:.3f}, and the choice of examples "
-        "alone moves such a score by ± {sentiment_error:.3f}. (`minilm-l6` has seen Quora's pairs "
-        "in its own training; our Quora training file is a substitute.)",
+        "paper's own protocol, seeds stored: {seeds}) {paraphrase:.3f} and r = {similarity:.3f}. "
+        "On sentiment both beat words: the paper's has {sentiment_paper:.3f}, ours "
+        "{sentiment:.3f}, words {sentiment_words:.3f}; the choice of examples alone moves such a "
+        "score by ± {sentiment_error:.3f}. (`minilm-l6` has seen Quora's pairs in its own "
+        "training; our Quora training file is a substitute.)",
         _beside_words,
         lambda v: (
             v["paraphrase_words"] > max(v["paraphrase"], v["paraphrase_paper"])
             and v["similarity_words"] > max(v["similarity"], v["similarity_paper"])
-            and v["sentiment_words"] + v["sentiment_error"] < v["sentiment_paper"]
-            and abs(v["sentiment"] - v["sentiment_words"]) < 1.1 * v["sentiment_error"]
+            and v["sentiment_words"] + v["sentiment_error"]
+            < min(v["sentiment"], v["sentiment_paper"])
+            and v["studies"] == {"paper"}
         ),
     ),
     Finding(
-        "**Three of eight contrasts have answers.** Where the rate falls to zero, in study "
-        "`converged` (`minilm-l6`, three seeds, intervals over seeds and examples), gradient "
-        "surgery has no gain worth a point on any task: {surgery}. What the paper prints lies "
-        "outside the range of one more run of each row, whatever its seed, each time. Heads that "
-        "compare do gain: {heads}. By the paper's own protocol, three seeds as well, each run at "
-        "its best epoch, surgery minus the sum is {literal}: {literal_gain}, that on paraphrase "
-        "less than a point; the published gain lies {literal_inside}. There fine-tuning gains "
-        "over a frozen encoder: {tuning}. Of the {differences} differences {untold} have no "
-        "answer, and of the paper's {claims} claims {told_number} have a verdict on our encoder "
-        "and files: {told_words}. The rest wait for runs. (The Quora training file is a "
-        "substitute.)",
+        "**Four of eight contrasts are measured with three seeds.** Where the rate falls to zero, "
+        "in study `converged` (`minilm-l6`, three seeds, intervals over seeds and examples), "
+        "gradient surgery has no gain worth a point on any task: {surgery}. What the paper prints "
+        "lies outside the range of one more run of each row, whatever its seed, each time. Heads "
+        "that compare do gain: {heads}. The three tasks together, against each alone, stand at "
+        "{together}: {together_gain}. By the paper's own protocol, three seeds as well, each run "
+        "at its best epoch, surgery minus the sum is {literal}: {literal_gain}, that on "
+        "paraphrase less than a point; the published gain lies {literal_inside}. There "
+        "fine-tuning gains over a frozen encoder: {tuning}. Of the {differences} differences "
+        "{untold} are not measured yet, or with fewer seeds, and of the paper's {claims} claims "
+        "{told_number} have a verdict on our encoder and files: {told_words}. The rest wait for "
+        "runs. (The Quora training file is a substitute.)",
         _verdicts,
         lambda v: (
             v["studies"] == {"converged", "paper"}
             and v["seeds"] == {3}
-            and v["differences"] - v["untold"] == 11
+            and v["differences"] - v["untold"] == 14
+            and set(map(tuple, v["together_answers"].values()))
+            == {
+                ("open", "not printed"),
+                ("no gain", "not printed"),
+            }
             and set(map(tuple, v["surgery_answers"].values())) == {("no gain", "outside")}
             and set(map(tuple, v["heads_answers"].values())) == {("gain", "not printed")}
             and {gain for gain, _ in v["tuning_answers"].values()} == {"gain"}

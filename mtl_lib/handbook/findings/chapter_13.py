@@ -106,14 +106,14 @@ def _real() -> Mapping[str, Any]:
         "score": table.loc[table["best fixed"], AVERAGE].iloc[0],
         "beat": int((methods[f"{AVERAGE} low"] > 0).sum()),
         "below": int((methods[f"{AVERAGE} high"] < 0).sum()),
-        "similarity": "{:+.3f} [{:+.3f}, {:+.3f}]".format(
+        "surgery_similarity": "{:+.3f} [{:+.3f}, {:+.3f}]".format(
             *methods.loc["pcgrad", [f"similarity {name}" for name in ("gain", "low", "high")]]
         ),
-        "similarity_low": methods.loc["pcgrad", "similarity low"],
+        "surgery_similarity_low": methods.loc["pcgrad", "similarity low"],
         "of_surgery": methods.loc["pcgrad", "similarity"],
-        "sum_similarity": table.loc["sum", "similarity"],
-        "paraphrase": -methods.loc["pcgrad", "paraphrase gain"],
-        "paraphrase_high": methods.loc["pcgrad", "paraphrase high"],
+        "sum_similarity_real": table.loc["sum", "similarity"],
+        "surgery_paraphrase": -methods.loc["pcgrad", "paraphrase gain"],
+        "surgery_paraphrase_high": methods.loc["pcgrad", "paraphrase high"],
         "others": ", ".join(
             f"{name} {gain:+.3f} [{from_:+.3f}, {to:+.3f}]"
             for name, (gain, from_, to) in zip(gains.index, gains.to_numpy(), strict=True)
@@ -191,17 +191,18 @@ FINDINGS = (
         "surgery minus the sum is {surgery}, the interval over the seeds. Of {methods} methods "
         "none beats on average the fixed weights that won on the small corpora ({fixed}: "
         "{score:.3f}), and none lies surely below: {others}. On similarity surgery lies above "
-        "them ({similarity}), where the plain sum does as well ({sum_similarity:.3f} against "
-        "{of_surgery:.3f}); on paraphrase it lies below them, by {paraphrase:.3f}. (That encoder "
-        "has seen Quora's pairs before, and our Quora training file is a substitute.)",
+        "them ({surgery_similarity}), where the plain sum does as well ({sum_similarity_real:.3f} "
+        "against {of_surgery:.3f}); on paraphrase it lies below them, by "
+        "{surgery_paraphrase:.3f}. (That encoder has seen Quora's pairs before, and our Quora "
+        "training file is a substitute.)",
         _real,
         lambda v: (
             v["beat"] == v["below"] == 0
             and v["fixed"] == "static-4-4-1"
             and abs(v["surgery_value"]) < 0.001
             and v["surgery_low"] < 0 < v["surgery_high"]
-            and v["similarity_low"] > 0 > v["paraphrase_high"]
-            and v["sum_similarity"] > v["of_surgery"]
+            and v["surgery_similarity_low"] > 0 > v["surgery_paraphrase_high"]
+            and v["sum_similarity_real"] > v["of_surgery"]
         ),
     ),
 )
