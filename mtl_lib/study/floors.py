@@ -115,12 +115,17 @@ def floor_scores(corpus: Corpus) -> dict:
 def untouched_scores(corpus: Corpus, encoder: str) -> dict[str, float]:
     """Headline metrics, for the tasks of pairs, of an encoder that nothing here has trained: the
     cosine of the means of either sentence's tokens. For paraphrase it needs a threshold: the one
-    that does best on 4,000 training pairs."""
+    that does best on 4,000 training pairs.
+
+    Returns:
+        Accuracy of paraphrase and Pearson's r of similarity on the development sets, by task name.
+    """
     bert, tokenizer = load_encoder(encoder)
     head = HeadConfig((0.0,), features="cosine")
     model = MultitaskModel(bert, {SIMILARITY: head}, sentence_vector="mean")
     cosines, labels = {}, {}
     for task, split in ((SIMILARITY, "dev"), (PARAPHRASE, "train"), (PARAPHRASE, "dev")):
+        # Questions too are read for the one head there is.
         pairs = tokenize(corpus.splits[task.name][split], SIMILARITY, tokenizer)
         pairs = pairs.sample(4000 if split == "train" else None)
         cosines[task, split] = predict(model, pairs)[:, 0]

@@ -76,7 +76,7 @@ class Profile:
         )
 
 
-# On the real corpora; the paper's ten epochs take 1 to 1.6 hours of one core.
+# On the real corpora; the paper's ten epochs take an hour of a quiet core, more of a shared one.
 _REAL = Profile(
     "bert-base-uncased", "cs224n", epochs=10, train_sample=1000, dev_sample=4000, bfloat16=True,
     threads=1,

@@ -13,6 +13,7 @@ from mtl_lib.study.pool import committed_runs
 from mtl_lib.study.rows import ALONE, FIGURE_3, FIGURE_4
 from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import Estimate, Evidence
+from mtl_lib.tasks import BY_NAME
 
 FROZEN = "frozen-1e-3"
 SHORT, LONG = "laptop", "paper"  # the studies that are read
@@ -50,7 +51,7 @@ def _words_and_paper() -> Mapping[str, Any]:
 def _lead(run: Run, task: str) -> float:
     """The training minus the development score of a run's best epoch."""
     train, dev = (run.metrics["best"][part][task] for part in ("train", "dev"))
-    [metric] = {"accuracy", "pearson"} & set(dev)
+    metric = BY_NAME[task].metric
     return train[metric] - dev[metric]
 
 

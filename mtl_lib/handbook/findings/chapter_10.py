@@ -187,10 +187,9 @@ FINDINGS = (
         "protocol, `minilm-l6` on the real corpora, seeds stored: {seeds}. Above 4.5 it puts "
         "{above} of {pairs} pairs, {right} of them rightly; {fives} deserve a 5. Its r is {train} "
         "in training and {r} in development. At that r calibrated scores would spread by "
-        "{justified}, and its own spread by {spread}: what it has learnt by heart makes it sure "
-        "of new pairs. So a model that has trained this long does give 5s, and shrinkage does not "
-        "tell why the paper's gives none. Pairs that deserve a 5 get lower scores than pairs that "
-        "deserve a 4, by {fall} on average.",
+        "{justified}, and its own spread by {spread}. So a model that has trained this long can "
+        "give 5s, and shrinkage does not tell why the paper's gives none. Pairs that deserve a 5 "
+        "get lower scores than pairs that deserve a 4, by {fall} on average.",
         _ours,
         lambda v: (
             v["trained"] == v["seeds"]
@@ -220,8 +219,7 @@ FINDINGS = (
         "Quora training file is a substitute.)",
         _sureness,
         lambda v: (
-            v["seeds"] >= 1
-            and v["surely"] > 1.5
+            v["surely"] > 1.5
             and v["least"] > 0.1
             and v["helps"] > 0.9
             and 0.9 < v["modest"] <= v["sure"] < 1.2

@@ -17,7 +17,7 @@ FINDINGS = (
         "{paper_sentiment:+.3f}, {paper_similarity:+.3f}. (MiniLM, substitute Quora file; "
         "[chapter 06](notebooks/06_gradient_surgery.ipynb), "
         "[13](notebooks/13_fair_bench.ipynb).)",
-        lambda: {**surgery._fight(), **surgery._gain(), **bench._real()},
+        lambda: {**bench._real(), **surgery._fight(), **surgery._gain()},
         lambda v: (
             v["trained"]
             and v["seeds"] == 3
