@@ -234,7 +234,8 @@ def test_markdown_has_a_line_for_every_claim_and_the_rule(markdown):
     for claim in (*CLAIMS, *CONTROLS):
         assert claim.words in text
     assert "seeds 0, 1, 2" in text and "one in twenty" in text
-    assert all(line.count("|") == 5 for line in text.splitlines() if "| **" in line)
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert all(len({line.count(" | ") for line in (t[0], *t[2:])}) == 1 for t in tables)
 
 
 def test_only_what_stands_between_the_markers_is_written(tmp_path):
@@ -330,12 +331,17 @@ def test_other_corpora_have_a_column_of_their_own(study, table):
     assert "| embedded corpora | real corpora |" in text
     assert "profile converged" in text.split("The study `converged`:")[1]
     theirs = claims_table(other)
-    for ours, them in zip(table.to_dict("records"), theirs.to_dict("records"), strict=True):
+    by_claim = {line["claim"]: line for line in theirs.to_dict("records")}
+    for ours in table.to_dict("records"):
+        both = (ours, by_claim[ours["claim"]])
         cells = next(t for t in text.splitlines() if f"| {ours['claim']}" in t).split(" | ")
-        for cell, line in zip(cells[2:4], (ours, them), strict=True):
-            assert cell.startswith(f"**{line['verdict']}**") and line["reason"] in cell
+        numbers = text.split(f". {ours['claim']}**")[1].split("\n\n**")[0]
+        for cell, line in zip(cells[2:4], both, strict=True):
+            assert cell.startswith(f"**{line['verdict']}**") and line["reason"] in numbers
             if line["seeds"]:
-                assert f"(`{line['study']}`, {line['seeds']} seeds): {line['ours']}" in cell
+                assert f"(`{line['study']}`, {line['seeds']} seeds)" in cell
+        for mine, its in zip(*(line["numbers"] for line in both), strict=True):
+            assert f"| {' | '.join([*mine, its[-1]])} |" in numbers
 
 
 @pytest.mark.parametrize("profile", ["paper", "converged"])
@@ -371,6 +377,12 @@ def test_no_verdict_is_drawn_where_too_few_seeds_trained():
     table = claims_table(runs, [SURGERY])
     assert table["verdict"].item() == UNTOLD
     assert "Not trained: row 3.2 (seed 0)." in table["reason"].item()
+
+
+def test_of_late_epochs_nothing_is_told_by_a_short_study():
+    (claim,) = (c for c in CLAIMS if any(x.measure == "late" for x in c.comparisons))
+    line = claims_table(fake_study(["4.6"], range(3), **SHORTER), [claim]).iloc[0]
+    assert line["verdict"] == UNTOLD and "no more than 9 epochs" in line["reason"]
 
 
 def test_a_run_of_one_answer_tells_nothing_of_its_task():

@@ -368,6 +368,23 @@ def test_cosines_of_one_seed_have_no_interval():
     assert estimate.value == pytest.approx(0.6) and np.isnan([estimate.low, estimate.high]).all()
 
 
+def with_epochs(seed, *averages):
+    """A run of row 4.6 whose three development scores are these after each epoch."""
+    names = {"sentiment": "accuracy", "paraphrase": "accuracy", "similarity": "pearson"}
+    history = [{"dev": {task: {names[task]: x} for task in names}} for x in averages]
+    return replace(fake_run("4.6", seed), history=history)
+
+
+def test_what_late_epochs_add_is_counted_over_the_best_of_the_first_nine():
+    rising = [0.1 * n for n in range(1, 11)]
+    evidence = Evidence([with_epochs(1, *rising), with_epochs(2, *rising[::-1])])
+    late = evidence.estimate({"4.6": 1}, measure="late")
+    expected = stats.ttest_1samp([0.1, 0.0], 0).confidence_interval(0.95)
+    assert (late.low, late.high) == pytest.approx((expected.low, expected.high))
+    shorter = Evidence([with_epochs(1, *rising[:9])])
+    assert np.isnan(shorter.estimate({"4.6": 1}, measure="late").value)
+
+
 def test_two_runs_of_one_seed_are_refused():
     with pytest.raises(RunError, match="two runs of seed 1"):
         Evidence([fake_run("3.1"), fake_run("3.1")])

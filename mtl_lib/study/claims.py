@@ -233,8 +233,9 @@ CLAIMS = (
     Claim(
         "Model performance did not improve after 6-9 epochs.",
         "5.4",
-        (),
-        "The paper shows no curve, and the shortened studies have fewer epochs.",
+        (Comparison({FINAL: 1}, expected=NO_GAIN, measure="late"),),
+        "Asked of the final model, on the average: what the tenth epoch adds to the best of the "
+        "nine before. The paper shows no curve.",
     ),
 )
 """The paper's Results (5.4) and Analysis (6), claim by claim."""

@@ -125,10 +125,9 @@ def claims_markdown(runs: Iterable[Run]) -> str:
         hypotheses_markdown(runs),
         "## All claims",
         RULE,
-        "The studies are described below the tables.",
         _markdown(claims),
-        "Controls that the paper lacks:",
-        _markdown(controls),
+        "## Controls that the paper lacks",
+        _markdown(controls, "C"),
     ]
     parts.append("## The studies")
     for group in _described(runs):
@@ -138,13 +137,13 @@ def claims_markdown(runs: Iterable[Run]) -> str:
 
 def _study_markdown(runs: Sequence[Run]) -> list[str]:
     """What a study is, what to keep in mind about its numbers, and the scores of its key rows."""
-    corpus = runs[0].provenance["corpus"]
+    corpus, joint = runs[0].provenance["corpus"], of_three_tasks(runs)
     cautions = [CAUTIONS["handbook"]] if corpus["name"] == "handbook" else []
     if any(note.startswith("quora-train") for note in corpus["notes"]):
         cautions.append(CAUTIONS["quora-train"])
     if Path(runs[0].config["encoder"]).name in SIMILARITY_TRAINED:
         cautions.append(CAUTIONS["encoder"])
-    return [provenance_line(runs), *cautions, scores_markdown(runs), *seeds_to_go(runs)]
+    return [provenance_line(joint), *cautions, scores_markdown(joint), *seeds_to_go(runs)]
 
 
 def seeds_to_go(runs: Sequence[Run]) -> list[str]:
@@ -184,7 +183,7 @@ def seeds_to_go(runs: Sequence[Run]) -> list[str]:
 def _described(runs: Iterable[Run]) -> list[list[Run]]:
     """The best study of every profile, if a key row is among its rows."""
     found: dict[str, list[Run]] = {}
-    for group in studies(of_three_tasks(runs)):
+    for group in studies(runs):
         if any(run.config["row"] in KEY_ROWS for run in group):
             found.setdefault(group[0].config["profile"], group)
     return list(found.values())
@@ -232,27 +231,42 @@ def scores_markdown(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _markdown(tables: Mapping[str, pd.DataFrame]) -> str:
-    """The claims as a Markdown table; each set of corpora has a column for verdicts and numbers."""
-    head = ["claim (section; rows)", "paper", *tables, "to keep in mind"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for same_claim in zip(*(t.to_dict("records") for t in tables.values()), strict=True):
-        line = same_claim[0]
-        where = "; ".join(filter(None, [line["source"], line["rows"]]))
-        cells = [f"{line['claim']} ({where})", line["paper"]]
-        cells += [_verdict_cell(on_corpora) for on_corpora in same_claim]
-        lines.append(f"| {' | '.join([*cells, line['note']])} |")
-    return "\n".join(lines)
+def _markdown(tables: Mapping[str, pd.DataFrame], letter: str = "") -> str:
+    """The claims in one table, a column a set of corpora with its verdicts; then their numbers,
+    claim by claim, under the names that the first table gives them.
+    """
+    head = ["", "claim (section)", *tables]
+    overview, details = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)], []
+    claims = zip(*(table.to_dict("records") for table in tables.values()), strict=True)
+    for number, same_claim in enumerate(claims, start=1):
+        line, name = same_claim[0], f"{letter}{number}"
+        cells = [name, f"{line['claim']} ({line['source']})", *map(_verdict_cell, same_claim)]
+        overview.append(f"| {' | '.join(cells)} |")
+        details.append(f"**{name}. {line['claim']}** {line['note']}".strip())
+        if line["numbers"]:
+            details.append(_numbers_markdown(dict(zip(tables, same_claim, strict=True))))
+    return "\n\n".join(["\n".join(overview), *details])
 
 
 def _verdict_cell(line: Mapping) -> str:
+    """A verdict, the study that gives it, and on how many seeds it stands."""
     if not line["seeds"]:
-        return f"**{line['verdict']}**" + (f": {line['reason']}" if line["reason"] else "")
+        return f"**{line['verdict']}**"
     seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
     if line["readable"] < line["seeds"]:
         seeds += f", {line['readable'] or 'none'} to be read"
-    reason = f". {line['reason']}" if line["reason"] else ""
-    return f"**{line['verdict']}** (`{line['study']}`, {seeds}): {line['ours']}{reason}"
+    return f"**{line['verdict']}** (`{line['study']}`, {seeds})"
+
+
+def _numbers_markdown(by_corpora: Mapping[str, Mapping]) -> str:
+    """The differences of a claim, a line each, and what to know of each study's numbers."""
+    head = ["rows, task", "paper", *by_corpora]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for same in zip(*(line["numbers"] for line in by_corpora.values()), strict=True):
+        cells = [*same[0][:2], *(ours for *_, ours in same)]
+        lines.append(f"| {' | '.join(cells)} |")
+    reasons = [f"- {name}: {line['reason']}" for name, line in by_corpora.items() if line["reason"]]
+    return "\n".join([*lines, *([""] if reasons else []), *reasons])
 
 
 def write_section(path: str | Path, name: str, text: str) -> Path:

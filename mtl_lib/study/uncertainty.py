@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from mtl_lib.errors import RunError
-from mtl_lib.evaluation import predicted_labels
+from mtl_lib.evaluation import headline, predicted_labels
 from mtl_lib.study.by_label import per_class_report, round_scores
 from mtl_lib.study.conflicts import pair_name
 from mtl_lib.study.store import Run
@@ -28,6 +28,9 @@ ENOUGH_SEEDS = 3
 """With fewer nothing is told of seeds: Student's interval of two is thirteen errors to a side."""
 AVERAGE = "average"  # of the three tasks' headline metrics, as the leaderboard has it
 COSINES = ("opposition", "agreement")  # measures of gradients, not of predictions
+OF_EPOCHS = (*COSINES, "late")  # measures of the history: what is known is how seeds scatter
+EARLIER = 9
+"""Epochs after which the paper's scores no longer improved, at the latest."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +275,9 @@ class Evidence:
                 frequent label minus the mean of the others'; "top", share of predictions of the
                 highest label; "opposition", minus the mean cosine of the task's gradient with the
                 others'; "agreement", how much higher its cosine with another batch of its own is.
-                The two cosines are means over the epochs: the interval knows their seeds only,
-                and is NaN with one seed.
+                The two cosines are means over the epochs. "late" is how far the best epoch of all
+                lies above the best of the first nine, on the average of the tasks; NaN of a shorter
+                run. The intervals of these three know the seeds only, and are NaN with one seed.
             seeds: of these only; by default all that the rows have in common.
 
         Raises:
@@ -295,8 +299,8 @@ class Evidence:
             draws += resampled.mean(axis=0)
             other_seeds += _variance_over_seeds(of_row, resampled)
         spread = values.std(ddof=1) if len(seeds) > 1 else np.nan
-        one_cosine = measure in COSINES and len(seeds) == 1
-        error = float("nan") if one_cosine else float(np.nanstd(draws))
+        unknown = measure in OF_EPOCHS and len(seeds) == 1
+        error = float("nan") if unknown else float(np.nanstd(draws))
         estimate = combine(values, error, max(spread, float(np.sqrt(other_seeds))))
         if measure == "top" and not values.any():  # none among N: no bootstrap draws one either
             size = len(runs[0].labels[task])
@@ -340,7 +344,7 @@ class Evidence:
         if measure in ("dev", "gap"):
             sign = 1 if measure == "dev" else -1
             return sign * self._metric_draws(task)[run.key]
-        if measure in COSINES:
+        if measure in OF_EPOCHS:
             return np.zeros(DRAWS)
         if measure == "top":
             top = _is_top(run, task)[:, None].astype(float)  # [N, 1]
@@ -389,6 +393,10 @@ def _value(run: Run, task: str, measure: str) -> float:
     if measure in COSINES:
         others, same = task_cosines(run, task)
         return -others if measure == "opposition" else same - others
+    if measure == "late":
+        by_epoch = [headline(entry["dev"]) for entry in run.history]
+        enough = len(by_epoch) > EARLIER
+        return max(by_epoch) - max(by_epoch[:EARLIER]) if enough else float("nan")
     if measure == "top":
         return float(_is_top(run, task).mean())
     return float(by_label_measure(*_by_label(run, task), measure)[0])
@@ -430,7 +438,7 @@ def by_label_measure(accuracy: np.ndarray, share: np.ndarray, measure: str) -> n
         rest = np.nanmean(np.where(most, np.nan, accuracy), axis=1)
         return accuracy[most] - rest
     raise ValueError(
-        f"measure {measure!r}: choose dev, gap, balance, frequency, top, {' or '.join(COSINES)}"
+        f"measure {measure!r}: choose dev, gap, balance, frequency, top, {', '.join(OF_EPOCHS)}"
     )
 
 

@@ -3,7 +3,7 @@
 The rule of the verdicts is `RULE`; it is the same for all claims.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import (
     AVERAGE,
     COSINES,
+    EARLIER,
     ENOUGH_SEEDS,
+    OF_EPOCHS,
     Estimate,
     Evidence,
     by_label_measure,
@@ -33,31 +35,32 @@ MARGIN = 0.01
 ALIKE = 0.999
 """Share of equal answers from which on two rows count as the same model."""
 
-RULE = (
-    "Every claim is one or more differences between rows, paired by seed and by development "
-    "example. One study tells a claim: of those on the same corpora the one with most of its "
-    f"rows, of these one where they have {ENOUGH_SEEDS} seeds in common, of these the longest. The "
-    "95 % intervals, in brackets, hold the error of the seeds (spread over seeds, Student's t) and "
-    "of the development set (bootstrap over examples). An interval that ends below one point "
-    f"(+{MARGIN}; below zero for a cosine, and for a gain that the paper itself prints smaller "
-    "than a point) shows that there is no gain worth the name, one that "
-    f"otherwise begins above zero shows a gain, any other is {NOISE}. A claim {HOLDS} if all its "
-    f"differences show what it says, {FAILS} if one of them shows the opposite, {UNTOLD} if one of "
-    f"them {UNTOLD}, and else is {NOISE}. A difference {UNTOLD} with fewer than {ENOUGH_SEEDS} "
-    "seeds; between rows of different rates where a shortened study multiplies the paper's rates "
-    "(the frozen control apart, whose heads have rates of their own); between rows that give the "
-    "same answers, so that the change did nothing here; and where overfitting is said to shrink "
-    "that is not there. Seeds with a run that did not train (its last training loss lies less than "
-    "5 % below a constant answer's on some task; the frozen control apart), or that gives the same "
-    "answer for every example of the task, do not count. Overfitting is the score on a fixed "
-    "sample of the training examples, the same for all rows and counted without an error, minus "
-    "the development score. Cosines "
-    "between gradients are means over the epochs; their intervals hold the error of the seeds "
-    "only. The intervals are not corrected for their number: one in twenty misses by chance, and a "
-    "claim of several differences is said not to hold too often, and to hold too seldom. Where a "
-    "change makes training fail, what is told is "
-    "of the runs that did not."
-)
+RULE = f"""\
+Every claim is one or more differences between rows, paired by seed and by development example.
+
+- **Which study tells it**: of those on the same corpora the one with most of its rows, of these
+  one where they have {ENOUGH_SEEDS} seeds in common, of these the longest.
+- **Interval**: 95 %, in brackets, with the error of the seeds (spread over seeds, Student's t) and
+  of the development set (bootstrap over examples).
+- **A difference**: an interval that ends below one point (+{MARGIN}; below zero for a cosine, and
+  for a gain that the paper itself prints smaller than a point) shows that there is no gain worth
+  the name, one that otherwise begins above zero shows a gain, any other is {NOISE}.
+- **A claim** {HOLDS} if all its differences show what it says, {FAILS} if one of them shows the
+  opposite, {UNTOLD} if one of them {UNTOLD}, and else is {NOISE}.
+- **A difference {UNTOLD}** with fewer than {ENOUGH_SEEDS} seeds; between rows of different rates
+  where a shortened study multiplies the paper's rates (the frozen control apart, whose heads have
+  rates of their own); between rows that give the same answers, so that the change did nothing
+  here; and where overfitting is said to shrink that is not there.
+- **Seeds that do not count**: those with a run that did not train (its last training loss lies
+  less than 5 % below a constant answer's on some task; the frozen control apart), or that gives
+  the same answer for every example of the task. So where a change makes training fail, what is
+  told is of the runs that did not.
+- **Overfitting** is the score on a fixed sample of the training examples, the same for all rows
+  and counted without an error, minus the development score. **Cosines** between gradients are
+  means over the epochs; their intervals, and those of epochs, hold the error of the seeds only.
+
+The intervals are not corrected for their number: one in twenty misses by chance, and a claim of
+several differences is said not to hold too often, and to hold too seldom."""
 
 
 def comparisons(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
@@ -119,10 +122,11 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
         runs: see `comparisons`; any number of seeds, rows may be missing.
 
     Returns:
-        Columns: claim, source, rows, paper, ours, study, seeds, readable, verdict, reason (what to
-        know of this study's numbers), note (what to know of the claim). `ours` gives value and 95 %
-        interval; `seeds` is the smallest number behind a number of the line, 0 for none, and
-        `readable` the smallest number of them that no gate holds back.
+        Columns: claim, source, rows, study, numbers (of each difference its name, the paper's
+        number and ours with its 95 % interval, in words), seeds, readable, verdict, reason (what to
+        know of this study's numbers), note (what to know of the claim). `seeds` is the smallest
+        number behind a number of the line, 0 for none, and `readable` the smallest number of them
+        that no gate holds back.
     """
     told_by = _told_by(runs, claims)
     details = _differences(claims, told_by)
@@ -134,9 +138,8 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
                 "claim": claim.words,
                 "source": claim.source,
                 "rows": "; ".join(dict.fromkeys(parts["rows"])) if claim.comparisons else "",
-                "paper": _in_words(parts, _paper_words) if claim.comparisons else "",
-                "ours": _in_words(parts, _our_words) if claim.comparisons else "",
                 "study": parts["study"].iloc[0] if claim.comparisons else "",
+                "numbers": _in_words(parts) if claim.comparisons else (),
                 "seeds": int(parts["seeds"].min()) if claim.comparisons else 0,
                 "readable": int(parts["readable"].min()) if claim.comparisons else 0,
                 "verdict": _together(parts["verdict"]) if claim.comparisons else UNTOLD,
@@ -149,7 +152,7 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
 
 def paper_value(comparison: Comparison, task: str) -> float:
     """The same number from the published tables; NaN where they do not have it."""
-    if comparison.measure in COSINES:
+    if comparison.measure in OF_EPOCHS:
         return float("nan")
     if comparison.measure == "top":
         return 0.0  # "never predicted"
@@ -282,6 +285,8 @@ def _reason(
             return " ".join(sentences)
     if factor != 1 and _rates_differ(comparison):
         return f"It compares rates, which are {factor:g} times the paper's here."
+    if comparison.measure == "late" and np.isnan(estimate.value):
+        return f"Its runs have no more than {EARLIER} epochs."
     if np.isnan(estimate.value):
         return "A seed gives one answer only, which correlates with nothing."
     if estimate.seeds < ENOUGH_SEEDS:
@@ -313,19 +318,22 @@ MEASURES = {
     "frequency": "most frequent label minus the others, ",
     "top": "share of predictions of 5, ",
     "balance": "accuracy minus balanced accuracy, ",
+    "late": f"best epoch minus the best of the first {EARLIER}, ",
     "opposition": "minus the cosine, ",
     "agreement": "cosine above that with other tasks, ",
 }
 
 
-def _in_words(parts: pd.DataFrame, words: Callable[[dict], str]) -> str:
-    """The numbers of a claim; the rows are named where it compares more than one pair."""
-    several = parts["rows"].nunique() > 1
-    texts = []
-    for line in parts.to_dict("records"):
-        name = MEASURES[line["measure"]] + line["task"]
-        texts.append(f"{line['rows'] + ', ' if several else ''}{name} {words(line)}")
-    return "; ".join(texts)
+def _in_words(parts: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
+    """Each difference of a claim: its name, the paper's number, ours."""
+    return tuple(
+        (
+            f"{line['rows']}, {MEASURES[line['measure']]}{line['task']}",
+            _paper_words(line),
+            _our_words(line),
+        )
+        for line in parts.to_dict("records")
+    )
 
 
 def _paper_words(line: dict) -> str:

@@ -199,7 +199,7 @@ def _verdicts() -> Mapping[str, Any]:
         "studies": set(answered["study"]),
         "seeds": set(answered["seeds"]),
         "claims": len(CLAIMS),
-        "told": dict(zip(told["rows"], told["verdict"], strict=True)),
+        "told": dict(zip(told["claim"], told["verdict"], strict=True)),
     }
     for study, rows, name in (
         ("converged", "3.2 - 3.1", "surgery"),
@@ -357,7 +357,7 @@ FINDINGS = (
             and {gain for gain, _ in v["tuning_answers"].values()} == {"gain"}
             and [v["literal_answers"][task][0] for task in TASK_ORDER] == ["gain", "open", "open"]
             and 0 < v["literal_paraphrase"] < 0.01
-            and v["told"]["3.2 - 3.1"] == NOISE
+            and v["told"][CLAIMS[0].words] == NOISE
         ),
     ),
 )
