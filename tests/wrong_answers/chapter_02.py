@@ -54,6 +54,24 @@ def default_std(x, weight, bias, eps=1e-12):
     return weight * (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) + bias
 
 
+@wrong("layer_norm", "epsilon is missing")
+def std_as_it_comes(x, weight, bias, eps=1e-12):
+    return (x - x.mean(-1, True)) / x.std(-1, keepdim=True) * weight + bias
+
+
+@wrong("layer_norm", "expected 'torch.float64'")
+def into_zeros(x, weight, bias, eps=1e-12):
+    rows = torch.zeros(x.shape).view(-1, x.shape[-1])
+    for n, row in enumerate(x.reshape(rows.shape)):
+        rows[n] = (row - row.mean()) / (row.var(correction=0) + eps).sqrt() * weight + bias
+    return rows.view(x.shape)
+
+
+@wrong("layer_norm", "expected 'torch.float32'")
+def left_in_double(x, weight, bias, eps=1e-12):
+    return F.layer_norm(x.double(), weight.shape, weight.double(), bias.double(), eps)
+
+
 @wrong("layer_norm", "Epsilon is missing")
 def no_eps(x, weight, bias, eps=1e-12):
     c = x - x.mean(-1, True)
@@ -199,6 +217,33 @@ class AttributesOnly(nn.Module):
 
     forward = Norm.forward
     spread = staticmethod(Norm.spread)
+
+
+@wrong("LayerNorm", "are buffers")
+class Buffered(nn.Module):
+    def __init__(self, size, eps=1e-12):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(size))
+        self.register_buffer("bias", torch.zeros(size))
+        self.eps = eps
+
+    forward = Norm.forward
+    spread = staticmethod(Norm.spread)
+
+
+@wrong("LayerNorm", "frozen")
+class NeverLearns(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
+        self.requires_grad_(False)
+
+
+@wrong("LayerNorm", "eps does not belong there")
+class EpsilonKept(Norm):
+    def __init__(self, size, eps=1e-12):
+        super().__init__(size, eps)
+        del self.eps
+        self.register_buffer("eps", torch.tensor(eps))
 
 
 @wrong("LayerNorm", "starts at 0")
@@ -492,6 +537,35 @@ class ExpandedPositions(Embedded):
         return F.one_hot(types, 2).float() @ self.token_type_embeddings.weight
 
 
+@right("Embeddings")
+class PlacesKept(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        places = torch.arange(config.max_position_embeddings)
+        self.register_buffer("position_ids", places, persistent=False)
+
+    def places(self, ids):
+        return self.position_embeddings(self.position_ids[: ids.shape[1]])
+
+
+@wrong("Embeddings", "persistent=False")
+class PlacesInTheCheckpoint(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        places = torch.arange(config.max_position_embeddings).expand((1, -1))
+        self.register_buffer("position_ids", places)
+
+    def places(self, ids):
+        return self.position_embeddings(self.position_ids[:, : ids.shape[1]])
+
+
+@wrong("Embeddings", "rate is that of attention")
+class RateOfAttention(Embedded):
+    def __init__(self, config):
+        super().__init__(config)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+
 @wrong("Embeddings", "left at 0")
 class FirstSegmentOnly(Embedded):
     def kinds(self, ids, types):
@@ -718,6 +792,19 @@ class TorchsEpsilon(Added):
     def __init__(self, size, config):
         super().__init__(size, config)
         self.LayerNorm = nn.LayerNorm(config.hidden_size)
+
+
+@wrong("AddNorm", "rate is that of attention")
+class AttentionsRate(Added):
+    def __init__(self, size, config):
+        super().__init__(size, config)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+
+@wrong("AddNorm", "also acts in evaluation")
+class DropsAlways(Added):
+    def forward(self, x, residual):
+        return self.LayerNorm(residual + F.dropout(self.dense(x), self.dropout.p))
 
 
 @wrong("AddNorm", "expected '8 x 5'")
@@ -1106,6 +1193,18 @@ class AllThenFirst(First):
         return torch.tanh(self.dense(hidden))[:, 0, :]
 
 
+@right("Pooler")
+class SqueezesTheToken(First):
+    def forward(self, hidden):
+        return self.dense(hidden[:, :1]).tanh().squeeze(1)
+
+
+@wrong("Pooler", "batch dimension is lost")
+class SqueezesEverything(First):
+    def forward(self, hidden):
+        return self.dense(hidden[:, :1]).tanh().squeeze()
+
+
 @wrong("Pooler", "mean of all tokens")
 class PoolsMean(First):
     def forward(self, hidden):
@@ -1261,6 +1360,14 @@ class WholeAllDrawn(Whole):
     def start(self, module):
         for parameter in module.parameters(recurse=False):
             parameter.data.normal_(0.0, self.config.initializer_range)
+
+
+@wrong("Bert", "Float and Double")
+class WholeInSinglePrecision(Whole):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):
+        embedded = self.embeddings(input_ids, token_type_ids).float()
+        hidden = self.encoder(embedded, attention_mask)
+        return hidden, self.pooler(hidden)
 
 
 @wrong("Bert", None)
@@ -1501,6 +1608,15 @@ def lenient_then_asserts(model, public):
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not missing and not unexpected, (missing, unexpected)
     return model
+
+
+@wrong("load_public", "changes its input `public`")
+def renames_in_place(model, public):
+    for name in list(public):
+        tensor = public.pop(name)
+        if not (name.startswith("cls.") or name.endswith("position_ids")):
+            public[_own_name(name)] = tensor
+    model.load_state_dict(public)
 
 
 @wrong("load_public", "It is not strict: missing")

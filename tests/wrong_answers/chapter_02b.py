@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,7 +47,17 @@ def in_numpy(ids, special, mask_id, vocabulary_size, generator):
     fate = rng.choice(3, size=old.shape, p=[0.8, 0.1, 0.1])
     drawn = rng.integers(vocabulary_size, size=old.shape)
     inputs = np.select([chosen & (fate == 0), chosen & (fate == 1)], [mask_id, drawn], old)
-    return inputs, np.where(chosen, old, -100)
+    return torch.from_numpy(inputs), torch.from_numpy(np.where(chosen, old, -100))
+
+
+@right("mask_tokens")
+def one_draw_for_both(ids, special, mask_id, vocabulary_size, generator):
+    draws = torch.rand(ids.shape, generator=generator).masked_fill(torch.isin(ids, special), 1.0)
+    inputs, swapped = ids.clone(), (draws >= 0.12) & (draws < 0.135)
+    inputs[draws < 0.12] = mask_id
+    count = int(swapped.sum())
+    inputs[swapped] = torch.randint(vocabulary_size, (count,), generator=generator)
+    return [inputs, torch.where(draws < 0.15, ids, -100)]
 
 
 @right("mask_tokens")
@@ -192,6 +203,60 @@ def inputs_only(ids, special, mask_id, vocabulary_size, generator):
     return two_coins(ids, special, mask_id, vocabulary_size, generator)[0]
 
 
+@wrong("mask_tokens", "the inputs are of type ndarray, expected a tensor")
+def arrays(ids, special, mask_id, vocabulary_size, generator):
+    read, labels = two_coins(ids, special, mask_id, vocabulary_size, generator)
+    return read.numpy(), labels.numpy()
+
+
+@wrong("mask_tokens", "the labels are torch.float32, expected torch.int64")
+def labels_are_floats(ids, special, mask_id, vocabulary_size, generator):
+    read, labels = two_coins(ids, special, mask_id, vocabulary_size, generator)
+    return read, labels.float()
+
+
+def a_draw_from_elsewhere(ids, special, mask_id, vocabulary_size, generators):
+    of_places, of_fates, of_words = generators
+    chosen = chosen_of(ids, special, of_places)
+    fate = torch.rand(ids.shape, generator=of_fates)
+    words = torch.randint(vocabulary_size, ids.shape, generator=of_words)
+    inputs = ids.masked_fill(chosen & (fate < 0.8), mask_id)
+    return torch.where(chosen & (fate > 0.9), words, inputs), ids.masked_fill(~chosen, -100)
+
+
+@wrong("mask_tokens", "Not every draw comes from the generator")
+def places_from_elsewhere(ids, special, mask_id, vocabulary_size, generator):
+    draws = (None, generator, generator)
+    return a_draw_from_elsewhere(ids, special, mask_id, vocabulary_size, draws)
+
+
+@wrong("mask_tokens", "Not every draw comes from the generator")
+def fates_from_elsewhere(ids, special, mask_id, vocabulary_size, generator):
+    draws = (generator, None, generator)
+    return a_draw_from_elsewhere(ids, special, mask_id, vocabulary_size, draws)
+
+
+@wrong("mask_tokens", "Not every draw comes from the generator")
+def words_from_elsewhere(ids, special, mask_id, vocabulary_size, generator):
+    draws = (generator, generator, None)
+    return a_draw_from_elsewhere(ids, special, mask_id, vocabulary_size, draws)
+
+
+@wrong("mask_tokens", "90 % of the chosen become [MASK]")
+def none_stays(ids, special, mask_id, vocabulary_size, generator):
+    chosen = chosen_of(ids, special, generator)
+    swapped = chosen & (torch.rand(ids.shape, generator=generator) > 0.9)
+    words = torch.randint(vocabulary_size, ids.shape, generator=generator)
+    inputs = ids.masked_fill(chosen, mask_id)
+    return torch.where(swapped, words, inputs), ids.masked_fill(~chosen, -100)
+
+
+@wrong("mask_tokens", "Only words that become [MASK] have a label")
+def masks_alone_have_labels(ids, special, mask_id, vocabulary_size, generator):
+    inputs, _ = two_coins(ids, special, mask_id, vocabulary_size, generator)
+    return inputs, torch.where(inputs == mask_id, ids, -100)
+
+
 # masked_word_loss
 
 
@@ -219,6 +284,22 @@ def token_by_token(logits, labels):
                 total = total + torch.logsumexp(logits[b, place], 0) - logits[b, place, word]
                 count += 1
     return total / count if count else total
+
+
+@right("masked_word_loss")
+def nan_replaced(logits, labels):
+    """The gradient of a mean over nothing is 0 and not NaN, in torch."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten()).nan_to_num()
+
+
+@wrong("masked_word_loss", "cut off from `logits`")
+def a_new_zero(logits, labels):
+    return with_a_mask(logits, labels) if (labels != -100).any() else torch.tensor(0.0)
+
+
+@wrong("masked_word_loss", "cut off from `logits`")
+def a_plain_zero(logits, labels):
+    return with_a_mask(logits, labels) if (labels != -100).any() else 0.0
 
 
 @wrong("masked_word_loss", "divides 0 by 0")
@@ -347,6 +428,27 @@ class Written(nn.Module):
     def forward(self, hidden):
         x = self.LayerNorm(nn.GELU()(self.dense(hidden)))
         return x @ self.decoder.weight.T + self.decoder.bias
+
+
+@right("MaskedWordHead")
+class KeepsTheTable(Plain):
+    """It has the table under a name of its own as well, and another name for the epsilon."""
+
+    class Norm(nn.LayerNorm):
+        def __init__(self, size, variance_epsilon):
+            super().__init__(size, variance_epsilon)
+            self.variance_epsilon = variance_epsilon
+            del self.eps
+
+        def forward(self, x):
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.variance_epsilon)
+
+    def __init__(self, config, words):
+        nn.Module.__init__(self)
+        self.words = words
+        Plain.__init__(self, config, words)
+        self.words = words
+        self.LayerNorm = self.Norm(config.hidden_size, config.layer_norm_eps)
 
 
 @wrong("MaskedWordHead", "a table of its own")
@@ -542,6 +644,50 @@ def over_the_ends(documents, generator):
     return every[:-1], second, is_next.long()
 
 
+def with_draws(documents, keep, place):
+    first, second, is_next = [], [], []
+    for number, document in enumerate(documents):
+        others = sum((list(d) for n, d in enumerate(documents) if n != number), [])
+        for one, two in zip(document, document[1:], strict=False):
+            is_next.append(keep())
+            first.append(one)
+            second.append(two if is_next[-1] else others[place(len(others))])
+    return first, second, is_next
+
+
+@right("next_sentence_pairs")
+def a_list_of_truths(documents, generator):
+    return with_draws(
+        documents,
+        lambda: torch.randint(2, (), generator=generator).item() == 1,
+        lambda count: torch.randint(count, (), generator=generator),
+    )
+
+
+@wrong("next_sentence_pairs", "Not every draw comes from the generator")
+def places_by_python(documents, generator):
+    coin = partial(torch.rand, (), generator=generator)
+    return with_draws(documents, lambda: coin().item() < 0.5, random.randrange)
+
+
+@wrong("next_sentence_pairs", "Not every draw comes from the generator")
+def unseeded_coin(documents, generator):
+    return with_draws(
+        documents,
+        lambda: torch.rand(()).item() < 0.5,
+        lambda count: torch.randint(count, (), generator=generator),
+    )
+
+
+@wrong("next_sentence_pairs", None)
+def never_the_last(documents, generator):
+    return with_draws(
+        documents,
+        lambda: torch.rand((), generator=generator).item() < 0.5,
+        lambda count: torch.randint(count - 1, (), generator=generator),
+    )
+
+
 @wrong("next_sentence_pairs", "not come from the generator")
 def pythons_random(documents, generator):
     return by_comprehension(documents, None)
@@ -642,6 +788,34 @@ def first_gap(encoder, head, tokenizer, text, k=5):
     return gap_by_gap(encoder, head, tokenizer, text, k)[:1]
 
 
+@wrong("predict_masked", "counted in words between blanks")
+def by_blanks(encoder, head, tokenizer, text, k=5):
+    encoder.eval()
+    head.eval()
+    places = [n + 1 for n, word in enumerate(text.split()) if word == "[MASK]"]
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    logits = head(encoder(ids, torch.ones_like(ids))[0]).detach()[0, places]
+    return named(tokenizer, *logits.softmax(-1).topk(k))
+
+
+@wrong("predict_masked", "stand in one list")
+def one_list(encoder, head, tokenizer, text, k=5):
+    return [pair for gap in gap_by_gap(encoder, head, tokenizer, text, k) for pair in gap]
+
+
+@wrong("predict_masked", "keep the graph")
+def with_graph(encoder, head, tokenizer, text, k=5):
+    encoder.eval()
+    head.eval()
+    ids = torch.tensor([tokenizer.encode(text).ids])
+    found = []
+    for place in (ids[0] == tokenizer.token_to_id("[MASK]")).nonzero()[:, 0]:
+        best = head(encoder(ids, torch.ones_like(ids))[0])[0, place].softmax(-1).topk(k)
+        names = map(tokenizer.id_to_token, best.indices.tolist())
+        found.append(list(zip(names, best.values, strict=True)))
+    return found
+
+
 @wrong("predict_masked", None)
 def over_the_gaps(encoder, head, tokenizer, text, k=5):
     return named(tokenizer, *logits_at(encoder, head, tokenizer, text).softmax(0).topk(k))
@@ -678,6 +852,15 @@ def adds_up(encoder, head, inputs, attention_mask, labels, optimizer):
     loss = with_a_mask(head(encoder(inputs, attention_mask)[0]), labels)
     loss.backward()
     optimizer.step()
+    return loss.item()
+
+
+@wrong("pretrain_step", "has to come before backward")
+def zero_last(encoder, head, inputs, attention_mask, labels, optimizer):
+    loss = with_a_mask(head(encoder(inputs, attention_mask)[0]), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
     return loss.item()
 
 
@@ -801,7 +984,7 @@ def by_batches(encoder, head, batches):
     return float(np.mean([joined(encoder, head, [batch]) for batch in batches]))
 
 
-@wrong("masked_accuracy", None)
+@wrong("masked_accuracy", "Only words that read [MASK] count")
 def masks_only(encoder, head, batches):
     encoder.eval(), head.eval()
     right = total = 0

@@ -28,6 +28,7 @@ from mtl_lib.handbook.checks.framework import (
     draw,
     fill,
     refusal,
+    tensor,
     with_gradient,
 )
 
@@ -50,20 +51,32 @@ def _filled(answer: Callable, *sizes: Any, scale: float = 0.5) -> nn.Module:
 
 
 def _parameters(*sizes: Any) -> Case:
-    """Asks for names and shapes, which checkpoints depend on."""
+    """Asks for names and shapes of all that a checkpoint holds."""
 
     def ask(answer: Callable) -> dict[str, str]:
-        named = _module(answer, *sizes).named_parameters()
-        return {name: " x ".join(map(str, parameter.shape)) for name, parameter in named}
+        module = _module(answer, *sizes)
+        saved = module.state_dict()
+        buffers = {name: value for name, value in module.named_buffers() if name in saved}
+        found = {}
+        for name, value in {**dict(module.named_parameters()), **buffers}.items():
+            kind = ", a buffer" if name in buffers else "" if value.requires_grad else ", frozen"
+            found[name] = " x ".join(map(str, value.shape)) + kind
+        return found
 
     return Case("names and shapes of the parameters", ask)
 
 
-def _runs(*sizes: Any, training: bool = False, scale: float = 0.5, **inputs: Tensor):
+def _runs(
+    *sizes: Any,
+    training: bool = False,
+    scale: float = 0.5,
+    kind: torch.dtype = torch.float32,
+    **inputs: Tensor,
+):
     """What a filled module gives for these inputs, handed over by place."""
 
     def ask(answer: Callable) -> Any:
-        module = _filled(answer, *sizes, scale=scale).train(training)
+        module = _filled(answer, *sizes, scale=scale).to(kind).train(training)
         torch.default_generator.manual_seed(1)  # what is dropped does not depend on the start
         return call(lambda **given: module(*given.values()), **inputs)
 
@@ -118,6 +131,7 @@ SMALL = BertConfig(
     attention_probs_dropout_prob=0.0,
 )
 LARGE_EPSILON = replace(SMALL, layer_norm_eps=0.3)
+TWO_RATES = replace(SMALL, attention_probs_dropout_prob=0.25)  # dropout of attention differs
 IDS = torch.tensor([[2, 7, 7, 3, 10], [2, 4, 3, 0, 0]])
 TYPES = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 0, 1, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
@@ -349,6 +363,12 @@ def _norm_asks(x: Tensor, *eps: float):
     return lambda answer: call(answer, x, weight, bias, *eps)
 
 
+def _norm_kinds(answer: Callable) -> list[str]:
+    """The kind of number that comes out where single and double precision go in."""
+    given = [draw(2, 3, 4, seed=11, dtype=kind) for kind in (torch.float32, torch.float64)]
+    return [str(tensor(call(answer, x, x[0, 0], x[0, 1])).dtype) for x in given]
+
+
 LAYER_NORM = Exercise(
     name="layer_norm",
     chapter=2,
@@ -364,7 +384,8 @@ $$\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \cdot \mathit{weight} + \mathit{bia
 
 - `x`: `[.., H]`, any number of dimensions in front. $\mu$ and $\sigma^2$ are those of one vector,
   over its H numbers; $\sigma^2$ is the mean of the squared deviations, divided by H.
-- `weight` and `bias`: `[H]`. Return `[.., H]`. Gradients flow back to all three.
+- `weight` and `bias`: `[H]`. Return `[.., H]`, of the same dtype as `x`. Gradients flow back to all
+  three.
 - A vector whose numbers are all equal becomes `bias`, not NaN.
 
 Write it out, please, without `nn.LayerNorm` and `F.layer_norm`: the check would not notice.
@@ -382,6 +403,7 @@ documentation. `keepdim=True` saves you the broadcasting.
         Case("one token", _norm_asks(draw(1, 1, 4, seed=5))),
         Case("small numbers, epsilon not given", _norm_asks(1e-3 * draw(2, 3, 8, seed=10))),
         Case("all numbers equal", _norm_asks(torch.full((2, 3, 8), 3.0))),
+        Case("single and double precision", _norm_kinds),
         Case(
             "gradients",
             lambda answer: with_gradient(
@@ -413,6 +435,12 @@ documentation. `keepdim=True` saves you the broadcasting.
                 spread=lambda variance, eps: variance.sqrt() + eps,
             ),
             "Two things: the variance is divided by H - 1, and epsilon stands outside the root.",
+        ),
+        Mistake(
+            lambda x, weight, bias, eps=1e-12: _normalised(
+                x, weight, bias, eps, correction=1, spread=lambda variance, eps: variance.sqrt()
+            ),
+            "Two things: the variance is divided by H - 1, and epsilon is missing.",
         ),
         Mistake(
             lambda x, weight, bias, eps=1e-12: _normalised(
@@ -485,6 +513,15 @@ class _PlainTensors(nn.Module):
         return layer_norm(x, self.weight, self.bias, self.eps)
 
 
+class _Buffers(nn.Module):
+    """LayerNorm whose weight and bias are kept and not learned."""
+
+    def __init__(self, size: int, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(size))
+        self.register_buffer("bias", torch.zeros(size))
+
+
 def _set_weight(start: float) -> Callable[[nn.Module], None]:
     return lambda module: nn.init.constant_(module.weight, start)
 
@@ -529,6 +566,11 @@ your `layer_norm`.
             _PlainTensors,
             "weight and bias are plain tensors: only nn.Parameter makes them part of the module, "
             "so that optimizers and checkpoints find them.",
+        ),
+        Mistake(
+            _Buffers,
+            "weight and bias are buffers: a checkpoint holds them, but no optimizer moves them. "
+            "nn.Parameter is for what is learned.",
         ),
         Mistake(
             _variant(LayerNorm, change=_set_weight(0.0)),
@@ -612,6 +654,15 @@ def _unpadded(module: nn.Module) -> None:
     module.word_embeddings.padding_idx = None
 
 
+def _with_places(module: nn.Module) -> None:
+    places = torch.arange(module.position_embeddings.num_embeddings)
+    module.register_buffer("position_ids", places[None])
+
+
+def _other_rate(module: nn.Module) -> None:
+    module.dropout.p = TWO_RATES.attention_probs_dropout_prob
+
+
 def _again(self: bert.BertEmbeddings, words: Tensor, places: Tensor, segments: Tensor) -> Tensor:
     return self.LayerNorm(self.LayerNorm(words + places + segments) + places)
 
@@ -672,7 +723,7 @@ all sentences: `torch.arange(L, device=input_ids.device)` gives vectors `[L, H]`
             "another epsilon in the config",
             _runs(LARGE_EPSILON, input_ids=IDS, token_type_ids=TYPES),
         ),
-        Case("training", _runs(SMALL, training=True, input_ids=IDS, token_type_ids=TYPES)),
+        Case("training", _runs(TWO_RATES, training=True, input_ids=IDS, token_type_ids=TYPES)),
         Case("gradients", _gradients(SMALL, input_ids=IDS, token_type_ids=TYPES)),
     ),
     mistakes=(
@@ -755,6 +806,15 @@ all sentences: `torch.arange(L, device=input_ids.device)` gives vectors `[L, H]`
         Mistake(
             _embeddings(_unpadded),
             "padding_idx is missing: the vector of [PAD] would be trained.",
+        ),
+        Mistake(
+            _embeddings(_other_rate),
+            "The dropout rate is that of attention: here it is config.hidden_dropout_prob.",
+        ),
+        Mistake(
+            _embeddings(_with_places),
+            "position_ids is a buffer that checkpoints would hold, and public weights need not "
+            "have it: make it with persistent=False, or in forward.",
         ),
     ),
     notes="""
@@ -926,11 +986,11 @@ Write the class `AddNorm(size, config)`: your `add_norm` with the three parts it
         Case("evaluation, equal widths", _runs(8, SMALL, x=draw(2, 5, 8, seed=3), residual=HIDDEN)),
         Case(
             "training, wide to narrow",
-            _runs(12, SMALL, training=True, x=draw(2, 5, 12, seed=4), residual=HIDDEN),
+            _runs(12, TWO_RATES, training=True, x=draw(2, 5, 12, seed=4), residual=HIDDEN),
         ),
         Case(
             "training, equal widths",
-            _runs(8, SMALL, training=True, x=draw(2, 5, 8, seed=5), residual=HIDDEN),
+            _runs(8, TWO_RATES, training=True, x=draw(2, 5, 8, seed=5), residual=HIDDEN),
         ),
         Case(
             "another epsilon in the config",
@@ -992,6 +1052,18 @@ Write the class `AddNorm(size, config)`: your `add_norm` with the three parts it
         Mistake(
             _variant(bert.AddNorm, change=_epsilon("LayerNorm", 1e-5)),
             "The epsilon is torch's 1e-5: take the config's, BERT's is 1e-12.",
+        ),
+        Mistake(
+            _variant(bert.AddNorm, change=_other_rate),
+            "The dropout rate is that of attention: here it is config.hidden_dropout_prob.",
+        ),
+        Mistake(
+            _added(
+                lambda self, x, residual: self.LayerNorm(
+                    residual + F.dropout(self.dense(x), self.dropout.p)
+                )
+            ),
+            "Dropout also acts in evaluation: nn.Dropout knows which mode it is in.",
         ),
     ),
     notes="""
@@ -1122,7 +1194,7 @@ The way back to H numbers is the `dense` of the add and norm that follows.
         ),
         Mistake(
             _widened(lambda self, hidden: F.gelu(self.dense(hidden), approximate="tanh")),
-            "That is the approximation of GELU by tanh: BERT's is exact.",
+            "That is the approximation of GELU by tanh: here it is the exact one.",
         ),
         Mistake(
             _widened(lambda self, hidden: self.dense(hidden)),
@@ -1475,6 +1547,7 @@ Write the class `Pooler(config)`: the sentence's vector.
         _parameters(SMALL),
         Case("two sentences", _runs(SMALL, hidden=HIDDEN)),
         Case("one token", _runs(SMALL, hidden=draw(3, 1, 8, seed=2))),
+        Case("one sentence", _runs(SMALL, hidden=draw(1, 4, 8, seed=4))),
         Case("as many tokens as sentences", _runs(SMALL, hidden=draw(3, 3, 8, seed=3))),
         Case("training", _runs(SMALL, training=True, hidden=HIDDEN)),
         Case("gradients", _gradients(SMALL, hidden=HIDDEN)),
@@ -1504,6 +1577,11 @@ Write the class `Pooler(config)`: the sentence's vector.
         Mistake(
             _pooler(lambda self, hidden: torch.tanh(self.dense(hidden))),
             "It gives a vector for every token: take the first one, [CLS].",
+        ),
+        Mistake(
+            _pooler(lambda self, hidden: torch.tanh(self.dense(hidden[:, :1])).squeeze()),
+            "Of a single sentence the batch dimension is lost: `squeeze` without a place takes "
+            "away every dimension of size 1.",
         ),
     ),
     notes="""
@@ -1561,9 +1639,9 @@ def _pooled_early(
     return self.encoder(embeddings, mask), self.pooler(embeddings)
 
 
-def _bert_runs(*inputs: Tensor, training: bool = False):
+def _bert_runs(*inputs: Tensor, training: bool = False, kind: torch.dtype = torch.float32):
     names = ("input_ids", "attention_mask", "token_type_ids")
-    return _runs(SMALL, training=training, **dict(zip(names, inputs, strict=False)))
+    return _runs(SMALL, training=training, kind=kind, **dict(zip(names, inputs, strict=False)))
 
 
 BERT = Exercise(
@@ -1595,6 +1673,7 @@ embeddings, the mask to the encoder.
         Case("padding", _bert_runs(IDS, MASK)),
         Case("padding and two segments", _bert_runs(IDS, MASK, TYPES)),
         Case("training", _bert_runs(IDS, MASK, TYPES, training=True)),
+        Case("double precision", _bert_runs(IDS, MASK, TYPES, kind=torch.float64)),
         Case("numbers at the start", _start, rtol=0.25, atol=1e-3),
         Case("its config", lambda answer: answer(SMALL).config.hidden_size),
         Case(
@@ -1693,12 +1772,17 @@ def _with_heads(public: dict[str, Tensor]) -> dict[str, Tensor]:
     return heads | _prefixed(public) | {"bert.embeddings.position_ids": torch.arange(5)[None]}
 
 
+def _hand_over(answer: Callable, model: BertModel, public: dict[str, Tensor]) -> None:
+    """Ask for a checkpoint to be loaded; that it was changed is noted."""
+    call(lambda public: answer(model, public), public=public)
+
+
 def _loads(change: Callable[[dict], dict]):
     """The parameters after loading a checkpoint that is complete."""
 
     def ask(answer: Callable) -> dict[str, Tensor]:
         model = BertModel(CONFIG)
-        answer(model, change(_public()))
+        _hand_over(answer, model, change(_public()))
         return dict(model.state_dict())
 
     return ask
@@ -1709,7 +1793,7 @@ def _refuses(change: Callable[[dict], dict]):
 
     def ask(answer: Callable) -> dict:
         model = BertModel(CONFIG)
-        given = refusal(lambda: answer(model, change(_public())))
+        given = refusal(lambda: _hand_over(answer, model, change(_public())))
         loaded = None if given == "an error" else dict(model.state_dict())
         return {"value": given, "parameters": loaded}
 

@@ -112,6 +112,14 @@ def _masks_overwritten(ids, special, mask_id, vocabulary_size, generator):
     return torch.where(chosen & ~stays, words, ids), labels
 
 
+def _own_words(ids, special, mask_id, vocabulary_size, generator):
+    """The random words alone are drawn from elsewhere."""
+    elsewhere = torch.randint(vocabulary_size, ids.shape, generator=torch.default_generator)
+    inputs, labels = mask_tokens(ids, special, mask_id, vocabulary_size, generator)
+    swapped = (labels != IGNORED) & (inputs != ids) & (inputs != mask_id)
+    return torch.where(swapped, elsewhere, inputs), labels
+
+
 def _own_generator(ids, special, mask_id, vocabulary_size, generator):
     return mask_tokens(ids, special, mask_id, vocabulary_size, torch.default_generator)
 
@@ -131,12 +139,19 @@ def _sentences(B: int) -> Tensor:
 SPECIAL, MASK = torch.arange(5), 4
 
 
-def _mask_of(answer: Callable, ids: Tensor, seed: int = 0, V: int = 1000) -> tuple[Tensor, Tensor]:
+def _mask_of(answer: Callable, ids: Tensor, seed: int = 9, V: int = 1000) -> tuple[Tensor, Tensor]:
+    """What an answer makes of the ids. The seed is not that of torch's own generator, whose draws
+    an answer may mix with the right ones."""
     generator = torch.Generator().manual_seed(seed)
     result = call(lambda ids: answer(ids, SPECIAL.clone(), MASK, V, generator), ids)
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise WrongKind(f"got {type(result).__name__}, expected two tensors: inputs and labels")
-    inputs, labels = map(tensor, result)
+    inputs, labels = result
+    for name, given in (("inputs", inputs), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise WrongKind(f"the {name} are of type {type(given).__name__}, expected a tensor")
+        if given.dtype != ids.dtype:
+            raise WrongKind(f"the {name} are {given.dtype}, expected {ids.dtype}, as `ids` are")
     if inputs.shape != ids.shape or labels.shape != ids.shape:
         shapes = tuple(inputs.shape), tuple(labels.shape)
         raise WrongKind(f"got inputs and labels of shapes {shapes}, expected {tuple(ids.shape)}")
@@ -148,8 +163,8 @@ def _share(places: Tensor) -> float:
 
 
 def _mask_shares(answer: Callable) -> dict[str, float]:
-    """Shares over 100,000 words."""
-    ids = _ordinary(50, 2000)
+    """Shares over 200,000 words."""
+    ids = _ordinary(100, 2000)
     inputs, labels = _mask_of(answer, ids)
     chosen = labels != IGNORED
     changed = inputs[chosen][(inputs != ids)[chosen] & (inputs != MASK)[chosen]]
@@ -167,6 +182,11 @@ def _mask_shares(answer: Callable) -> dict[str, float]:
             len(changed.unique()) > 20 and bool(((changed >= 0) & (changed < 1000)).all())
         ),
     }
+
+
+def _label_share(answer: Callable) -> float:
+    _, labels = _mask_of(answer, _ordinary(100, 2000))
+    return _share(labels != IGNORED)
 
 
 def _mask_special(answer: Callable) -> dict[str, float]:
@@ -213,8 +233,9 @@ questions and answers.
 - What happens to a chosen token is drawn as well: with 80 % it becomes `mask_id`, with 10 % a
   random word, a new one for each (any id from 0 to below `vocabulary_size`), with 10 % it stays as
   it is.
-- Return two tensors `[B, L]`: the **inputs**, which the encoder will read, and the **labels**: the
-  id that stood there where a token was chosen (also where it stayed), and -100 everywhere else.
+- Return two tensors `[B, L]` of the kind that `ids` is: the **inputs**, which the encoder will
+  read, and the **labels**: the id that stood there where a token was chosen (also where it stayed),
+  and -100 everywhere else.
 - Draw everything from `generator`, a `torch.Generator`. Leave `ids` as they are.
 """,
     hint="""
@@ -225,7 +246,8 @@ the inputs.
 """,
     reference=mask_tokens,
     cases=(
-        Case("100,000 words", _mask_shares, **_ROOM),
+        Case("200,000 words", _mask_shares, **_ROOM),
+        Case("the share of 200,000 words that have a label", _label_share, rtol=0.0, atol=0.006),
         Case("sentences with special tokens", _mask_special, **_ROOM),
         Case("the generator", _mask_again),
     ),
@@ -251,10 +273,20 @@ the inputs.
             ),
             "Chosen words that stay as they are have no label: they are to be named as well.",
         ),
+        Mistake(
+            partial(
+                _masked, label=lambda ids, inputs, chosen: ids.masked_fill(inputs != MASK, IGNORED)
+            ),
+            "Only words that become [MASK] have a label: all that were chosen have one.",
+        ),
         Mistake(partial(_masked, no_special=False), "Special tokens are chosen too."),
         Mistake(
             partial(_masked, masks=1.0, words=0.0),
             "Every chosen word becomes [MASK]: only 80 % of them do.",
+        ),
+        Mistake(
+            partial(_masked, masks=0.9),
+            "90 % of the chosen become [MASK] and none stays as it is: 80, 10 and 10 % it is.",
         ),
         Mistake(
             partial(_masked, words=0.2),
@@ -304,6 +336,10 @@ the inputs.
         Mistake(
             _own_generator,
             "The draws do not come from the generator that is handed in.",
+        ),
+        Mistake(
+            _own_words,
+            "Not every draw comes from the generator that is handed in: each needs it.",
         ),
     ),
     notes="""
@@ -380,7 +416,8 @@ Write `masked_word_loss(logits, labels)`: how surprised the model is by the word
 - Return the mean of $-\\log p$ over all chosen tokens of the batch together, a scalar in nats. $p$
   is the chance that softmax over the V numbers gives the right word. Gradients flow back to
   `logits`.
-- If no token was chosen, return 0. (In a small batch that happens.)
+- If no token was chosen, return 0, and a gradient of 0 flows back. (In a small batch that happens,
+  and `backward` must not fail there.)
 """,
     hint="""
 `F.cross_entropy` takes logits `[N, V]` and labels `[N]`, and leaves out the label -100 by itself.
@@ -399,11 +436,26 @@ Of nothing it takes the mean, which is 0/0: `reduction="sum"` and a division of 
                 lambda logits: tensor(answer(logits, LABELS.clone())), logits=LOGITS
             ),
         ),
+        Case(
+            "gradients with no word chosen",
+            lambda answer: with_gradient(
+                lambda logits: tensor(answer(logits, LABELS[2:].clone())), logits=LOGITS[2:]
+            ),
+        ),
     ),
     mistakes=(
         Mistake(
             lambda logits, labels: F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
             "With no chosen word it divides 0 by 0: the loss of nothing is 0 here.",
+        ),
+        Mistake(
+            lambda logits, labels: (
+                masked_word_loss(logits, labels)
+                if (labels != IGNORED).any()
+                else logits.new_zeros(())
+            ),
+            "The 0 of a batch without a chosen word is a new number, cut off from `logits`, and "
+            "`backward` fails on it: a sum over nothing is 0 and stays in the graph.",
         ),
         Mistake(
             lambda logits, labels: _each(logits, labels)[0].mean(),
@@ -497,16 +549,35 @@ def _head(answer: Callable, words: nn.Parameter, filled: bool = True) -> nn.Modu
     head = answer(CONFIG, words)
     if not isinstance(head, nn.Module):
         raise WrongKind(f"got {type(head).__name__}, expected a class that extends nn.Module")
-    return fill(head) if filled else head
+    if filled:
+        fill(head)
+        with torch.no_grad():  # whatever name the head has for it
+            words.copy_(draw(*words.shape, seed=25))
+    return head
 
 
 def _head_names(answer: Callable) -> dict[str, str]:
-    named = _head(answer, _table(), filled=False).named_parameters()
-    return {name: " x ".join(map(str, parameter.shape)) for name, parameter in named}
+    """Shapes by name. The table may be kept under a second name, beside the decoder's."""
+    words = _table()
+    named = _head(answer, words, filled=False).named_parameters(remove_duplicate=False)
+    return {
+        name: " x ".join(map(str, parameter.shape))
+        for name, parameter in named
+        if parameter is not words or name == "decoder.weight"
+    }
 
 
 def _head_gives(hidden: Tensor, scale: float = 1.0):
     return lambda answer: call(_head(answer, _table()), scale * hidden)
+
+
+def _head_epsilon(answer: Callable) -> Tensor:
+    """What comes out where LayerNorm reads numbers that hardly differ."""
+    head = _head(answer, _table())
+    with torch.no_grad():
+        head.dense.weight.zero_()
+        head.dense.bias.copy_(1e-3 * draw(CONFIG.hidden_size, seed=24))
+    return call(head, HIDDEN[:1, :1]).detach()
 
 
 def _head_ties(answer: Callable) -> dict[str, bool]:
@@ -600,9 +671,7 @@ do the same here.
         Case("two sentences", _head_gives(HIDDEN)),
         Case("one table", _head_ties),
         Case("single vectors", _head_gives(draw(4, 8, seed=23), scale=3.0)),
-        # Vectors for which what LayerNorm sees hardly varies would show its epsilon: `dense` has
-        # biases of its own, so the epsilon is looked at directly.
-        Case("epsilon", lambda answer: _head(answer, _table()).LayerNorm.eps, rtol=1e-6, atol=0.0),
+        Case("small numbers, where epsilon counts", _head_epsilon),
         Case("the decoder's bias at the start", _head_start),
         Case("gradients", _head_gradients, atol=1e-5),
     ),
@@ -756,6 +825,18 @@ def _alternating(documents, generator):
     return _paired(documents, generator, keep=lambda draw: next(marks) < 0.5)
 
 
+def _own_places(documents, generator):
+    """The random sentences alone are drawn from elsewhere."""
+    first, second, is_next = next_sentence_pairs(documents, generator)
+    homes = [n for n, document in enumerate(documents) for _ in pairwise(document)]
+    for place, home in enumerate(homes):
+        others = [s for n, of_one in enumerate(documents) if n != home for s in of_one]
+        drawn = torch.randint(len(others), (), generator=torch.default_generator).item()
+        if not is_next[place]:
+            second[place] = others[drawn]
+    return first, second, is_next
+
+
 def _unseeded(documents, generator):
     return next_sentence_pairs(documents, torch.default_generator)
 
@@ -800,6 +881,8 @@ def _pair_shares(*lengths: int, seeds: int = 1):
             "every pair marked 0 is of two documents": not strange,
             "a pair marked 0 is ever of two documents": len(strange) < len(drawn) or not drawn,
         }
+        if seeds > 1:
+            shares["different random sentences"] = len({*drawn})
         if len({*lengths}) == 1:  # else it depends on whether a document is drawn first
             opening = sum(two.endswith("-0") for two in drawn) / max(1, len(drawn))
             shares["share of the random sentences that open a document"] = opening
@@ -903,6 +986,10 @@ others in one list first, and draw a place in that list:
         ),
         Mistake(_alternating, "The two kinds take turns: draw for each pair anew."),
         Mistake(_unseeded, "The draws do not come from the generator that is handed in."),
+        Mistake(
+            _own_places,
+            "Not every draw comes from the generator that is handed in: each needs it.",
+        ),
     ),
     notes="""
 The paper says "a random sentence from the corpus", its code takes another document. Whoever draws
@@ -992,9 +1079,25 @@ def _predicts(text: str, *k: int, training: bool = False):
         found = answer(encoder, head, TOKENIZER, text, *k)
         if not isinstance(found, tuple | list):
             raise WrongKind(f"got {type(found).__name__}, expected a list")
+        if _keeps_graph(found):
+            raise WrongKind("the chances keep the graph: ask the model under torch.no_grad()")
         return found
 
     return ask
+
+
+def _keeps_graph(found: Any) -> bool:
+    if isinstance(found, Tensor):
+        return found.requires_grad
+    return isinstance(found, tuple | list) and any(map(_keeps_graph, found))
+
+
+def _by_blanks(encoder, head, tokenizer, text, k=5):
+    """Gaps are counted in the words between blanks."""
+    places = [n for n, word in enumerate(text.split(), start=1) if word == "[MASK]"]
+    return _predicted(
+        encoder, head, tokenizer, text, k, places=lambda _: torch.tensor(places, dtype=torch.long)
+    )
 
 
 TWO_GAPS = "the [MASK] sees a small [MASK]"
@@ -1033,6 +1136,7 @@ indices.
         Case("a model in training mode", _predicts(TWO_GAPS, 2, training=True)),
         Case("the whole vocabulary", _predicts("[MASK]", len(WORDS) + 5)),
         Case("no gap", _predicts("the cat sees a dog")),
+        Case("commas", _predicts("the small, old [MASK] sees a [MASK], a dog", 2)),
     ),
     mistakes=(
         Mistake(
@@ -1083,6 +1187,14 @@ indices.
         Mistake(
             partial(_predicted, places=lambda places: places[:1]),
             "Only the first gap is filled: each has an entry.",
+        ),
+        Mistake(
+            lambda *given: sum(predict_masked(*given), []),
+            "The words of all gaps stand in one list: each gap has an entry, a list of its own.",
+        ),
+        Mistake(
+            _by_blanks,
+            "The places are counted in words between blanks: count tokens. A comma is one too.",
         ),
     ),
     notes="Softmax over the k best is the mistake that looks best: sure of everything. 3 points.",
@@ -1145,6 +1257,14 @@ def _step(
     return gives(loss)
 
 
+def _zero_last(encoder, head, inputs, attention_mask, labels, optimizer):
+    loss = masked_word_loss(head(encoder(inputs, attention_mask)[0]), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
 def _loss_afterwards(encoder, head, inputs, attention_mask, labels, optimizer):
     _step(encoder, head, inputs, attention_mask, labels, optimizer)
     with torch.no_grad():
@@ -1178,6 +1298,8 @@ def _steps(count: int, hide: bool = True):
             for name, parameter in module.named_parameters()
             if "pooler" not in name and name != "decoder.weight"  # no gradient; the table again
         }
+        for parameter in parameters.values():
+            parameter.grad = torch.full_like(parameter, 0.1)  # of an earlier step
         optimizer = torch.optim.SGD(parameters.values(), lr=0.2)
         losses = []
         for inputs, mask, labels in _batches(count):
@@ -1234,6 +1356,11 @@ plain number.
         Mistake(
             partial(_step, zero=False),
             "Gradients of earlier steps add up: zero_grad is missing.",
+        ),
+        Mistake(
+            _zero_last,
+            "Gradients from before the first step count in it: zero_grad comes after the step and "
+            "has to come before backward.",
         ),
         Mistake(
             partial(_step, after=True),
@@ -1293,7 +1420,15 @@ def masked_accuracy(
 
 
 def _accuracy(
-    encoder, head, batches, *, leak=False, all_tokens=False, by_batch=False, as_it_is=False
+    encoder,
+    head,
+    batches,
+    *,
+    leak=False,
+    all_tokens=False,
+    by_batch=False,
+    as_it_is=False,
+    masks_only=False,
 ) -> float:
     """The accuracy with some of the three faults of the chapter's own version, or with one more."""
     if not as_it_is:
@@ -1303,6 +1438,7 @@ def _accuracy(
     with torch.no_grad():
         for ids, inputs, attention_mask, labels in batches:
             guesses = head(encoder(ids if leak else inputs, attention_mask)[0]).argmax(dim=-1)
+            labels = labels.masked_fill(inputs != MASK, IGNORED) if masks_only else labels
             rights.append((guesses == labels).sum().item())
             counts.append(labels.numel() if all_tokens else (labels != IGNORED).sum().item())
     if by_batch:
@@ -1367,8 +1503,9 @@ three faults. Write `masked_accuracy(encoder, head, batches)`, which has none.
 - `batches`: a list; each entry is `(ids, inputs, attention_mask, labels)`, four tensors `[B, L]`.
   `ids` are the sentences as they were written; `inputs` and `labels` are what `mask_tokens` made of
   them. The batches differ in size and in how many words are hidden in them.
-- Return the share of all hidden words, those of all batches together, for which the model's
-  likeliest word is the right one: a number from 0 to 1. There is at least one hidden word.
+- Return the share of all words with a label, those of all batches together, for which the model's
+  likeliest word is the right one: a number from 0 to 1. All of them count, also those that were
+  exchanged or left as they are. There is at least one.
 - The model may come from its training: it is asked in evaluation mode.
 """,
     hint="""
@@ -1414,10 +1551,14 @@ the same in a batch with few of them?
             "The model is asked as it comes, in training mode, with dropout on: call `eval()` on "
             "encoder and head.",
         ),
+        Mistake(
+            partial(_accuracy, masks_only=True),
+            "Only words that read [MASK] count: every word with a label does.",
+        ),
     ),
     notes="""
-Two of the faults hide each other: the leak makes the number far too large, counting all tokens
-far too small. 3 points.
+Two of the faults hide each other: the leak makes the number too large, counting all tokens far too
+small. 3 points.
 """,
 )
 

@@ -5,7 +5,7 @@ letter. A test compares the two, so when the runs change it fails, and the sente
 `chapter_NN.py` holds the sentences of one chapter.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -39,6 +39,12 @@ class Finding:
         if not self.holds(values):
             raise RunError(f"no longer true: {self.text!r} with {values}; write it anew")
         return self.text.format(**values)
+
+
+def listed(words: Iterable[str]) -> str:
+    """ "a, b and c"."""
+    *first, last = words
+    return " and ".join([*([", ".join(first)] if first else []), last])
 
 
 def written(chapter: str) -> str:
