@@ -40,24 +40,18 @@ def _sizes() -> Mapping[str, Any]:
 
 def _frozen() -> Mapping[str, Any]:
     """Sentiment with the pooler's vectors as they come, heads alone trained, and a constant."""
-    values = {}
-    for profile, mark in (("laptop", ""), ("paper", "long_")):
-        runs = [
-            run
-            for run in committed_runs(["frozen-1e-3"])
-            if run.config["profile"] == profile and run.config["encoder"] == "minilm-l6"
-        ]
-        estimate = Evidence(runs).estimate({"frozen-1e-3": 1}, SENTIMENT.name)
-        labels = runs[0].labels[SENTIMENT.name]
-        values |= {
-            f"{mark}score": estimate.value,
-            f"{mark}low": estimate.low,
-            f"{mark}high": estimate.high,
-            f"{mark}seeds": len(runs),
-            f"{mark}steps": runs[0].history[-1]["step"],
-            f"{mark}batch": runs[0].config["batch_size"],
-        }
-    return values | {"constant": np.bincount(labels.astype(int)).max() / len(labels)}
+    runs = [run for run in committed_runs(["frozen-1e-3"]) if run.config["profile"] == "paper"]
+    estimate = Evidence(runs).estimate({"frozen-1e-3": 1}, SENTIMENT.name)
+    labels = runs[0].labels[SENTIMENT.name]
+    return {
+        "score": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "seeds": len(runs),
+        "encoders": {run.config["encoder"] for run in runs},
+        "epochs": {run.config["epochs"] for run in runs},
+        "constant": np.bincount(labels.astype(int)).max() / len(labels),
+    }
 
 
 FINDINGS = (
@@ -79,17 +73,17 @@ FINDINGS = (
     Finding(
         "**Right weights are a start, not an answer.** We froze `minilm-l6` at its public weights "
         "and trained only the heads, on its pooler's vectors. That reaches {score:.3f} in "
-        "sentiment (95 % interval {low:.3f} to {high:.3f}; {seeds} seeds, {steps:,} steps of "
-        "{batch} sentences), and {long_score:.3f} ({long_low:.3f} to {long_high:.3f}; "
-        "{long_seeds} seeds) in {long_steps:,} steps. Always giving the most frequent label "
-        "reaches {constant:.3f}. So loading every tensor brings little by itself. A likely reason "
-        "lies in this encoder: it was trained on the mean of its tokens, which sends its pooler "
-        "no gradient. Chapter 04 shows what training the encoder itself brings.",
+        "sentiment in ten epochs (95 % interval {low:.3f} to {high:.3f}; {seeds} seeds). Always "
+        "giving the most frequent label reaches {constant:.3f}. So loading every tensor brings "
+        "little by itself. A likely reason lies in this encoder: it was trained on the mean of its "
+        "tokens, which sends its pooler no gradient. Chapter 04 shows what training the encoder "
+        "itself brings.",
         _frozen,
         lambda v: (
-            min(v["low"], v["long_low"]) > v["constant"]
-            and max(v["score"], v["long_score"]) < 0.36
-            and v["batch"] == v["long_batch"]
+            v["low"] > v["constant"]
+            and v["score"] < 0.36
+            and v["encoders"] == {"minilm-l6"}
+            and v["epochs"] == {10}
         ),
     ),
 )

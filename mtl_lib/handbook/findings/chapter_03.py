@@ -32,7 +32,6 @@ def _reach() -> dict[str, Any]:
 def _own_runs() -> dict[str, Any]:
     pool = committed_runs(("3.2", "3.4"))
     runs = [run for run in pool if run.config["profile"] == "quick" and not untrained_tasks(run)]
-    short = [run for run in pool if run.config["profile"] == "laptop"]
     gain = Evidence(runs).estimate({"3.4": 1, "3.2": -1}, "sentiment")
     config = runs[0].config
     return dict(
@@ -41,8 +40,6 @@ def _own_runs() -> dict[str, Any]:
         high=gain.high,
         seeds=gain.seeds,
         encoder=config["encoder"],
-        rows={run.config["row"] for run in short},
-        trained=sum(not untrained_tasks(run) for run in short),
     )
 
 
@@ -69,15 +66,12 @@ FINDINGS = (
         "**Our runs cannot see what decoupled decay does.** With decay 0.05 the sentiment "
         "accuracy on the development set changes by {value:+.3f} over the {seeds} seeds with which "
         "both rows trained (95 % interval {low:+.3f} to {high:+.3f}; `{encoder}`, embedded "
-        "corpora): too few to tell. Our short runs of these two rows on the real corpora cannot "
-        "tell either: they stopped before they had trained.",
+        "corpora): too few to tell.",
         _own_runs,
         lambda values: (
             values["low"] < 0 < values["high"]
             and abs(values["value"]) < 0.01 < values["high"]
             and values["seeds"] == 2
-            and values["rows"] == {"3.2", "3.4"}
-            and values["trained"] == 0
         ),
     ),
 )
