@@ -15,26 +15,43 @@ def paper(*names, seeds=(0,)):
     return fake_study(names, seeds, profile="paper", encoder="bert", corpus="cs224n")
 
 
+def converged(*names, seeds=(0,), trained=True):
+    options = {"profile": "converged", "encoder": "bert", "corpus": "cs224n"}
+    return fake_study(names, seeds, **options, trained=trained)
+
+
+def chosen(runs, *names):
+    return {run.config["profile"] for run in choose_study(runs, names)}
+
+
 def test_a_complete_short_study_is_chosen_over_one_row_of_a_long_one():
-    runs = [*fake_study(["3.1", "3.2"]), *paper("3.2")]
-    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"quick"}
+    assert chosen([*converged("3.1", "3.2"), *paper("3.2")], "3.1", "3.2") == {"converged"}
+
+
+def test_rows_that_trained_are_chosen_over_more_rows_that_did_not():
+    runs = [*converged("3.1", "3.2", trained=False), *paper("3.2")]
+    assert chosen(runs, "3.1", "3.2") == {"paper"}
+
+
+def test_studies_on_other_corpora_than_the_most_thorough_one_are_not_weighed():
+    assert chosen([*fake_study(["3.1", "3.2"]), *paper("3.2")], "3.1", "3.2") == {"paper"}
 
 
 def test_of_two_complete_studies_the_most_thorough_is_chosen():
-    runs = [*fake_study(["3.1", "3.2", "3.3"]), *paper("3.2", "3.1")]
-    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"paper"}
+    assert chosen([*converged("3.1", "3.2", "3.3"), *paper("3.2", "3.1")], "3.1", "3.2") == {
+        "paper"
+    }
 
 
 def test_where_none_is_complete_the_one_with_most_rows_is_chosen():
-    runs = [*fake_study(["3.1", "3.2"]), *paper("3.2")]
-    chosen = choose_study(runs, ["3.1", "3.2", "3.3"])
-    assert rows(chosen) == ["3.1", "3.2"]
-    assert missing_rows(chosen, ["3.1", "3.2", "3.3"]) == ["3.3"]
+    runs = choose_study([*converged("3.1", "3.2"), *paper("3.2")], ["3.1", "3.2", "3.3"])
+    assert rows(runs) == ["3.1", "3.2"]
+    assert missing_rows(runs, ["3.1", "3.2", "3.3"]) == ["3.3"]
 
 
 def test_seeds_do_not_count_as_rows():
-    runs = [*fake_study(["3.1"], seeds=range(5)), *paper("3.1", "3.2")]
-    assert {run.config["profile"] for run in choose_study(runs, ["3.1", "3.2"])} == {"paper"}
+    runs = [*converged("3.1", seeds=range(5)), *paper("3.1", "3.2")]
+    assert chosen(runs, "3.1", "3.2") == {"paper"}
 
 
 def test_rows_that_nobody_ran_give_no_study():

@@ -60,7 +60,7 @@ def draw_scores(
     """Scores of rows: a panel a task, a dot a seed, the paper's diamond, floors as lines.
 
     Args:
-        rows: id and name of each, from the top.
+        rows: id and name of each, from the top; in grey where it has no dot.
         dots: row, task, score, and whether it is `held` back by a gate.
         published: the paper's score by row and task.
         lines: the score of each of `LINES` by name and task; NaN where there is none.
@@ -108,6 +108,7 @@ def draw_scores(
             ax.tick_params(axis="y", length=0)
             for label, (row, _) in zip(ax.get_yticklabels(), rows, strict=True):
                 label.set_weight("bold" if row == strong else "normal")
+                label.set_color("black" if row in set(dots["row"]) else FAINT)
     handles = [_mark("paper", **DIAMOND), _mark("ours, a dot a seed", **DOT)]
     if "link" in shown:
         handles.append(_mark("from the paper to our mean", **LINK))

@@ -25,6 +25,7 @@ from mtl_lib.study.groups import (
     kind_of_study,
     missing_rows,
     provenance_line,
+    studies,
 )
 from mtl_lib.study.paper import FINAL, FINAL_ROWS, TASK_ORDER
 from mtl_lib.study.store import Run
@@ -55,7 +56,8 @@ def select(number: int, runs: Iterable[Run], rows: Sequence[str]) -> dict[str, l
 
 
 def with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, list[Run]]:
-    """The final model beside other rows: row 4.6 where a study has it, else row 3.10.
+    """The final model beside other rows, from the most thorough study that has all of them: row 4.6
+    where one has it, else row 3.10.
 
     Raises:
         RunError: if no study has all of them.
@@ -63,8 +65,9 @@ def with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, list
     runs = list(runs)
     for final in FINAL_ROWS:
         rows = [*others, final]
-        if not missing_rows(choose_study(runs, rows), rows):
-            return select(number, runs, rows)
+        for group in studies(run for run in runs if run.config["row"] in rows):
+            if not missing_rows(group, rows):
+                return select(number, group, rows)
     there = choose_study(runs, [*others, *FINAL_ROWS])
     missing = missing_rows(there, others) or [" or ".join(FINAL_ROWS)]
     raise RunError(

@@ -6,8 +6,7 @@ similarity. Scores are those of the best epoch (our reading: the highest mean of
 development metrics). Where a row has several seeds, its number is their mean, from three seeds on
 with Student's 95 % interval; runs with one answer for every example are counted and never averaged,
 and those that did not train stand only where their row has no other, with the word (`gates.py`). A
-figure shows one study: given runs of several, the most thorough one that holds all rows of the
-figure, else the one that holds most of them.
+figure shows one study: given runs of several, the one that `choose_study` takes.
 """
 
 import logging

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtl_lib.study.corpora import PHRASES, STEMS
 from mtl_lib.study.floors import floors_sentence, read_floors
-from mtl_lib.study.gates import gates_sentences
+from mtl_lib.study.gates import gate, gates_sentences
 from mtl_lib.study.store import Run
 
 # The most thorough first. `laptop-rates` and `laptop` are of former profiles, kept until the runs
@@ -32,16 +32,23 @@ def studies(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
-    """The runs of some rows from one study: the most thorough one that holds all of these rows.
+    """The runs of some rows from one study: the one of which most of these rows may be read
+    (`gates.py`), then the one that holds most of them, then the most thorough.
 
-    Where none holds all, the one that holds most of them. So one row of a long study never hides
-    a complete short one.
+    Only studies on the same corpora are weighed against each other, those of the most thorough one.
+    So one row of a long study hides neither a complete short one, nor what did not train a row that
+    did.
 
     Returns:
         The runs, in the order given; empty where no study holds any of the rows.
     """
-    groups = studies(run for run in runs if run.config["row"] in rows)
-    return max(groups, key=lambda group: len(_rows(group)), default=[])  # the first of equals
+    there = by_corpora(run for run in runs if run.config["row"] in rows)
+    groups = studies(next(iter(there.values()), []))
+
+    def told(group: list[Run]) -> tuple[int, int]:
+        return len(_rows(run for run in group if not gate(run, run.labels))), len(_rows(group))
+
+    return max(groups, key=told, default=[])  # the first of equals
 
 
 def by_corpora(runs: Iterable[Run]) -> dict[str, list[Run]]:

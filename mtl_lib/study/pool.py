@@ -92,9 +92,7 @@ def trained_runs(
 
 
 def stored_runs(rows: Iterable[str]) -> list[Run]:
-    """The committed runs of some rows from one study: the most thorough that holds all of them,
-    else the one that holds most.
-    """
+    """The committed runs of some rows from one study (`choose_study`)."""
     rows = list(rows)
     if runs := choose_study(committed_runs(rows), rows):
         return runs

@@ -85,7 +85,8 @@ def _score_figure(
         words.append(SEEDS)
     words.append(sampling_words(used[0]))
     words += _below_floors(records, by_row)
-    if missing := missing_rows(used, names):
+    missing = missing_rows(used, names)
+    if missing:
         words.append(f"Not run: {', '.join(missing)}.")
     alt = "; ".join(
         f"{line['name']} "
@@ -104,11 +105,11 @@ def _score_figure(
         draw_scores(
             heading,
             stamp(used),
-            [(row, name) for row, name in names.items() if row in by_row],
+            [(row, name) for row, name in names.items() if row in {*by_row, *PAPER_SCORES.index}],
             dots(used),
             {
                 (row, task): PAPER_SCORES.loc[row, f"dev_{task}"]
-                for row in PAPER_SCORES.index.intersection(list(by_row))
+                for row in PAPER_SCORES.index.intersection(list(names))
                 for task in TASK_ORDER
             },
             {
@@ -122,7 +123,9 @@ def _score_figure(
             strong,
         ),
         f"{heading}: {seen}. A dot is one seed of ours, hollow where it did not train or gives one "
-        "answer; a diamond is the paper's number. The lines need no joint training.",
+        "answer; a diamond is the paper's number. The lines need no joint training."
+        + " Grey names: not run."
+        * bool(missing),
         told,
         f"Dots of {len(names)} rows, {len(by_row)} of them run. Development scores for "
         f"paraphrase, sentiment, similarity: {alt}.",
