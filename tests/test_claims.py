@@ -37,7 +37,8 @@ def claim_rows(claims=CLAIMS) -> list[str]:
 
 @pytest.fixture(scope="module")
 def study():
-    return fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2), profile="paper")
+    runs = fake_study(claim_rows([*CLAIMS, *CONTROLS]), (0, 1, 2), profile="paper")
+    return [replace(run, history=10 * run.history) for run in runs]  # the paper's ten epochs
 
 
 @pytest.fixture(scope="module")

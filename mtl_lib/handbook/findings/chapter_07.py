@@ -74,7 +74,8 @@ def _layer_and_dropout() -> Mapping[str, Any]:
         for task in TASK_ORDER:
             e = evidence.estimate({row: 1, "3.2": -1}, task)
             paper = PAPER_FIGURE_3[f"dev_{task}"]
-            values[f"{name}_{task}"] = f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+            value, low, high = (round(x, 3) + 0.0 for x in (e.value, e.low, e.high))  # no -0.000
+            values[f"{name}_{task}"] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
             values[f"{name}_{task}_ends"] = e.low, e.high
             values[f"{name}_{task}_paper"] = paper[row] - paper["3.2"]
             low, high = e.one_more_run()
@@ -189,8 +190,8 @@ FINDINGS = (
         ),
     ),
     Finding(
-        "**Where runs did train, L∞ changes next to nothing, and {seeds} seeds cannot tell what "
-        "the decay does.** On the handbook's embedded corpora, with the small encoder "
+        "**On the embedded corpora L∞ changes next to nothing, and {seeds} seeds cannot tell what "
+        "the decay does.** Of the runs that trained there, with the small encoder "
         "`tiny-pretrained`, the three-task average moves by {decay:+.3f} with the decay (95 % "
         "interval {decay_low:+.3f} to {decay_high:+.3f}) and by {largest:+.3f} with L∞ "
         "({largest_low:+.3f} to {largest_high:+.3f}).",
