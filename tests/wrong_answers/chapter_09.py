@@ -706,3 +706,109 @@ def the_lower_line(step, warmup_steps, total_steps):
     up = step / warmup_steps if warmup_steps > 0 else 1
     down = (total_steps - step) / total_steps
     return max(min(up, down), 0)
+
+
+@wrong("choose_and_report", "starts at 0")
+def best_from_zero(dev, test):
+    best, chosen = 0.0, 0
+    for epoch, row in enumerate(np.nan_to_num(dev)):
+        if row.mean() > best:
+            best, chosen = row.mean(), epoch
+    return chosen, test[chosen]
+
+
+@wrong("choose_and_report", "up to T models")
+def only_the_nan_mended(dev, test):
+    epochs = np.nan_to_num(dev).argmax(axis=0)
+    return epochs, np.maximum(test[epochs, np.arange(dev.shape[1])], test[-1])
+
+
+@wrong("choose_and_report", "Two faults are left")
+def only_the_epochs_mended(dev, test):
+    epoch = dev.mean(axis=1).argmax()
+    return epoch, np.maximum(test[epoch], test[-1])
+
+
+@wrong("choose_and_report", "picks a task")
+def mean_over_epochs(dev, test):
+    epoch = np.where(np.isnan(dev), 0, dev).mean(0).argmax()
+    return epoch, test[epoch]
+
+
+@wrong("choose_and_report", "by one score")
+def by_the_first_task(dev, test):
+    epoch = np.nan_to_num(dev)[:, 0].argmax()
+    return epoch, test[epoch]
+
+
+@wrong("choose_and_report", "the last epoch's scores")
+def chosen_but_not_reported(dev, test):
+    return np.nansum(dev, axis=1).argmax(), test[-1]
+
+
+@wrong("train_and_keep_best", "scored twice")
+def asked_apart(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, kept, history = optimizer.lr, -math.inf, None, []
+
+    def note(step):
+        nonlocal best, kept
+        value = score()
+        history.append((step, value))
+        if value > best:
+            best, kept = value, copy.deepcopy(model.state_dict())
+
+    for step in range(1, steps + 1):
+        optimizer.lr = base * linear_warmup(step - 1, warmup_steps, steps)
+        take_step()
+        if step % every == 0:
+            note(step)
+    note(steps)
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "factor alone")
+def factor_for_a_rate(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, kept, history = optimizer.lr, -math.inf, None, []
+    for step in range(steps):
+        optimizer.lr = linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            history.append((step + 1, score()))
+            if history[-1][1] > best:
+                best, kept = history[-1][1], copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "goes on from the best weights")
+def put_back_at_once(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, kept, history = optimizer.lr, -math.inf, copy.deepcopy(model.state_dict()), []
+    for step in range(steps):
+        optimizer.lr = base * linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            history.append((step + 1, score()))
+            if history[-1][1] > best:
+                best, kept = history[-1][1], copy.deepcopy(model.state_dict())
+            else:
+                model.load_state_dict(kept)
+    optimizer.lr = base
+    return history
+
+
+@wrong("train_and_keep_best", "gives the name")
+def name_given_away(model, optimizer, take_step, score, steps, warmup_steps, every):
+    base, best, history = optimizer.lr, -math.inf, []
+    for step in range(steps):
+        optimizer.lr = base * linear_warmup(step, warmup_steps, steps)
+        take_step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            history.append((step + 1, score()))
+            if history[-1][1] > best:
+                best, best_model = history[-1][1], copy.deepcopy(model)
+    model = best_model
+    optimizer.lr = base
+    return history

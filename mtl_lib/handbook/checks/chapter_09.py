@@ -551,6 +551,7 @@ def _training(
     reset: bool = True,
     first: bool = False,
     stop: bool = False,
+    back: bool = False,
 ) -> Callable:
     """A variant of the training."""
 
@@ -572,6 +573,8 @@ def _training(
                 best, weights = found, copy.deepcopy(model.state_dict())
             elif stop:
                 break
+            elif back:
+                model.load_state_dict(weights)
         if restore:
             model.load_state_dict(weights)
         if reset:
@@ -593,6 +596,12 @@ def _greatest_of_list(model, optimizer, take_step, score, steps, warmup_steps, e
     history = train_and_keep_best(model, optimizer, take_step, noted, steps, warmup_steps, every)
     model.load_state_dict(kept[int(np.argmax([found for found, _ in kept]))][1])
     return history
+
+
+def _last_twice(model, optimizer, take_step, score, steps, warmup_steps, every):
+    """A multiple of `every` and the last step are asked apart, and so it is scored for both."""
+    history = train_and_keep_best(model, optimizer, take_step, score, steps, warmup_steps, every)
+    return [*history, (steps, score())] if steps % every == 0 else history
 
 
 def _best_only(*arguments):
@@ -650,7 +659,8 @@ Weights are what `model.state_dict()` holds.
             _training(restore=False),
             "The model ends with the weights of the last step; asked are those of the best score. "
             "If you do put weights back, they are no copy: `state_dict()` hands out the weights "
-            "themselves, which every later step changes.",
+            "themselves, which every later step changes. Or they are another model's: "
+            "`model = best` only gives the name to it.",
         ),
         Mistake(
             _training(
@@ -685,6 +695,23 @@ Weights are what `model.state_dict()` holds.
             "warm-up.",
         ),
         Mistake(_training(rate_of=_no_rate), "The rate never changes: the schedule is missing."),
+        Mistake(
+            _training(
+                rate_of=lambda rate, step, warmup, steps, current: rates.linear_warmup(
+                    step - 1, warmup, steps
+                )
+            ),
+            "The rate is the factor alone; multiply the rate that the optimizer came with by it.",
+        ),
+        Mistake(
+            _training(back=True),
+            "After a score that is no better it goes on from the best weights; put them back once, "
+            "at the end.",
+        ),
+        Mistake(
+            _last_twice,
+            "The last step is scored twice where it is a multiple of `every`; asked is once.",
+        ),
         Mistake(
             _training(reset=False),
             "The optimizer keeps the rate of the last step; afterwards it is to be as it came.",
@@ -808,6 +835,7 @@ _GOOD_NAN[0, 5] = 0.99, 0.98, math.nan
 _NAN_CHOSEN = _GOOD_NAN.copy()
 _NAN_CHOSEN[1, 5, 2] = math.nan
 _EQUAL = np.array([[0.5, 0.5], [0.75, 0.5], [0.5, 0.75], [0.25, 0.5]])
+_NEGATIVE = _DRAWN[::-1, :, 2:] - 0.6
 _SURE = [(_DRAWN[n], _DRAWN[1 - n]) for n in (0, 1)]
 
 _OWN_EPOCHS = (
@@ -844,6 +872,7 @@ is raised. Find them, then write `choose_and_report(dev, test)`:
         question("equal averages", _EQUAL, _EQUAL[::-1].copy(), atol=1e-9),
         question("one task", _DRAWN[0, :, 1:2], _DRAWN[1, :, 1:2], atol=1e-9),
         question("one epoch", _DRAWN[0, :1], _DRAWN[1, :1], atol=1e-9),
+        question("negative correlations", *_NEGATIVE, atol=1e-9),
     ),
     mistakes=(
         Mistake(
@@ -855,6 +884,15 @@ is raised. Find them, then write `choose_and_report(dev, test)`:
         Mistake(
             _reported(lambda dev, test: dev.argmax(axis=0), _of_each),
             _OWN_EPOCHS.format("up to T") + " And a NaN wins: `argmax` takes it for the greatest.",
+        ),
+        Mistake(
+            _reported(_each_its_own, lambda *of: np.maximum(_of_each(*of), of[1][-1])),
+            _OWN_EPOCHS.format("up to T") + " And the test set still chooses between two of them.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(dev.mean(axis=1).argmax()), _better_of_two),
+            "Two faults are left: a NaN wins, which here counts as 0, and where the last epoch is "
+            "better on the test set, it reports that one.",
         ),
         Mistake(
             _reported(lambda dev, test: int(dev.mean(axis=1).argmax())),
@@ -900,7 +938,19 @@ is raised. Find them, then write `choose_and_report(dev, test)`:
         ),
         Mistake(
             _reported(lambda dev, test: int(_zeros(dev).max(axis=1).argmax())),
-            "It chooses by the best single score; asked is the mean of the T scores.",
+            "It chooses by one score of an epoch; asked is the mean of the T scores.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(_zeros(dev).mean(axis=0).argmax())),
+            "It averages over the epochs, and so picks a task; asked is the mean over the tasks.",
+        ),
+        Mistake(
+            _reported(lambda dev, test: int(_zeros(dev).mean(axis=1).clip(min=0).argmax())),
+            "The best starts at 0, which no negative average beats; Pearson's r may be negative.",
+        ),
+        Mistake(
+            _reported(scores=lambda dev, test, epoch: test[-1]),
+            "It reports the last epoch's scores, whichever epoch it has chosen.",
         ),
         Mistake(
             _reported(scores=lambda dev, test, epoch: test[epoch].mean()),
