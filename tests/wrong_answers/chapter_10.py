@@ -158,6 +158,20 @@ def rounds_in_place(true, predicted, num_classes):
     return accuracies(true, predicted, num_classes)
 
 
+@wrong("per_class_accuracy", "cut to K;")
+def one_label_too_many(true, predicted, num_classes):
+    t, p = (np.clip(np.rint(x), 0, num_classes).astype(int) for x in (true, predicted))
+    return accuracies(t, p, num_classes)
+
+
+@wrong("per_class_accuracy", None)
+def only_the_last_of_each_cell(true, predicted, num_classes):
+    matrix = np.zeros((num_classes, num_classes))
+    matrix[label(true, num_classes), label(predicted, num_classes)] += 1
+    with np.errstate(invalid="ignore"):
+        return matrix.diagonal() / matrix.sum(axis=1)
+
+
 @right("per_class_accuracy")
 def class_by_class(true, predicted, num_classes):
     return accuracies(label(true, num_classes), label(predicted, num_classes), num_classes)
@@ -361,6 +375,21 @@ def mean_product_of_statistics_spreads(true, predicted):
     return products.mean() / (statistics.stdev(true) * statistics.stdev(predicted))
 
 
+@wrong("pearson", "by the number of pairs")
+def sum_over_spreads(true, predicted):
+    t, p = true - true.mean(), predicted - predicted.mean()
+    with np.errstate(invalid="ignore"):
+        return (t * p).sum() / (t.std() * p.std())
+
+
+@wrong("pearson", "by the number of pairs")
+def sum_over_sample_spreads(true, predicted):
+    t, p = true - true.mean(), predicted - predicted.mean()
+    if not t.any() or not p.any():
+        return math.nan
+    return t @ p / (statistics.stdev(true) * statistics.stdev(predicted))
+
+
 @wrong("pearson", None)
 def whole_matrix_of_r(true, predicted):
     return np.corrcoef(true, predicted)
@@ -391,6 +420,14 @@ def concordance(true, predicted):
 @wrong("pearson", None)
 def r_and_its_p_value(true, predicted):
     return stats.pearsonr(true, predicted)
+
+
+@right("pearson")
+def array_without_axes(true, predicted):
+    t, p = true - true.mean(), predicted - predicted.mean()
+    length = np.sqrt((t @ t) * (p @ p))
+    with np.errstate(invalid="ignore"):
+        return np.where(length == 0, np.nan, t @ p / length)
 
 
 @right("pearson")
@@ -481,6 +518,29 @@ def one_over_the_other(true, predicted):
 def ratio_unguarded(true, predicted):
     with np.errstate(divide="ignore"):
         return np.std(true) / np.std(predicted)
+
+
+@wrong("calibration_slope", "ratio of the spreads")
+def ratio_upside_down(true, predicted):
+    return predicted.std() / true.std()
+
+
+@wrong("calibration_slope", "divides it by the variance of the predictions")
+def covariance_alone(true, predicted):
+    return np.cov(true, predicted)[0, 1]
+
+
+@wrong("calibration_slope", "divides it by the variance of the predictions")
+def mean_product_guarded(true, predicted):
+    if predicted.std() == 0:
+        return np.nan
+    return np.mean((true - true.mean()) * (predicted - predicted.mean()))
+
+
+@wrong("calibration_slope", "`lstsq` picks one")
+def lstsq_unguarded(true, predicted):
+    design = np.column_stack([np.ones(len(true)), predicted])
+    return np.linalg.lstsq(design, true, rcond=None)[0][1]
 
 
 @wrong("calibration_slope", "`polyfit` picks one")
@@ -639,6 +699,32 @@ def too_few_steps(logits, labels):
         (slope,) = torch.autograd.grad(loss, log_t)
         log_t = (log_t - 0.1 * slope).detach().requires_grad_()
     return log_t.exp().item()
+
+
+@wrong("fit_temperature", "over the examples")
+def softmax_down_the_columns(logits, labels):
+    grid = np.geomspace(0.05, 20, 1500)
+    rows = np.arange(len(labels))
+    z = torch.tensor(logits)
+    return grid[np.argmin([-(z / t).log_softmax(0).numpy()[rows, labels].mean() for t in grid])]
+
+
+@wrong("fit_temperature", "takes whole columns")
+def whole_columns(logits, labels):
+    def loss(p, y):
+        return -np.log(p[:, y] + 1e-300).mean()
+
+    return best_of(loss, logits, labels, np.geomspace(0.05, 20, 700))
+
+
+@wrong("fit_temperature", "sign is lost")
+def log_likelihood_made_least(logits, labels):
+    return best_of(lambda p, y: -log_loss(p, y), logits, labels)
+
+
+@wrong("fit_temperature", "logarithm is missing")
+def mean_probability(logits, labels):
+    return best_of(lambda p, y: -p[np.arange(len(y)), y].mean(), logits, labels)
 
 
 @right("fit_temperature")

@@ -73,6 +73,10 @@ def _not_clipped(scores: Scores, num_classes: int) -> np.ndarray:
     return np.rint(scores).astype(int)
 
 
+def _cut_to_k(scores: Scores, num_classes: int) -> np.ndarray:
+    return np.clip(np.rint(scores), 0, num_classes).astype(int)
+
+
 def _share_of_all(true: Scores, predicted: Scores, num_classes: int) -> np.ndarray:
     rows, columns = _half_to_even(true, num_classes), _half_to_even(predicted, num_classes)
     right = np.bincount(rows[rows == columns], minlength=num_classes)
@@ -180,12 +184,16 @@ NaN, which says "not known".
         ),
         Mistake(
             _per_class(_half_up, _half_up),
-            "It rounds halves up; half to even makes 2 of 2.5, and true scores often end in .5.",
+            "It rounds halves up; half to even makes 2 of 2.5, and some true scores end in .5.",
         ),
         Mistake(_per_class(_upwards, _upwards), "It rounds up; asked is the nearest whole number."),
         Mistake(
             _per_class(predicted_label=_not_clipped),
             "Predictions below 0 or above K - 1 are counted as wrong; they are cut to the range.",
+        ),
+        Mistake(
+            _per_class(predicted_label=_cut_to_k),
+            "Predictions are cut to K; the last of K labels that begin at 0 is K - 1.",
         ),
         Mistake(
             _per_class(empty=0),
@@ -337,6 +345,16 @@ def _r_mixed_otherwise(true: Scores, predicted: Scores) -> float:
     return _covariance(true, predicted) / (true.std(ddof=1) * predicted.std(ddof=1))
 
 
+def _products_over_spreads(ddof: int) -> Callable:
+    """The sum of products, divided by the standard deviations alone."""
+
+    def variant(true: Scores, predicted: Scores) -> float:
+        spreads = true.std(ddof=ddof) * predicted.std(ddof=ddof)
+        return _covariance(true, predicted) * len(true) / spreads
+
+    return _unless_constant(variant)
+
+
 def _cosine(true: Scores, predicted: Scores) -> float:
     return float(true @ predicted / np.sqrt((true @ true) * (predicted @ predicted)))
 
@@ -395,6 +413,14 @@ a number.
             lambda true, predicted: _covariance(true, predicted, ddof=1),
             "That is the covariance; r is divided by both standard deviations.",
         ),
+        *(
+            Mistake(
+                _products_over_spreads(ddof),
+                "It divides a sum of products by standard deviations, which are roots of means: it "
+                "is too large by the number of pairs, or by one less.",
+            )
+            for ddof in (0, 1)
+        ),
         Mistake(
             _unless_constant(_r_with_mixed_divisors),
             "It divides by N - 1 in one place and by N in another; on a line it exceeds 1.",
@@ -446,6 +472,16 @@ def _spreads(true: Scores, predicted: Scores) -> float:
         return float(true.std() / predicted.std())
 
 
+def _spreads_exchanged(true: Scores, predicted: Scores) -> float:
+    return float(predicted.std() / true.std())
+
+
+def _least_norm(true: Scores, predicted: Scores) -> float:
+    """`lstsq` takes the smallest of all lines that fit."""
+    columns = np.stack([predicted, np.ones_like(predicted)], axis=1)
+    return float(np.linalg.lstsq(columns, true, rcond=None)[0][0])
+
+
 def _mixed_divisors(true: Scores, predicted: Scores) -> float:
     return _covariance(true, predicted, ddof=1) / predicted.var()
 
@@ -459,8 +495,8 @@ CALIBRATION_SLOPE = Exercise(
     minutes=10,
     task="""
 Write `calibration_slope(true, predicted)`: two float arrays `[N]` to the slope of the least-squares
-line (with an intercept) that gives the mean *true* score at a given *predicted* score. 1 means
-calibrated, below 1 that the predictions lie too far apart.
+line (with an intercept) that gives the mean *true* score at a given *predicted* score. Calibrated
+scores have slope 1; below 1 the predictions lie too far apart.
 
 For constant predictions there is no such line: return NaN, neither an error nor a number.
 """,
@@ -505,11 +541,33 @@ For constant predictions there is no such line: return NaN, neither an error nor
                 "It gives the ratio of the spreads, whether or not the two have to do with each "
                 "other.",
             )
-            for wrong in (_slope(_spreads), _spreads)
+            for wrong in (
+                _slope(_spreads),
+                _spreads,
+                _slope(_spreads_exchanged),
+                _spreads_exchanged,
+            )
+        ),
+        *(
+            Mistake(
+                wrong,
+                "That is the covariance; the slope divides it by the variance of the predictions.",
+            )
+            for wrong in (
+                _slope(_covariance),
+                _covariance,
+                _slope(lambda t, p: _covariance(t, p, ddof=1)),
+                lambda true, predicted: _covariance(true, predicted, ddof=1),
+            )
         ),
         Mistake(
             lambda true, predicted: float(np.polyfit(predicted, true, 1)[0]),
             "For constant predictions any slope fits, and `polyfit` picks one; NaN says that "
+            "there is none.",
+        ),
+        Mistake(
+            _least_norm,
+            "For constant predictions any slope fits, and `lstsq` picks one; NaN says that "
             "there is none.",
         ),
         Mistake(
@@ -574,6 +632,26 @@ def _each_label_alone(scaled: np.ndarray, labels: np.ndarray) -> float:
     wanted = np.eye(scaled.shape[1])[labels]
     given = expit(scaled).clip(1e-12, 1 - 1e-12)
     return -(wanted * np.log(given) + (1 - wanted) * np.log(1 - given)).mean()
+
+
+def _over_the_examples(scaled: np.ndarray, labels: np.ndarray) -> float:
+    return -log_softmax(scaled, axis=0)[np.arange(len(labels)), labels].mean()
+
+
+def _every_label_of_all(scaled: np.ndarray, labels: np.ndarray) -> float:
+    return -log_softmax(scaled, axis=1)[:, labels].mean()
+
+
+def _greatest(logits: np.ndarray, labels: np.ndarray) -> float:
+    """A loss with one valley is greatest at one of the ends."""
+    return max((0.05, 20.0), key=lambda t: _cross_entropy(logits / t, labels))
+
+
+def _without_the_log(logits: np.ndarray, labels: np.ndarray) -> float:
+    """It may have more than one hill, so the search is a grid."""
+    rows, grid = np.arange(len(labels)), np.geomspace(0.05, 20, 400)
+    means = [softmax(logits / t, axis=1)[rows, labels].mean() for t in grid]
+    return float(grid[np.argmax(means)])
 
 
 def _overflowing(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -644,6 +722,23 @@ Write `fit_temperature(logits, labels)`: logits `[N, K]` (a float64 array) and t
         Mistake(
             _temperature_by(_softmax_twice),
             "The softmax is taken twice: cross-entropy takes logits, and has a softmax of its own.",
+        ),
+        Mistake(
+            _temperature_by(_over_the_examples),
+            "The softmax runs over the examples (axis 0); the K logits of one example share it.",
+        ),
+        Mistake(
+            _temperature_by(_every_label_of_all),
+            "Each example is asked for the labels of all others too: `[:, labels]` takes whole "
+            "columns. Pair each row with its own label.",
+        ),
+        Mistake(
+            _greatest,
+            "The sign is lost: it makes the cross-entropy greatest.",
+        ),
+        Mistake(
+            _without_the_log,
+            "It makes the mean probability of the true label greatest: the logarithm is missing.",
         ),
         Mistake(
             _temperature_by(_squared_error),
