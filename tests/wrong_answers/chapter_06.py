@@ -203,7 +203,7 @@ def with_minimum(g_i, g_j):
     return g_i - torch.clamp(g_i @ g_j, max=0) / square * g_j
 
 
-@right("project")
+@wrong("project", "right but no tensor")
 def numpy_by_unit_vector(g_i, g_j):
     a, b = np.array(g_i), np.array(g_j)
     if a.dot(b) >= 0:
@@ -212,7 +212,7 @@ def numpy_by_unit_vector(g_i, g_j):
     return a - a.dot(unit) * unit
 
 
-@right("project")
+@wrong("project", "right but no tensor")
 def loops(g_i, g_j):
     dot = square = 0.0
     for a, b in zip(g_i.tolist(), g_j.tolist(), strict=True):
@@ -579,7 +579,7 @@ def by_matrices(gradients, order):
     return total
 
 
-@right("pcgrad")
+@wrong("pcgrad", "right but no tensor")
 def numpy_rows(gradients, order):
     original = gradients.numpy()
     result = np.zeros(original.shape[1])
@@ -618,7 +618,7 @@ def all_tasks_at_once(gradients, order):
     return rows.sum(dim=0)
 
 
-@right("pcgrad")
+@wrong("pcgrad", "right but no tensor")
 def recursive_lists(gradients, order):
     rows = gradients.tolist()
 
@@ -897,7 +897,7 @@ def with_gradients_that_have_this_gram(gram, order):
                 combination[j] -= inner / square
                 g = g - inner / square * rows[j]
         weights = [w + c for w, c in zip(weights, combination, strict=True)]
-    return weights
+    return torch.tensor(weights)
 
 
 @right("pcgrad_weights")
@@ -933,7 +933,35 @@ def wholly_in_float32(gram, order):
     for i, others in enumerate(order):
         for j in others:
             C[i, j] -= min(C[i] @ gram[:, j], 0) / (gram[j, j] or 1)
-    return C.sum(0)
+    return torch.from_numpy(C.sum(0))
+
+
+@wrong("pcgrad_weights", "right but no tensor")
+def weights_in_an_array(gram, order):
+    G, total = gram.numpy(), np.zeros(len(gram))
+    for i, others in enumerate(order):
+        row = np.eye(len(gram))[i]
+        for j in others:
+            row[j] -= min(row @ G[:, j], 0) / (G[j, j] or 1)
+        total += row
+    return total
+
+
+@wrong("pcgrad_weights", "right but no tensor")
+def weights_in_a_list(gram, order):
+    return right_weights(gram, order).tolist()
+
+
+@wrong("pcgrad_weights", "over the old ones")
+def inner_products_of_projected_ones(gram, order):
+    inner, w = gram.clone(), torch.ones(len(gram)).to(gram)
+    for i, others in enumerate(order):
+        for j in others:
+            if inner[i, j] < 0:
+                share = inner[i, j] / gram[j, j]
+                w[j] -= share
+                inner[i] -= share * inner[j]
+    return w
 
 
 @right("pcgrad_weights")
@@ -1131,10 +1159,15 @@ def numpy_einsum(gradients):
             [np.zeros(shapes[0]) if g is None else g.numpy().astype(np.float64) for g in column]
         )
         gram += np.tensordot(rows, rows, axes=(list(range(1, rows.ndim)),) * 2)
-    return gram
+    return torch.from_numpy(gram)
 
 
-@right("gram_matrix")
+@wrong("gram_matrix", "right but no tensor")
+def gram_in_an_array(gradients):
+    return numpy_einsum(gradients).numpy()
+
+
+@wrong("gram_matrix", "right but no tensor")
 def lists_of_floats(gradients):
     def inner(one, other):
         pairs = [(a, b) for a, b in zip(one, other, strict=True) if None not in (a, b)]
@@ -1156,10 +1189,13 @@ def by_polarisation(gradients):
             total += (sum(parts) ** 2).sum().item() if parts else 0.0
         return total
 
-    return [
-        [(square(one, other, 1) - square(one, other, -1)) / 4 for other in gradients]
-        for one in gradients
-    ]
+    return torch.tensor(
+        [
+            [(square(one, other, 1) - square(one, other, -1)) / 4 for other in gradients]
+            for one in gradients
+        ],
+        dtype=torch.float64,
+    )
 
 
 # conflict_rate
@@ -1668,6 +1704,30 @@ def by_weights_of_the_losses(losses, model, order):
         p.grad = sum(parts) if parts else None
 
 
+@wrong("surgery_step", "the gradients of a training float32")
+def weights_times_stacked_rows(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared))
+        for p in shared:
+            p.grad = None
+    unflatten(
+        right_weights(double_sums([[row] for row in rows]), order) @ torch.stack(rows), shared
+    )
+
+
+@wrong("surgery_step", "give `.grad` the parameter's")
+def rows_in_float64(losses, model, order):
+    shared, rows = model.shared_parameters(), []
+    for loss in losses:
+        loss.backward()
+        rows.append(flat(shared).double())
+        for p in shared:
+            p.grad = None
+    unflatten(surgery(rows, order), shared)
+
+
 @right("surgery_step")
 def last_task_first(losses, model, order):
     shared, rows = model.shared_parameters(), [None] * len(losses)
@@ -1820,6 +1880,46 @@ def one_permutation_a_step(seed):
     def backward(losses, model):
         everyone = generator.permutation(len(losses)).tolist()
         step(losses, model, [[j for j in everyone if j != i] for i in range(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "One permutation serves all tasks")
+def the_same_places_for_all(seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def backward(losses, model):
+        places = torch.randperm(len(losses) - 1, generator=generator).tolist()
+        step(losses, model, [[of[k] for k in places] for of in others_of(len(losses))])
+
+    return backward
+
+
+@wrong("surgery", "some orders never come")
+def begins_anywhere(seed):
+    own = random.Random(seed)
+
+    def backward(losses, model):
+        order = []
+        for of in others_of(len(losses)):
+            k = own.randrange(max(1, len(of)))
+            order.append(of[k:] + of[:k])
+        step(losses, model, order)
+
+    return backward
+
+
+@wrong("surgery", "The seed has no say: a new generator")
+def a_generator_without_the_seed(seed):
+    generator = torch.Generator()
+
+    def backward(losses, model):
+        order = others_of(len(losses))
+        step(
+            losses,
+            model,
+            [[of[k] for k in torch.randperm(len(of), generator=generator)] for of in order],
+        )
 
     return backward
 

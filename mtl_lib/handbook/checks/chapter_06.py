@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 
 from mtl_lib import weighting
 from mtl_lib.gradients import TaskGradients
-from mtl_lib.handbook.checks.framework import Case, Exercise, Mistake, call, draw, tensor
+from mtl_lib.handbook.checks.framework import (
+    Case,
+    Exercise,
+    Mistake,
+    call,
+    difference,
+    draw,
+    tensor,
+)
 from mtl_lib.handbook.checks.precise import precisely, question
 from mtl_lib.study import conflicts
 
@@ -21,6 +30,27 @@ Backward = Callable[[list[Tensor], nn.Module], None]
 
 def _normal(*shape: int, seed: int) -> Tensor:
     return draw(*shape, seed=seed, dtype=torch.float64)
+
+
+def _of_right_kind(reference: Callable, *arguments: Any) -> Case:
+    """Whether right values come as a tensor; of wrong ones the other cases tell."""
+
+    def ask(answer: Callable) -> bool:
+        result = call(answer, *arguments)
+        return isinstance(result, Tensor) or bool(difference(result, reference(*arguments)))
+
+    return Case("it is a tensor", precisely(ask))
+
+
+def _no_tensor(reference: Callable, says: str) -> tuple[Mistake, ...]:
+    """The right values in a list or an array: `says` tells who cannot go on with them."""
+    return tuple(
+        Mistake(
+            lambda *arguments, to=to: to(reference(*arguments)),
+            f"The values are right but no tensor, {says}",
+        )
+        for to in (Tensor.tolist, Tensor.numpy)
+    )
 
 
 # project
@@ -151,8 +181,10 @@ gradients of any length, $10^{-8}$ or 0 among them, with no small number added a
         question("g_j is zero", _RANDOM[0], torch.zeros(7).double()),
         question("g_i is zero", torch.zeros(7).double(), _RANDOM[0]),
         question("opposite directions", _RANDOM[0], -3 * _RANDOM[0]),
+        _of_right_kind(project, *_RANDOM),
     ),
     mistakes=(
+        *_no_tensor(project, "and the next projection, or the sum, goes on computing with it."),
         Mistake(
             lambda g_i, g_j: g_i.clone(),
             "It returns g_i as it is, also where the two conflict.",
@@ -375,8 +407,10 @@ gradient may be zero.
         Case("lengths from 1e-2 to 1e-8", precisely(_ask_short_rows)),
         question("one gradient is zero", _WITH_ZERO, _FORWARD),
         question("one task", _THREE[:1], [[]]),
+        _of_right_kind(pcgrad, _THREE, _FORWARD),
     ),
     mistakes=(
+        *_no_tensor(pcgrad, "and a step takes nothing else."),
         Mistake(_tests_the_original, _TESTS_THE_ORIGINAL),
         Mistake(_uses_the_original, _USES_THE_ORIGINAL),
         Mistake(_onto_the_projected, _ONTO_THE_PROJECTED),
@@ -517,14 +551,14 @@ def _weights_onto_the_projected(gram: Tensor, order: Order) -> Tensor:
     return rows.sum(dim=0)
 
 
-def _written_into_gram(gram: Tensor, order: Order) -> Tensor:
-    gram, weights = gram.clone(), torch.ones(len(gram), dtype=gram.dtype)
+def _written_into_gram(gram: Tensor, order: Order, divided_by_original: bool = False) -> Tensor:
+    now, weights = gram.clone(), torch.ones(len(gram), dtype=gram.dtype)
     for i, others in enumerate(order):
         for j in others:
-            if gram[i, j] < 0:
-                share = gram[i, j] / gram[j, j]
+            if now[i, j] < 0:
+                share = now[i, j] / (gram if divided_by_original else now)[j, j]
                 weights[j] -= share
-                gram[i] -= share * gram[j]
+                now[i] -= share * now[j]
     return weights
 
 
@@ -560,10 +594,13 @@ _WRONG_WEIGHTS = (
     ),
     Mistake(_weights(tested=_inner_before), _TESTS_THE_ORIGINAL),
     Mistake(_weights_onto_the_projected, _ONTO_THE_PROJECTED),
-    Mistake(
-        _written_into_gram,
-        "It writes a task's new inner products over the old ones, which the tasks after it "
-        "still need: the other task's gradient is the original one.",
+    *(
+        Mistake(
+            lambda gram, order, divided=divided: _written_into_gram(gram, order, divided),
+            "It writes a task's new inner products over the old ones, which the tasks after it "
+            "still need: the other task's gradient is the original one.",
+        )
+        for divided in (False, True)
     ),
     *(
         Mistake(_weights(part, lambda *pair: -1), _ALWAYS)
@@ -658,8 +695,10 @@ The matrix is float64 while torch's default type is float32: new tensors need it
             "three tasks, torch's default type float32",
             lambda answer: call(answer, _gram(_THREE), _FORWARD),
         ),
+        _of_right_kind(pcgrad_weights, _gram(_THREE), _FORWARD),
     ),
     mistakes=(
+        *_no_tensor(pcgrad_weights, "and the weighted sum of gradients goes on computing with it."),
         Mistake(_untyped(pcgrad_weights), _UNTYPED),
         *_WRONG_WEIGHTS,
         *(Mistake(_untyped(mistake.wrong), mistake.says) for mistake in _WRONG_WEIGHTS),
@@ -777,8 +816,10 @@ millions of numbers an inner product in float32 loses digits, and squares of sho
         Case("gradients near 1e-25, in units of 1e-50", _ask_tiny),
         Case("the same where torch's default is float64", precisely(_ask_tiny)),
         Case("one task", lambda answer: call(answer, _NESTED[:1])),
+        _of_right_kind(gram_matrix, _NESTED),
     ),
     mistakes=(
+        *_no_tensor(gram_matrix, "and `pcgrad_weights` goes on computing with it."),
         Mistake(
             _gram_in_float32,
             "It computes in float32, in the products or where they are added up: squares of small "
@@ -972,7 +1013,9 @@ class _Toy(nn.Module):
         return list(self.encoder.values())
 
 
-def _ask_step(seed: int, order: Order, reach: list[bool]) -> Callable[[Callable], dict]:
+def _ask_step(
+    seed: int, order: Order, reach: list[bool], dtype: torch.dtype = torch.float64
+) -> Callable[[Callable], dict]:
     """Losses of a toy model, one graph a task; what each `.grad` holds afterwards.
 
     Args:
@@ -980,14 +1023,14 @@ def _ask_step(seed: int, order: Order, reach: list[bool]) -> Callable[[Callable]
     """
 
     def ask(answer: Callable) -> dict:
-        model, losses, walks = _Toy(len(order), seed), [], [0] * len(order)
+        model, losses, walks = _Toy(len(order), seed).to(dtype), [], [0] * len(order)
         for t, head in enumerate(model.heads):
-            inputs = _normal(5, 3, seed=seed + 100 + t) * (1 + t)  # [B, 3]
+            inputs = draw(5, 3, seed=seed + 100 + t, dtype=dtype) * (1 + t)  # [B, 3]
             vectors = inputs @ model.encoder["weight"]  # [B, 2]
             vectors.register_hook(lambda gradient, t=t: _count(walks, t))
             if reach[t]:
                 vectors = vectors * torch.tanh(model.encoder["shift"].sum() + t)
-            target = (-1) ** t * _normal(5, seed=seed + 200)
+            target = (-1) ** t * draw(5, seed=seed + 200, dtype=dtype)
             losses.append(((vectors @ head - target) ** 2).mean())
         answer(losses, model, [list(others) for others in order])
         names = {f"shared {name}": p for name, p in model.encoder.items()}
@@ -998,7 +1041,7 @@ def _ask_step(seed: int, order: Order, reach: list[bool]) -> Callable[[Callable]
         }
         return found | {"no task's graph walked for another task": max(walks) <= 2}
 
-    return precisely(ask)
+    return precisely(ask) if dtype == torch.float64 else ask
 
 
 def _count(walks: list[int], task: int) -> None:
@@ -1113,7 +1156,13 @@ def _over_shared(surgery: Callable) -> Callable:
 
 
 def _cosine_weights(gradients: Tensor, order: Order) -> Tensor:
-    return pcgrad_weights(weighting.cosines(_gram(gradients)), order) @ gradients
+    return pcgrad_weights(weighting.cosines(_gram(gradients)), order).to(gradients) @ gradients
+
+
+def _two_types(losses, model, order):
+    if model.shared_parameters()[0].dtype != torch.float64:
+        raise RuntimeError("expected both to have the same dtype")
+    surgery_step(losses, model, order)
 
 
 def _not_written_back(losses, model, order):
@@ -1232,6 +1281,12 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
         ),
         Case("a parameter that no task reaches", _ask_step(50, _TWO, [False, False])),
         Case("one task", _ask_step(60, [[]], [True])),
+        Case(
+            "three tasks in float32, as in a training",
+            _ask_step(20, _FORWARD, [True] * 3, torch.float32),
+            rtol=1e-3,
+            atol=1e-4,
+        ),
     ),
     mistakes=(
         Mistake(
@@ -1324,6 +1379,12 @@ A task may not reach some shared parameter. No task's graph is to be walked for 
         ),
         Mistake(_only_last, "The shared parameters' `.grad` hold the last task's gradient only."),
         Mistake(
+            _two_types,
+            "The Gram matrix and its weights are float64, the gradients of a training float32: "
+            "change the type of the one before the two are multiplied, and give `.grad` the "
+            "parameter's.",
+        ),
+        Mistake(
             _through_one_tensor,
             "The values are right, but the losses were put in one tensor: each backward then "
             "sends zeros through every other task's graph, T times the work.",
@@ -1367,6 +1428,8 @@ def _torch_shuffle(generator: torch.Generator | None) -> Shuffle:
 
 # Three tasks any two of which conflict; every order gives another result.
 _FIGHT = _gradients(3, 4, seed=3)
+# Four of which every order gives another result too.
+_FOUR_FIGHT = _gradients(4, 5, seed=9)
 # Projected on both others, the first gradient is at odds with itself.
 _SELF_DOUBT = torch.tensor([[1.0, 0.0, 0.1], [-1.0, 0.2, 0.0], [-1.0, -0.2, 0.0]]).double()
 
@@ -1381,6 +1444,8 @@ def _kinds(tasks: int, which: str) -> dict[str, Tensor]:
     """What a step may be: the results `[K, P]` of each kind, over all orders."""
     gradients = _toy_gradients(which)[:tasks]
     right = torch.stack([pcgrad(gradients, order) for order in _all_orders(tasks)])
+    if tasks > 3:  # of the others there would be hundreds of thousands
+        return {"surgery": right}
     everyone = list(permutations(range(tasks)))
     with_itself = [pcgrad(gradients, order) for order in product(everyone, repeat=tasks)]
     pairs = [list(product([j for j in range(tasks) if j != i], repeat=2)) for i in range(tasks)]
@@ -1395,7 +1460,7 @@ def _kinds(tasks: int, which: str) -> dict[str, Tensor]:
 
 
 def _toy_gradients(which: str) -> Tensor:
-    return {"fight": _FIGHT, "self-doubt": _SELF_DOUBT}[which]
+    return {"fight": _FIGHT, "four": _FOUR_FIGHT, "self-doubt": _SELF_DOUBT}[which]
 
 
 def _step_of(backward: Callable, tasks: int = 3, which: str = "fight") -> tuple[str, int]:
@@ -1438,6 +1503,15 @@ def _ask_numbers_of_tasks(answer: Callable) -> dict:
     backward = answer(1)
     steps = {tasks: [_step_of(backward, tasks) for _ in range(4)] for tasks in (3, 2, 1)}
     return {f"a step of {tasks} tasks": _wrong_kinds(found) for tasks, found in steps.items()}
+
+
+def _ask_four(answer: Callable) -> dict:
+    """Whether the first of four tasks meets the others in more than three of the six orders."""
+    backward = answer(3)
+    steps = [_step_of(backward, 4, "four") for _ in range(30)]
+    kind, of_others = _wrong_kinds(steps), len(_all_orders(4)) // 6
+    many = len({place // of_others for _, place in steps}) > 3
+    return {"a step": kind, "many orders for one task": many if kind == "surgery" else None}
 
 
 def _ask_itself(answer: Callable) -> str:
@@ -1530,6 +1604,18 @@ def _one_permutation(tasks: int, shuffled: Shuffle) -> Order:
     return [[j for j in everyone if j != i] for i in range(tasks)]
 
 
+def _one_shuffle(tasks: int, shuffled: Shuffle) -> Order:
+    places = shuffled(list(range(tasks - 1)))
+    others = [[j for j in range(tasks) if j != i] for i in range(tasks)]
+    return [[of[k] for k in places] for of in others]
+
+
+def _rotated(tasks: int, shuffled: Shuffle) -> Order:
+    others = [[j for j in range(tasks) if j != i] for i in range(tasks)]
+    begins = [shuffled(list(range(tasks - 1)))[:1] for _ in others]
+    return [of[k:] + of[:k] for of, at in zip(others, begins, strict=True) for k in at or [0]]
+
+
 def _own_task_too(tasks: int, shuffled: Shuffle) -> Order:
     return [shuffled(list(range(tasks))) for _ in range(tasks)]
 
@@ -1584,6 +1670,7 @@ The number of tasks is that of `losses`. `backward` returns nothing.
     cases=(
         Case("three tasks, 90 steps", precisely(_ask_orders)),
         Case("three tasks, then two, then one", precisely(_ask_numbers_of_tasks)),
+        Case("four tasks, 30 steps", precisely(_ask_four)),
         Case("a task that would conflict with itself once projected", precisely(_ask_itself)),
         Case("seeds", precisely(_ask_seeds)),
         Case("two of one seed in turn, and others draw meanwhile", precisely(_ask_apart)),
@@ -1633,10 +1720,23 @@ The number of tasks is that of `losses`. `backward` returns nothing.
             "A task is among those that it meets itself. Mostly that changes nothing, but a "
             "projected gradient can point against its own original: leave the task out.",
         ),
+        *(
+            Mistake(
+                _surgery_with(_own_generator, order),
+                "One permutation serves all tasks: their orders then depend on each other, and "
+                "some combinations never come. Draw for each task apart.",
+            )
+            for order in (_one_permutation, _one_shuffle)
+        ),
         Mistake(
-            _surgery_with(_own_generator, _one_permutation),
-            "One permutation serves all tasks: their orders then depend on each other, and some "
-            "combinations never come. Draw for each task apart.",
+            _surgery_with(_own_generator, _rotated),
+            "With more than three tasks some orders never come: a random beginning, and then on "
+            "by number, is no random permutation.",
+        ),
+        Mistake(
+            _surgery_with(lambda seed: _torch_shuffle(torch.Generator())),
+            "The seed has no say: a new generator begins with the same state every time, until it "
+            "is given the seed.",
         ),
         Mistake(
             _surgery_with(_own_generator, _with_replacement),
