@@ -9,6 +9,7 @@ from fake_runs import fake_run
 from mtl_lib.study.forensics import (
     HYPOTHESES,
     SST_COUNTS,
+    apart,
     distance,
     hypotheses_markdown,
     hypotheses_table,
@@ -58,6 +59,14 @@ def test_the_distance_is_a_root_mean_square_of_six_differences():
     assert distance(metrics_of(published("3.2")), "3.2") == 0
     shifted = published("3.2") + np.array([0.1, -0.1, 0, 0, 0.2, 0])
     assert distance(metrics_of(shifted), "3.2") == pytest.approx(np.sqrt(0.06 / 6))
+
+
+def test_two_rows_are_apart_as_their_scores_are_printed_seed_by_seed():
+    six = np.full(6, 0.5)
+    runs = [run_of("3.2", seed, six) for seed in range(3)]
+    runs += [run_of("3.6", 0, six + 0.0004), run_of("3.6", 2, six + [0, 0, 0.001, 0, 0, 0.0006])]
+    assert apart(runs, "3.6", "3.2").tolist() == [[0] * 6, [0, 0, 0.001, 0, 0, 0.001]]
+    assert apart(runs, "3.6", "4.4").shape == (0, 6)
 
 
 def test_a_trajectory_has_a_line_an_epoch_from_one():

@@ -28,6 +28,11 @@ def test_a_complete_short_study_is_chosen_over_one_row_of_a_long_one():
     assert chosen([*converged("3.1", "3.2"), *paper("3.2")], "3.1", "3.2") == {"converged"}
 
 
+def test_a_long_study_is_chosen_over_a_short_one_with_a_row_more():
+    runs = [*converged("3.1", "3.2", "3.3"), *paper("3.1", "3.2")]
+    assert chosen(runs, "3.1", "3.2", "3.3") == {"paper"}
+
+
 def test_rows_that_trained_are_chosen_over_more_rows_that_did_not():
     runs = [*converged("3.1", "3.2", trained=False), *paper("3.2")]
     assert chosen(runs, "3.1", "3.2") == {"paper"}

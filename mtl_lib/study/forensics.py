@@ -130,6 +130,17 @@ def published(row: str) -> np.ndarray:
     return PAPER_SCORES.loc[row, columns].to_numpy(dtype=float)
 
 
+def apart(runs: Iterable[Run], row: str, other: str) -> np.ndarray:
+    """The six scores of a row minus those of another, to three digits as printed, `[seeds, 6]`."""
+    found: dict[str, dict[int, np.ndarray]] = {row: {}, other: {}}
+    for run in runs:
+        if run.config["row"] in found:
+            found[run.config["row"]][run.config["seed"]] = scores(run.metrics["best"]).round(3)
+    both = sorted(found[row].keys() & found[other].keys())
+    pairs = [found[row][seed] - found[other][seed] for seed in both]
+    return np.reshape(pairs, (-1, 6)).round(3)
+
+
 def distance(metrics: Mapping[str, Mapping], row: str) -> float:
     """Root mean square of the six differences between scores of ours and a published row."""
     return float(np.sqrt(np.mean((scores(metrics) - published(row)) ** 2)))

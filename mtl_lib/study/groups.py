@@ -32,12 +32,13 @@ def studies(runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
-    """The runs of some rows from one study: the one of which most of these rows may be read
-    (`gates.py`), then the one that holds most of them, then the most thorough.
+    """The runs of some rows from one study: the most thorough one of which more than half as many
+    of these rows may be read (`gates.py`) as of any other; where none may be read, the one that
+    holds most of them.
 
     Only studies on the same corpora are weighed against each other, those of the most thorough one.
     So one row of a long study hides neither a complete short one, nor what did not train a row that
-    did.
+    did; and a long study is not left for a shorter one of which a row or two more were run.
 
     Returns:
         The runs, in the order given; empty where no study holds any of the rows.
@@ -48,7 +49,9 @@ def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
     def told(group: list[Run]) -> tuple[int, int]:
         return len(_rows(run for run in group if not gate(run, run.labels))), len(_rows(group))
 
-    return max(groups, key=told, default=[])  # the first of equals
+    most = max(map(told, groups), default=(0, 0))
+    enough = (group for group in groups if told(group) == most or 2 * told(group)[0] > most[0])
+    return next(enough, [])  # the first is the most thorough
 
 
 def by_corpora(runs: Iterable[Run]) -> dict[str, list[Run]]:

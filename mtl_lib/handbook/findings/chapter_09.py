@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 from scipy import integrate, stats
 
 from mtl_lib.handbook.findings import Finding, listed
+from mtl_lib.study.forensics import apart
 from mtl_lib.study.gates import untrained_tasks
 from mtl_lib.study.paper import (
     ARCHITECTURE,
@@ -92,21 +92,7 @@ def _winner() -> Mapping[str, Any]:
 
 def _identical() -> Mapping[str, Any]:
     """On how many of the six scores rows 4.4 and 4.5 of one seed agree to three digits."""
-    by_seed: dict[int, dict[str, Run]] = {}
-    for run in _runs():
-        if run.config["row"] in ("4.4", "4.5"):
-            by_seed.setdefault(run.config["seed"], {})[run.config["row"]] = run
-    agree = []
-    for pair in by_seed.values():
-        scores = [
-            [
-                f"{run.metrics['best'][split][task][BY_NAME[task].metric]:.3f}"
-                for split in ("train", "dev")
-                for task in TASK_ORDER
-            ]
-            for run in pair.values()
-        ]
-        agree.append(int(np.sum(np.array(scores[0]) == np.array(scores[1]))))
+    agree = (apart(_runs(), "4.4", "4.5") == 0).sum(axis=1)
     return {"pairs": len(agree), "least": min(agree), "most": max(agree)}
 
 
