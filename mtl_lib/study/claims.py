@@ -147,8 +147,7 @@ CLAIMS = (
         "A second linear layer ultimately only improves the score for similarity.",
         "5.4, Figure 3",
         (_over("3.7", "3.2", SCORE), _over("3.7", "3.2", PAIR, ONE, expected=NO_GAIN)),
-        "One linear layer over [u; v] cannot compare two sentences; with a hidden layer it can, a "
-        "little.",
+        "One linear layer over [u; v] cannot compare two sentences; with a hidden layer it can.",
     ),
     Claim(
         "The rate 5e-5 achieves a significantly higher similarity correlation than 1e-5.",

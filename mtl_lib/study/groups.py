@@ -49,9 +49,10 @@ def choose_study(runs: Iterable[Run], rows: Collection[str]) -> list[Run]:
     def told(group: list[Run]) -> tuple[int, int]:
         return len(_rows(run for run in group if not gate(run, run.labels))), len(_rows(group))
 
-    most = max(map(told, groups), default=(0, 0))
-    enough = (group for group in groups if told(group) == most or 2 * told(group)[0] > most[0])
-    return next(enough, [])  # the first is the most thorough
+    counts = [told(group) for group in groups]
+    most = max(counts, default=(0, 0))
+    both = zip(groups, counts, strict=True)  # the most thorough first
+    return next((group for group, n in both if n == most or 2 * n[0] > most[0]), [])
 
 
 def by_corpora(runs: Iterable[Run]) -> dict[str, list[Run]]:

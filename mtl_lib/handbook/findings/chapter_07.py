@@ -186,8 +186,9 @@ FINDINGS = (
         "paraphrase and {largest_sentiment} on sentiment. Of the six scores of a pair, to three "
         "digits, {least} or {most} agree, and none differs by more than {far:.3f}. The paper "
         "prints {largest_similarity_paper:+.3f} on similarity and calls it noticeable; of its six "
-        "scores {paper_agree} agrees. So its two runs differ in something else, be it only the "
-        "seed.",
+        "scores {paper_agree} agrees: its two runs differ in more than such a push, be it only in "
+        "the seed. (Our rate falls to zero. Whether the push grows in ten epochs at a rate that "
+        "does not, only runs by the paper's protocol can tell.)",
         _trained_to_the_end,
         lambda v: (
             v["seeds"] == 3

@@ -103,8 +103,8 @@ FINDINGS = (
     ),
     Finding(
         "**So the paper's row does not show what SMART does.** It prints {paper:+.3f} for the same "
-        "difference, which lies outside the range of one more run of ours. The term at its "
-        "original's sizes can neither gain that nor lose it. A larger one may do either; the paper "
+        "difference, which lies outside the range of one more run of ours. A term of its "
+        "original's sizes moved nothing by such an amount there. A larger one may; the paper "
         "prints no sizes.",
         _too_small,
         lambda v: v["outside"] and max(map(abs, v["ends"])) < 0.05,

@@ -233,10 +233,10 @@ FINDINGS = (
         "training and {r} in development. At that r calibrated scores would spread by "
         "{justified}, and theirs spread by {spread}: so wide that their mean squared error, "
         "{squared}, is no better than that of the best constant, {constant:.2f}. So a model that "
-        "has trained this long can give 5s, and shrinkage does not tell why the paper's gives "
-        "none. Pairs that deserve a 5 get no higher scores than pairs that deserve a 4: the mean "
-        "differs by {rise}, with a standard error of {error:.2f}, where a straight line through "
-        "all pairs would rise by {expected}.",
+        "has trained this long can give 5s, and whether it is shrinkage that leaves the paper's "
+        "without stays open. Pairs that deserve a 5 get no higher scores than pairs that "
+        "deserve a 4: the mean differs by {rise}, with a standard error of {error:.2f}, where a "
+        "straight line through all pairs would rise by {expected}.",
         _ours,
         lambda v: (
             v["trained"] == v["seeds"] == 3

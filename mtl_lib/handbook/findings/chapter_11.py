@@ -299,8 +299,8 @@ FINDINGS = (
         "that happens in one pair of some {six:,.0f} if the six were independent, which they are "
         "not quite; the three of development alone would agree in one of {three:,.0f}. A copy, or "
         "a decay that did nothing: the numbers cannot tell. Two runs of one seed do stay nearly "
-        "as near where the change hardly acts: our rows 3.2 and 3.6 (L∞, {pairs} pairs that "
-        "trained) agree in {least} or {most} of six.",
+        "as near where the change hardly acts: our rows 3.2 and 3.6 (L∞, study `converged`, "
+        "{pairs} pairs) agree in {least} or {most} of six.",
         _tie,
         lambda v: v["six"] > 10_000 and v["least"] + 1 == v["most"] == 5 and v["pairs"] == 3,
     ),
