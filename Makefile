@@ -88,7 +88,7 @@ endif
 	  echo '$(NO_NEWS)' > "$(LAB_SETTINGS)/overrides.json"
 	@mkdir -p "$(@D)" && touch "$@"
 
-reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 3-9 in figures/PROFILE/
+reproduce: $(STAMP) ## 14 min | Run all notebooks: 21 rows trained, Figures 2-9 in figures/PROFILE/
 	@"$(BIN)/mtl" reproduce $(PARAMETERS) $(LENGTH)
 
 study: $(STAMP) ## days | Go through the study's runs on the real corpora; stop and start it at will

@@ -14,9 +14,9 @@ Read the library in this order, an evening in all:
 
 Beside it `pretrained/` (encoders by name or folder, with their tokenizers), `fast/` (the same
 numbers, faster), `methods/` (what can be added to the loop: penalties, smoothness, weightings,
-samplers, averages) and `shipped/` (the finished model, asked without torch); above it `study/` (the
-paper's rows, run and compared), `handbook/` (exercises and notebooks) and `cli.py` (the `mtl`
-command). Imports go down only.
+samplers, averages), `parallel/` (a run in several processes) and `shipped/` (the finished model,
+asked without torch); above it `study/` (the paper's rows, run and compared), `handbook/` (exercises
+and notebooks) and `cli.py` (the `mtl` command). Imports go down only.
 """
 
 from importlib import import_module

@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("mtl:", *str(error).splitlines(), file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder without rights: nothing of ours is wrong
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"mtl: {place}{explain(error)}", file=sys.stderr)
+        path = error.filename2 or error.filename  # of a file in its place, which it should take
+        print(f"mtl: {f'{path}: ' if path else ''}{explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         given = sys.argv[1:] if arguments is None else arguments
@@ -259,6 +259,8 @@ def _adapt(options: argparse.Namespace) -> None:
 
     sentences = training_sentences(load_corpus(options.data))
     encoder, tokenizer = load_encoder(options.name)
+    # Where no folder can stand, nobody should learn it half an hour later.
+    Path(options.directory).mkdir(parents=True, exist_ok=True)
     # Measured with minilm-l6 on a busy core: 0.86 s a step.
     print(f"{options.steps} steps: about {options.steps * 0.86 / 60:.0f} minutes", flush=True)
     losses = further_pretrain(

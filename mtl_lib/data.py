@@ -95,9 +95,9 @@ class Corpus:
 
         Args:
             examples: for each task its splits. A split is a DataFrame or an iterable of rows: a
-                mapping with `label`, perhaps `id`, and the sentences under any other names, in
-                their order; or a tuple `(sentence, label)`, `(first, second, label)`; or a
-                `SentenceExample` or `PairExample`. Without labels `label` is None; a mapping may
+                mapping with `label`, perhaps `id` and `tags`, and the sentences under any other
+                names, in their order; or a tuple `(sentence, label)`, `(first, second, label)`; or
+                a `SentenceExample` or `PairExample`. Without labels `label` is None; a mapping may
                 leave it out.
             name: what results call it.
 
@@ -206,7 +206,7 @@ class Batch:
     Attributes:
         input_ids: token ids, 0 where padded, int64 `[n*B, L]`.
         attention_mask: 1 on tokens, 0 on padding, int64 `[n*B, L]`.
-        labels: `[B]`, or None for a split without labels.
+        labels: `[B]`, of an own loss `[B, ..]`, or None for a split without labels.
         token_type_ids: segment of each token, 0 or 1, int64 `[n*B, L]`; None: all 0.
         has_cls: whether each sentence begins with a special token, [CLS].
         rows: of a part of a larger batch, which of its rows these are, `[n*B]`, and its shape.
@@ -253,7 +253,7 @@ class TokenizedSplit:
 
     Attributes:
         ids: the examples' ids, N of them, in file order.
-        labels: int64 `[N]` for classes, float32 `[N]` otherwise; None without labels.
+        labels: int64 `[N]` for classes, else float32; of an own loss either, `[N, ..]`; or None.
         sentences: `task.sentences` lists of N int64 tensors `[length]`, [CLS] to [SEP].
         has_cls: whether each of them begins with a special token, [CLS].
         lengths: tokens of each example's longest sentence, int64 `[N]`.

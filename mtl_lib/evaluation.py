@@ -23,7 +23,7 @@ def predict(model: MultitaskModel, split: TokenizedSplit, batch_size: int = 32) 
     logits = np.empty((len(split), split.task.outputs), dtype=np.float32)
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # what a module keeps in inference mode no training could use
             for indices, batch in sorted_batches(split, batch_size):
                 logits[indices] = model(batch).float().cpu().numpy()
     finally:

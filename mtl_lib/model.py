@@ -56,9 +56,9 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         rates = self.dropout if isinstance(self.dropout, tuple | list) else ()
-        object.__setattr__(self, "dropout", tuple(rates))  # JSON gives a list back
-        if not self.dropout or not all(0 <= rate < 1 for rate in self.dropout):
+        if not rates or not all(0 <= rate < 1 for rate in rates):
             raise ConfigError(f"head dropout {self.dropout}: give one rate in [0, 1) per layer")
+        object.__setattr__(self, "dropout", tuple(rates))  # JSON gives a list back
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"activation {self.activation!r}: choose from {list(ACTIVATIONS)}")
         if self.features not in FEATURES:
@@ -163,26 +163,22 @@ class MultitaskModel(nn.Module):
         tokenizer: saved with the model where it is given; the trainer gives its data's.
 
     Raises:
-        ConfigError: if there is no such sentence vector or task, or the encoder cannot encode.
+        ConfigError: for an unknown sentence vector or task, two of one name, or what cannot encode.
     """
 
     encoder: Any
     heads: Any
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        heads: Mapping[Any, Any],
-        sentence_vector: str = "pooler",
+        self, encoder: nn.Module, heads: Mapping[Any, Any], sentence_vector: str = "pooler"
     ):
         super().__init__()
         if sentence_vector not in SENTENCE_VECTORS:
             raise ConfigError(
                 f"sentence_vector {sentence_vector!r}: choose from {SENTENCE_VECTORS}"
             )
-        size = getattr(encoder, "hidden_size", None) or getattr(
-            getattr(encoder, "config", None), "hidden_size", None
-        )
+        size = getattr(encoder, "hidden_size", None)
+        size = size or getattr(getattr(encoder, "config", None), "hidden_size", None)
         encodes = isinstance(encoder, BertModel) or callable(getattr(encoder, "encode", None))
         if not size or not encodes:
             raise ConfigError(
@@ -192,6 +188,8 @@ class MultitaskModel(nn.Module):
         self.sentence_vector = sentence_vector
         self.encoder = encoder
         self.tasks = {task.name: task for task in map(_task_of, heads)}
+        if len(self.tasks) < len(heads):
+            raise ConfigError(f"two tasks have one name: {[_task_of(task).name for task in heads]}")
         if isinstance(encoder, BertModel) and sentence_vector == "cls+mean":
             size *= 2
         like = next(encoder.parameters(), torch.empty(0))
@@ -296,23 +294,26 @@ class MultitaskModel(nn.Module):
         return self
 
     def save(self, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write the model and its tasks to a folder: safetensors and JSON only.
+        """Write the model and its tasks to a folder: safetensors and JSON only. `load` has to be
+        given what is of one's own: subclasses, too, and an encoder with exchanged parts.
 
         Args:
             tokenizer: kept beside it, with its length of cut; `self.tokenizer` by default.
         """
+        from mtl_lib.fast import as_built  # only where it is asked for
+
         directory, tokenizer = Path(directory), tokenizer or self.tokenizer
         words = {
             "format": FORMAT,
             "sentence_vector": self.sentence_vector,
             "tasks": [task.as_dict() for task in self.tasks.values()],
             "heads": {
-                name: head.config.as_dict() if isinstance(head, Head) else None
+                name: head.config.as_dict() if type(head) is Head else None
                 for name, head in self.heads.items()
             },
         }
         texts = {"heads.json": json.dumps(words, indent=2) + "\n"}
-        if isinstance(self.encoder, BertModel):  # of which layers may have been taken away
+        if as_built(self.encoder):  # but for layers that were taken away
             sizes = replace(self.encoder.config, num_hidden_layers=len(self.encoder.encoder.layer))
             texts["config.json"] = json.dumps(asdict(sizes), indent=2) + "\n"
         if tokenizer:  # transformers' fast ones wrap one
@@ -381,12 +382,11 @@ class MultitaskModel(nn.Module):
             if ".weight.scale" in str(error):
                 said = "is stored in 8 bits: use `mtl_lib.methods.quantized.load_quantized`"
             raise EncoderError(f"{directory}/model.safetensors {said}") from error
-        if (directory / "tokenizer.json").is_file():
+        if (path := directory / "tokenizer.json").is_file():
             try:
-                model.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+                model.tokenizer = Tokenizer.from_file(str(path))
             except Exception as error:  # the tokenizers package raises nothing narrower
-                fault = f"{directory}/tokenizer.json: not a tokenizer ({error})"
-                raise EncoderError(fault) from error
+                raise EncoderError(f"{path}: not a tokenizer ({error})") from error
         return model.eval()
 
 

@@ -65,7 +65,7 @@ class TaskLoss:
                 f"{self.task}: logits {tuple(logits.shape)} and labels {tuple(labels.shape)} "
                 f"do not fit; expected [B, {self.outputs}] and [B]"
             )
-        weights = () if class_weights is None else (class_weights,)
+        weights = () if class_weights is None else (class_weights.to(logits),)
         loss = self.function(logits, labels, *weights)
         if loss.dim():
             raise ValueError(f"{self.task}: its loss has shape {tuple(loss.shape)}; give the mean")

@@ -35,7 +35,7 @@ Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
 # From the steps taken so far to the names of the tasks of the next one, each once.
 Sampler = Callable[[int], Sequence[str]]
 ENGINES = ("plain", "fast")
-_SHAPE = ("kind", "sentences", "outputs")  # in which data and model have to agree
+_ALIKE = ("kind", "sentences", "outputs", "name")  # in which data and model have to agree
 _ONLY = "the fast engine knows BertModel as it is built only"
 
 
@@ -153,8 +153,8 @@ class Trainer:
         callbacks: see `Callback`.
 
     Raises:
-        ConfigError: if a task has no head, no training split or no labels, its training set is
-            smaller than a batch, or a sentence is longer than the encoder knows positions.
+        ConfigError: if a task has no head, no training split, no labels or the data of another, its
+            training set is smaller than a batch, or a sentence longer than the encoder's positions.
     """
 
     def __init__(
@@ -459,7 +459,7 @@ def _check(
             if split.labels is None:
                 raise ConfigError(f"{name}: the {part} split has no labels")
             split.task.check_labels(split.labels)
-            if unlike := [n for n in _SHAPE if getattr(split.task, n) != getattr(task, n)]:
+            if unlike := [n for n in _ALIKE if getattr(split.task, n) != getattr(task, n)]:
                 raise ConfigError(f"{name}: the {part} split's task has other {unlike[0]}: {task}")
             what, longest, known = "sentence", int(split.lengths.max()), positions
             if vectors_read(model.heads[name]):

@@ -8,8 +8,10 @@ from mtl_lib.paths import ROOT
 
 HEAD = """# Licences of others
 
-The handbook's own code and embedded corpora are under the MIT licence (LICENSE). Encoders and real
-corpora are downloaded, not shipped; their terms stand in README.md. Below are the packages that
+The handbook's own code and embedded corpora are under the MIT licence (LICENSE). The finished model
+in `data/models/final` is all-MiniLM-L6-v2 (Apache-2.0), trained further; licence and card lie
+beside it. Other encoders (Apache-2.0) and real corpora are downloaded, not shipped; the terms of
+the corpora stand in README.md. Below are the packages that
 `make setup` installs, with the licence that each names in its metadata. Written by
 `python scripts/licences.py`; packages of other systems are listed where they are installed.
 

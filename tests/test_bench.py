@@ -133,6 +133,16 @@ def test_one_answer_for_every_example_counts_as_a_correlation_of_zero():
     assert line(compare(runs), "pcgrad")["similarity"] == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_answer_of_one_seed_leaves_the_gain_an_interval():
+    runs = study()
+    for run in runs:
+        if run.config["weighting"] == "pcgrad" and run.config["seed"] == 0:
+            run.predictions["similarity"][:] = 1.0
+    own = line(compare(runs), "pcgrad")
+    assert own["similarity low"] < own["similarity gain"] < own["similarity high"]
+
+
 def test_only_seeds_that_every_row_has_are_compared():
     runs = [r for r in study() if (r.config["row"], r.config["seed"]) != ("bench-pcgrad-x1", 1)]
     assert set(compare(runs).points["seed"]) == {0, 2}

@@ -7,7 +7,7 @@ import pytest
 from fake_runs import fake_run, fake_study
 
 from mtl_lib.evaluation import metrics
-from mtl_lib.study.claims import CLAIMS, CONTROLS, GAIN, NO_GAIN
+from mtl_lib.study.claims import CLAIMS, CONTROLS, FROZEN_ROWS, GAIN, NO_GAIN
 from mtl_lib.study.config import STUDY_VERSION
 from mtl_lib.study.paper import PAPER_SCORES, TASK_ORDER
 from mtl_lib.study.queue import QUEUE
@@ -22,6 +22,7 @@ from mtl_lib.study.verdicts import (
     UNTOLD,
     claims_table,
     comparisons,
+    our_words,
     paper_value,
     verdict,
 )
@@ -278,10 +279,39 @@ def test_a_claim_is_told_by_the_most_rows_then_enough_seeds_then_the_longest(oth
     assert table.equals(claims_table(chosen, [SURGERY]))
 
 
+@pytest.mark.parametrize(
+    ("longer", "shorter", "told_by"),
+    [
+        ((True, True, False), (True, True, True), "converged"),  # two seeds tell nothing
+        ((True,), (False, False, False), "paper"),
+        ((True, True, True), (True, True, True), "paper"),
+    ],
+)
+def test_a_study_tells_a_claim_by_the_seeds_that_trained(longer, shorter, told_by):
+    runs = [
+        fake_run(row, seed, trained=trained, **options)
+        for options, seeds in ((LONGER, longer), (SHORTER, shorter))
+        for seed, trained in enumerate(seeds)
+        for row in ("3.1", "3.2")
+    ]
+    assert claims_table(runs, [SURGERY])["study"].item() == told_by
+
+
 def test_seeds_that_rows_do_not_share_do_not_count():
     apart = [*fake_study(["3.1"], (0, 1, 2), **LONGER), *fake_study(["3.2"], (3, 4, 5), **LONGER)]
     table = claims_table([*apart, *fake_study(["3.1", "3.2"], (0, 1, 2), **SHORTER)], [SURGERY])
     assert table["study"].item() == "converged"
+
+
+def test_an_interval_that_ends_near_a_point_shows_on_which_side():
+    line = {"seeds": 3, "ours": 0.006, "low": 0.001}
+    assert our_words(line | {"high": 0.0098}) == "+0.006 [+0.0010, +0.0098]"
+    assert our_words(line | {"high": 0.0118}) == "+0.006 [+0.001, +0.012]"
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_sign_of_its_own():
+    line = {"seeds": 3, "ours": -0.0002, "low": -0.013, "high": 0.013}
+    assert our_words(line) == "+0.000 [-0.013, +0.013]"
 
 
 def test_a_cosine_has_no_margin():
@@ -395,3 +425,20 @@ def test_a_run_of_one_answer_tells_nothing_of_its_task():
     assert lines.loc["sentiment", "verdict"] == UNTOLD
     assert "The same answer for every example: sentiment" in lines.loc["sentiment", "reason"]
     assert lines.loc["similarity", "seeds"] == 3 and not lines.loc["similarity", "reason"]
+
+
+def test_a_verdict_stands_on_the_seeds_of_the_differences_that_decide_it():
+    """Fine-tuning beats a frozen encoder, whatever its other rate does on one task."""
+    (claim,) = (c for c in CLAIMS if set(c.rows) == {"3.1", *FROZEN_ROWS})
+    runs = [fake_run("3.1", seed, noise=0.5, size=600, **LONGER) for seed in range(3)]
+    for row in FROZEN_ROWS:
+        runs += [fake_run(row, seed, noise=5.0, size=600, **LONGER) for seed in range(3)]
+    one = {"constant_predictions": ["paraphrase"]}
+    runs = [
+        replace(run, provenance=run.provenance | one) if run.config["row"] == "frozen-1e-5" else run
+        for run in runs
+    ]
+    line = claims_table(runs, [claim]).iloc[0]
+    assert line["verdict"] == FAILS and line["seeds"] == line["readable"] == 3
+    assert "The same answer for every example: paraphrase in row frozen-1e-5." in line["reason"]
+    assert "**does not hold** (`paper`, 3 seeds)" in claims_markdown(runs)

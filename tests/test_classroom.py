@@ -48,6 +48,15 @@ def test_the_picture_has_a_bar_for_each_exercise_that_not_all_have_passed(folder
     assert [bar.get_width() for bar in other] == [1, 0]
 
 
+def test_the_pictures_key_covers_no_bar_and_its_axis_counts_students(folder):
+    picture = classroom.draw(classroom.read_reports(folder.glob("*.json")))
+    picture.draw_without_rendering()
+    (ax,) = picture.axes
+    (key,) = picture.legends
+    assert not key.get_window_extent().overlaps(ax.get_window_extent())
+    assert ax.get_xlabel() == "students" and all(tick % 1 == 0 for tick in ax.get_xticks())
+
+
 def test_the_command_writes_table_and_picture(folder, tmp_path, capsys):
     assert cli.main(["class", str(folder), "--out", str(tmp_path / "out")]) == 0
     assert len(pd.read_csv(tmp_path / "out" / "class.csv")) == 2
@@ -87,6 +96,11 @@ def test_reports_of_another_release_are_named(tmp_path):
 def test_a_folder_without_reports_says_how_they_are_written(tmp_path):
     with pytest.raises(ConfigError, match="MTL_REPORT"):
         classroom.sum_up(tmp_path, tmp_path)
+
+
+def test_a_folder_of_reports_that_is_none_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        classroom.sum_up(tmp_path / "nowhere", tmp_path)
 
 
 def test_the_class_server_gives_each_student_files_that_only_they_can_read(tmp_path, monkeypatch):

@@ -149,6 +149,24 @@ def test_an_expected_fault_is_one_line_and_a_status(capsys, tmp_path):
     assert error.count("\n") == 1
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_as_the_user_knows_it(
+    tmp_path, monkeypatch, capsys
+):
+    def put(options):
+        (tmp_path / "unfinished").touch()
+        os.replace(tmp_path / "unfinished", tmp_path)
+
+    monkeypatch.setattr(cli, "_check_corpus", put)
+    assert cli.main(["data", "check", "anything"]) == 1
+    assert capsys.readouterr().err.startswith(f"mtl: {tmp_path}: ")
+
+
+def test_an_encoder_that_can_be_written_nowhere_is_refused_before_it_is_trained(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(["encoder", "adapt", "tiny", str(tmp_path / "file"), "--steps", "9999"]) == 1
+    assert f"{tmp_path / 'file'}: " in capsys.readouterr().err
+
+
 def test_data_check_reports_a_folder(capsys, tmp_path):
     assert cli.main(["data", "check", write_corpus(tmp_path / "corpus")]) == 0
     assert "ids-sst-train.csv" in capsys.readouterr().out

@@ -98,6 +98,32 @@ def test_runs_that_did_not_train_answer_nothing():
     assert line["reason"].startswith("Not trained") and line["gain"] == line["inside"] == ""
 
 
+def test_a_row_of_which_one_seed_did_not_train_is_named_with_that_seed():
+    runs = [run for run in surgery(True) if run.config["row"] == "3.1"]
+    runs += [fake_run("3.2", seed, trained=seed > 0, **PAPER, size=2000) for seed in range(3)]
+    line = line_of(contrasts_table(runs), "3.2 - 3.1", "sentiment")
+    assert line["seeds"] == 2 and line["reason"] == "Not trained: row 3.2 (seed 0)."
+
+
+def test_a_number_that_is_undefined_is_said_to_be_so():
+    """Row 3.2 gives every pair the same score, which correlates with nothing."""
+    runs = []
+    for run in surgery(True):
+        if run.config["row"] == "3.2":
+            best = run.metrics["best"]
+            dev = best["dev"] | {"similarity": {"pearson": float("nan")}}
+            run = replace(
+                run,
+                metrics=run.metrics | {"best": best | {"dev": dev}},
+                predictions=run.predictions | {"similarity": np.ones((2000, 1), np.float32)},
+                provenance=run.provenance | {"constant_predictions": ["similarity"]},
+            )
+        runs.append(run)
+    page = contrasts_markdown(runs)
+    row = next(line for line in page.splitlines() if "3.2 - 3.1" in line and "similarity" in line)
+    assert "undefined, 3 seeds. Not told: The same answer" in row and "nan" not in page
+
+
 def test_single_tasks_are_compared_each_on_its_own():
     runs = fake_study(["3.1", "sentiment-alone"], (0, 1, 2), **PAPER)
     runs = [

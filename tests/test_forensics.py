@@ -118,6 +118,30 @@ def test_one_seed_is_open_and_says_which_way_it_points():
     assert line["verdict"] == "open: nearer in 1 seed" and np.isnan(line["low"])
 
 
+def test_two_seeds_that_point_either_way_are_not_said_to_agree():
+    runs = [run_of("3.2-port", seed, published("3.2") + 0.03 * (1 - seed)) for seed in range(2)]
+    runs += [run_of("3.2", seed, published("3.2") + 0.02 * seed) for seed in range(2)]
+    line = line_of(hypotheses_table(runs), "3.2-port")
+    assert line["verdict"] == "open: further away in 1 seed, nearer in 1 seed"
+
+
+def test_a_difference_that_rounding_may_make_is_on_no_side():
+    """The paper prints three digits: two rows a ten-thousandth apart are as near."""
+    for seeds, verdict in ((1, "open: as near in 1 seed"), (3, "open")):
+        runs = [run_of("3.2-port", seed, published("3.2") + 0.0200) for seed in range(seeds)]
+        runs += [run_of("3.2", seed, published("3.2") + 0.0201) for seed in range(seeds)]
+        assert line_of(hypotheses_table(runs), "3.2-port")["verdict"] == verdict
+
+
+def test_an_epoch_with_an_undefined_score_is_not_the_nearest():
+    constant = np.where(np.arange(6) == 2, np.nan, published("3.8"))
+    run = run_of("3.2", 0, published("3.2"), [constant, published("3.8"), published("3.2")])
+    assert nearest_epoch(run, "3.8") == (2, 0)
+    runs = [run_of("frozen-1e-3", 0, constant), run_of("3.1", 0, published("3.2"))]
+    line = line_of(hypotheses_table(runs), "frozen-1e-3")
+    assert line["verdict"] == "open: a score is undefined"
+
+
 def test_a_short_run_is_judged_at_its_nearest_epoch():
     epochs = [published("3.1"), published("3.4"), published("3.2")]
     table = hypotheses_table([run_of("3.2", 0, published("3.2"), epochs)])

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from small import small_data, small_model, small_splits
+from small import small_data, small_encoder, small_model, small_splits
+from torch import nn
 
 from mtl_lib import trainer as trainer_module
 from mtl_lib.errors import ConfigError
+from mtl_lib.evaluation import evaluate
 from mtl_lib.methods.averaging import BestEpoch, WeightAverage
+from mtl_lib.model import HeadConfig, MultitaskModel
 from mtl_lib.study.checkpoint import Checkpoint
 from mtl_lib.study.resume import restore, state_of
+from mtl_lib.tasks import SENTIMENT, SIMILARITY
 from mtl_lib.trainer import Callback, Trainer
 
 
@@ -164,6 +168,35 @@ def test_the_best_epochs_weights_have_the_numbers_of_the_best_epoch(monkeypatch)
     logits, scores = trainer.evaluate(dev)
     assert scores == trainer.result.best["dev"]
     assert all(np.array_equal(logits[name], trainer.result.logits[name]) for name in dev)
+
+
+class Normed(nn.Module):
+    """A head whose outputs depend on running means, which are no parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.linear = nn.BatchNorm1d(32), nn.Linear(32, 1)
+
+    def forward(self, vectors):
+        return self.linear(self.norm(vectors))
+
+
+def test_the_best_epoch_keeps_what_a_head_remembers_beside_its_parameters(monkeypatch):
+    monkeypatch.setattr(trainer_module, "headline", lambda scores: 0.0)  # the first epoch is best
+    model, data = MultitaskModel(small_encoder(), {SIMILARITY: Normed()}), small_data()
+    best = BestEpoch()
+    fit = Trainer(model, {"similarity": data["similarity"]}, callbacks=[best]).fit(epochs=2)
+    best.apply_to(model)
+    assert evaluate(model, data["similarity"]["dev"]) == fit.best["dev"]["similarity"]
+
+
+def test_the_best_epoch_of_another_model_is_refused():
+    best, other = BestEpoch(), MultitaskModel(small_encoder(), {SENTIMENT: HeadConfig()})
+    trained(best, steps=4)
+    before = flat(other)
+    with pytest.raises(ConfigError, match="the model has no heads.paraphrase"):
+        best.apply_to(other)
+    assert np.array_equal(flat(other), before)
 
 
 def test_before_the_first_epoch_has_ended_there_is_no_best_one():

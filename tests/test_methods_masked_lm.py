@@ -180,6 +180,12 @@ def test_nothing_to_learn_from_is_refused(texts, options):
         further_pretrain(encoder(), TOKENIZER, texts, **{"steps": 1} | options)
 
 
+@pytest.mark.parametrize("length", [0, 2])
+def test_a_length_without_room_for_a_word_is_refused(length):
+    with pytest.raises(ConfigError, match=f"max_length = {length}: a sentence needs 3"):
+        further_pretrain(encoder(), TOKENIZER, ["snow"], steps=1, max_length=length)
+
+
 def test_texts_without_a_known_word_are_left_out():
     texts, states = ["the apple is red", "snow is white"], []
     for given in (texts, ["zebra", texts[0], " ", "zebra zebra", texts[1]]):

@@ -14,7 +14,7 @@ from mtl_lib.bert import BertConfig, BertModel
 from mtl_lib.errors import ConfigError, EncoderError
 from mtl_lib.methods.losses import label_smoothed_cross_entropy
 from mtl_lib.methods.quantized import dequantize, load_quantized, quantize, save_quantized
-from mtl_lib.model import HeadConfig, MultitaskModel
+from mtl_lib.model import Head, HeadConfig, MultitaskModel
 from mtl_lib.pretrained import SPECIAL_TOKENS, load_encoder, wordpiece_tokenizer
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY, Task
 
@@ -180,5 +180,14 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path):
 
 def test_a_head_of_ones_own_is_refused(tmp_path):
     model = MultitaskModel(small_encoder(), {SENTIMENT: nn.Linear(16, 5)})
+    with pytest.raises(ConfigError, match="one's own"):
+        save_quantized(model, tmp_path)
+
+
+@pytest.mark.parametrize("subclass", [Head, BertModel])
+def test_a_subclass_is_ones_own_and_refused(subclass, tmp_path):
+    model = model_of("pooler")
+    part = model.encoder if subclass is BertModel else model.heads["sentiment"]
+    part.__class__ = type("Own", (subclass,), {})
     with pytest.raises(ConfigError, match="one's own"):
         save_quantized(model, tmp_path)

@@ -48,6 +48,14 @@ def test_rates_fall_by_a_factor_a_layer_down_to_the_embeddings():
             assert name.startswith("heads.") and rate == 7.0
 
 
+def test_the_last_layer_that_is_left_has_the_whole_rate():
+    model = small_model()
+    model.encoder.encoder.layer = model.encoder.encoder.layer[:1]  # of two
+    rates = options_by_name(model, lr=1.0, layer_decay=0.5)
+    assert rates["encoder.encoder.layer.0.output.dense.weight"][0] == 1.0
+    assert rates["encoder.embeddings.word_embeddings.weight"][0] == 0.5
+
+
 def test_without_rates_of_their_own_all_learn_at_one_rate():
     groups = parameter_groups(small_model(), 3e-4)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(3e-4, 0.0)]

@@ -54,6 +54,17 @@ def test_impossible_dropout_is_refused(rates):
         HeadConfig(rates)
 
 
+def test_a_dropout_that_is_no_tuple_is_named_as_it_was_given():
+    with pytest.raises(ConfigError, match="head dropout 0.3: give one rate in"):
+        HeadConfig(0.3)
+
+
+def test_two_tasks_of_one_name_are_refused():
+    heads = {SIMILARITY: HeadConfig(), "similarity": HeadConfig()}
+    with pytest.raises(ConfigError, match=r"two tasks have one name: \['similarity', 'similarity"):
+        MultitaskModel(small_encoder(), heads)
+
+
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ConfigError, match="tanh"):
         HeadConfig((0.3,), "tanh")

@@ -19,6 +19,7 @@ from torch import nn
 from mtl_lib import (
     Callback,
     Corpus,
+    Head,
     HeadConfig,
     MultitaskModel,
     PairExample,
@@ -366,6 +367,22 @@ def test_a_head_of_ones_own_trains_is_saved_and_loaded(tmp_path):
     assert np.array_equal(predict(loaded, dev), predict(model, dev))
 
 
+class FromZeroToFive(Head):
+    """Our head, bounded."""
+
+    def forward(self, vectors):
+        return 5 * super().forward(vectors).sigmoid()
+
+
+def test_a_subclass_of_our_head_is_given_when_its_model_is_loaded(tmp_path):
+    model, dev = model_of(SIMILARITY, similarity=FromZeroToFive(SIMILARITY, 16)), small_splits()
+    model.save(tmp_path)
+    with pytest.raises(EncoderError, match="the head of similarity is none of ours"):
+        MultitaskModel.load(tmp_path)
+    loaded = MultitaskModel.load(tmp_path, heads={"similarity": FromZeroToFive(SIMILARITY, 16)})
+    assert np.array_equal(predict(loaded, dev["similarity"]), predict(model, dev["similarity"]))
+
+
 class NegativeDistance(nn.Module):
     """A head without parameters."""
 
@@ -459,6 +476,24 @@ def test_an_encoder_of_ones_own_trains_is_saved_and_loaded(weighting, tmp_path):
     loaded = MultitaskModel.load(tmp_path, encoder=BagOfEmbeddings())
     for name, splits in data.items():
         assert np.array_equal(predict(loaded, splits["dev"]), predict(model, splits["dev"])), name
+
+
+class Lazy(BagOfEmbeddings):
+    """Keeps what it computed at its first call, as encoders do with sines and cosines."""
+
+    kept = None
+
+    def encode(self, input_ids, attention_mask):
+        if self.kept is None:
+            self.kept = torch.linspace(0, 1, self.hidden_size).cos()
+        return super().encode(input_ids, attention_mask) * self.kept
+
+
+def test_an_encoder_that_was_evaluated_first_is_trained():
+    model, data = model_of(SENTIMENT, encoder=Lazy()), data_of(SENTIMENT)
+    evaluate(model, data["sentiment"]["dev"])
+    trainer_of(model, data).step()
+    assert not model.encoder.kept.is_inference()
 
 
 def test_the_gradients_of_a_foreign_encoder_are_those_of_plain_backward_passes():
@@ -894,6 +929,12 @@ def test_data_of_another_kind_of_task_than_the_models_is_refused():
         trainer_of(model, data_of(score))
 
 
+def test_data_under_the_name_of_another_task_is_refused():
+    yes, no = (Task(name, sentences=2, loss="binary_cross_entropy") for name in ("yes", "no"))
+    with pytest.raises(ConfigError, match="yes: the train split's task has other name"):
+        trainer_of(model_of(yes, no), {"yes": data_of(no)["no"]})
+
+
 @pytest.mark.parametrize("name", ["training", "_modules", "keys", "file"])
 def test_names_that_torch_or_numpy_take_are_refused(name):
     with pytest.raises(ConfigError, match="taken by torch or numpy"):
@@ -1001,6 +1042,43 @@ def test_a_bert_with_changed_parts_is_trained_by_the_plain_engine_with_a_word(ch
         torch.manual_seed(1)
         steps.append(trainer.step()[0]["similarity"])
     assert steps[0] == steps[1]
+
+
+class Squared(nn.Module):
+    """The widening of the feed-forward part with another activation."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense = dense
+
+    def forward(self, hidden):
+        return self.dense(hidden).relu().square()
+
+
+def squared(encoder):
+    for layer in encoder.encoder.layer:
+        layer.intermediate = Squared(layer.intermediate.dense)
+
+
+@pytest.mark.parametrize("change", [squared, with_a_forward_of_its_own])
+def test_a_bert_with_exchanged_parts_is_given_when_its_model_is_loaded(change, tmp_path):
+    model, dev = model_of(SIMILARITY), small_splits()["similarity"]
+    model.save(tmp_path)  # as it was built, over which the changed one is written
+    change(model.encoder)
+    model.save(tmp_path)
+    with pytest.raises(EncoderError, match="the encoder was none of ours; give `encoder`"):
+        MultitaskModel.load(tmp_path)
+    encoder = small_encoder(seed=1)
+    change(encoder)
+    loaded = MultitaskModel.load(tmp_path, encoder=encoder)
+    assert np.array_equal(predict(loaded, dev), predict(model, dev))
+
+
+def test_a_bert_with_hooks_is_saved_without_them(tmp_path):
+    model = model_of(SIMILARITY)
+    model.encoder.pooler.register_forward_hook(lambda module, inputs, output: None)  # looks on
+    model.save(tmp_path)
+    assert type(MultitaskModel.load(tmp_path).encoder) is BertModel
 
 
 def test_a_plain_trainer_stays_plain_beside_a_fast_one_of_the_same_model(monkeypatch):

@@ -446,6 +446,7 @@ FAULTS = {
     "no model": (["nowhere", "--text", "Dull."], "nowhere: no config.json; give a folder"),
     "an empty text": (["MODEL", "--text", " "], "a text is empty"),
     "no such file": (["MODEL", "--pairs", "nowhere.csv"], "nowhere.csv: No such file"),
+    "a folder for the pairs": (["MODEL", "--pairs", "p.csv", "--out", "."], "--out .: a folder"),
     "an answer to a text in a file": (["MODEL", "--text", "a", "--out", "b"], "leave --out out"),
     "a corpus as well": (["MODEL", "--text", "a", "--data", "there"], "--data and --split name"),
     "nothing to predict": ([], "or --text TEXT, or --pairs FILE"),

@@ -240,6 +240,17 @@ def test_a_folder_that_was_not_built_is_not_replaced(tmp_path):
         build_student(notebooks, other)
 
 
+def test_of_many_files_that_were_not_built_the_first_are_named(tmp_path):
+    notebooks = folder_with(tmp_path / "notebooks", solved())
+    (tmp_path / "data").mkdir()
+    for number in range(10, 30):
+        (tmp_path / "data" / f"{number}.csv").touch()
+    with pytest.raises(ConfigError, match="14.csv and 15 more changed since"):
+        build_student(notebooks, tmp_path / "data")
+    with pytest.raises(ConfigError, match="10.csv: a file; name a folder"):
+        build_student(notebooks, tmp_path / "data" / "10.csv")
+
+
 def test_an_empty_folder_of_notebooks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no notebook"):
         build_student(tmp_path, tmp_path / "out")

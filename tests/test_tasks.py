@@ -19,6 +19,13 @@ def test_class_weights_give_the_weighted_mean():
     torch.testing.assert_close(SENTIMENT.loss(logits, labels, weights), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_class_weights_of_another_type_weigh_the_same(dtype):
+    logits, labels, weights = torch.randn(4, 5), torch.tensor([0, 1, 1, 4]), torch.arange(1.0, 6)
+    expected = SENTIMENT.loss(logits, labels, weights)
+    assert torch.equal(SENTIMENT.loss(logits, labels, weights.to(dtype)), expected)
+
+
 def test_paraphrase_loss_is_the_binary_cross_entropy_of_the_logit():
     logits, labels = torch.randn(6, 1), torch.tensor([0.0, 1, 0, 1, 1, 0])
     p = torch.sigmoid(logits[:, 0])

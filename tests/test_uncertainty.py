@@ -297,6 +297,16 @@ def test_a_gap_is_training_minus_development_on_a_given_training_sample():
     assert gap.example_error == pytest.approx(dev.example_error)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_of_a_seed_without_a_score_the_mean_and_its_interval_are_undefined(seeds):
+    runs = fake_study(["3.1"], range(seeds))
+    runs[0].predictions["similarity"][:] = 1.0
+    runs[0].metrics["best"]["dev"]["similarity"]["pearson"] = float("nan")
+    found = Evidence(runs).estimate({"3.1": 1}, "similarity")
+    assert np.isnan([found.value, found.low, found.high, *found.one_more_run()]).all()
+
+
 def with_predictions(values, seed=0):
     run = fake_run("3.1", seed)
     run.predictions["similarity"] = np.resize(values, 200).astype(np.float32)[:, None]

@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl_lib import bert
 
-# What the fast engine reads the parameters of, without calling it.
+# What a `BertModel` is built of: the fast engine reads its parameters, without calling it.
 _KNOWN = {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, bert.BertModel}
 _KNOWN |= {bert.BertEmbeddings, bert.BertSelfAttention, bert.AddNorm, bert.BertAttention}
 _KNOWN |= {bert.BertIntermediate, bert.BertLayer, bert.BertEncoder, bert.BertPooler}
@@ -19,17 +19,22 @@ _KNOWN |= {bert.BertIntermediate, bert.BertLayer, bert.BertEncoder, bert.BertPoo
 
 def knows(encoder: nn.Module) -> bool:
     """Whether an encoder is a `BertModel` as it was built: no part of it exchanged, no hooks."""
-    return isinstance(encoder, bert.BertModel) and not (
-        any(map(_changed, encoder.modules()))
+    return as_built(encoder) and not (
+        any(map(_hooked, encoder.modules()))
         or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in encoder.parameters())
     )
 
 
-def _changed(module: nn.Module) -> bool:
+def as_built(encoder: nn.Module) -> bool:
+    """Whether an encoder is a `BertModel`, its parts those that it was built of, hooks or none."""
+    return isinstance(encoder, bert.BertModel) and all(
+        type(module) in _KNOWN and "forward" not in vars(module) for module in encoder.modules()
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
     forward, backward = module._forward_hooks, module._backward_hooks
-    before = module._forward_pre_hooks or module._backward_pre_hooks
-    known = type(module) in _KNOWN and "forward" not in vars(module)
-    return not known or bool(forward or backward or before)
+    return bool(forward or backward or module._forward_pre_hooks or module._backward_pre_hooks)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -76,15 +76,17 @@ def draw(answers: pd.DataFrame) -> Picture:
     counts = wrong.groupby(["exercise", wrong["mistake"].ne("")]).size().unstack(fill_value=0)
     counts = counts.reindex(columns=[True, False], fill_value=0)
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False).index[:SHOWN]][::-1]
-    picture = Picture(figsize=(8, 1.4 + 0.3 * len(counts)), layout="constrained")
+    picture = Picture(figsize=(8, 1.8 + 0.3 * len(counts)), layout="constrained")
     ax = picture.subplots()
     ax.barh(counts.index, counts[True], color=PAPER, label="a mistake that has a name")
     ax.barh(counts.index, counts[False], left=counts[True], color=PAPER_LIGHT, label="another one")
     students = answers["student"].nunique()
     ax.axvline(students, color=OURS, lw=1)
     ax.set_xlim(0, students * 1.02)
+    ax.set_xlabel("students")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title(f"Not passed yet, of {students} students", loc="left", color=INK)
-    ax.legend(frameon=False, loc="lower right")
+    picture.legend(frameon=False, loc="outside lower right", ncols=2)
     return picture
 
 
@@ -96,8 +98,10 @@ def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path
         The table, `by_exercise`, and the two paths.
 
     Raises:
-        ConfigError: if there is no report, or a file is none.
+        ConfigError: if there is no such folder or no report in it, or a file is none.
     """
+    if not Path(folder).expanduser().is_dir():
+        raise ConfigError(f"{folder}: no such folder; give the one that holds the class's reports")
     paths = sorted(Path(folder).expanduser().rglob("*.json"))
     if not paths:
         raise ConfigError(

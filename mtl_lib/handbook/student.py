@@ -35,6 +35,7 @@ from mtl_lib.paths import BUILD, NOTEBOOKS
 
 STUB = "raise NotImplementedError  # your code here"
 TEXT_STUB = "YOUR ANSWER HERE"  # nbgrader's, in a Markdown cell
+SHOWN = 5  # changed files that a message names
 
 _MARKER = re.compile(r"\s*### (BEGIN|END) (SOLUTION|HIDDEN TESTS|MARK SCHEME)\s*")
 _LIKE_A_MARKER = re.compile(
@@ -246,10 +247,13 @@ def _build(
         notebook = version(read_notebook(source), source.name)
         texts[source.name] = nbformat.writes(notebook) + "\n"
     pages = {page.name: page.read_text(encoding="utf-8") for page in Path(notebooks).glob("*.md")}
+    if out.is_file():
+        raise ConfigError(f"{out}: a file; name a folder that there is not yet")
     if changed := _changed(out):
+        more = f" and {len(changed) - SHOWN:,} more" if len(changed) > SHOWN else ""
         raise ConfigError(
-            f"{out}: {', '.join(changed)} changed since it was built or was not built; "
-            "move the folder away first, it may hold somebody's work"
+            f"{out}: {', '.join(changed[:SHOWN])}{more} changed since it was built or was not "
+            "built; move the folder away first, it may hold somebody's work"
         )
     new, old = (out.with_name(f".{out.name}.{word}") for word in ("new", "old"))
     for left_over in (new, old):

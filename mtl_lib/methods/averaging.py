@@ -3,6 +3,7 @@ often generalise better."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,36 +14,49 @@ from mtl_lib.model import MultitaskModel
 from mtl_lib.trainer import Callback, Trainer
 
 
+def _numbers_of(model: MultitaskModel) -> dict[str, Tensor]:
+    """Parameters and buffers of a model, such as the running means of a head of one's own."""
+    return dict(chain(model.named_parameters(), model.named_buffers()))
+
+
+@torch.no_grad()
+def _put(model: MultitaskModel, values: dict[str, Tensor]) -> None:
+    """Give parameters and buffers of a model these values, all of them or none."""
+    own = _numbers_of(model)
+    for name, value in values.items():
+        if name not in own or own[name].shape != value.shape:
+            raise ConfigError(f"the model has no {name} {[*value.shape]}: give its own model")
+    for name, value in values.items():
+        own[name].copy_(value)
+
+
 class BestEpoch(Callback):
-    """Keeps the parameters of the best epoch: those that `Fit.best` has the numbers of.
+    """Keeps the weights of the best epoch: those that `Fit.best` has the numbers of.
 
         best = BestEpoch()
         fit = Trainer(model, data, callbacks=[best]).fit(epochs=3)
         best.apply_to(model)
 
     Attributes:
-        parameters: each parameter of the model as it then was, by name.
+        parameters: each parameter and buffer of the model as it then was, by name.
     """
 
     def __init__(self) -> None:
         self.parameters: dict[str, Tensor] = {}
 
     def after_best(self, trainer: Trainer) -> None:
-        parameters = trainer.model.named_parameters()
-        self.parameters = {name: p.detach().clone() for name, p in parameters}
+        numbers = _numbers_of(trainer.model)
+        self.parameters = {name: x.detach().clone() for name, x in numbers.items()}
 
-    @torch.no_grad()
     def apply_to(self, model: MultitaskModel) -> None:
-        """Give the model's parameters what they were after the best epoch.
+        """Give the model the weights that it had after the best epoch.
 
         Raises:
-            ConfigError: if no epoch has ended yet.
+            ConfigError: if no epoch has ended yet, or a weight is none of the model's.
         """
         if not self.parameters:
             raise ConfigError("no best epoch yet: none has ended")
-        for name, parameter in model.named_parameters():
-            if name in self.parameters:
-                parameter.copy_(self.parameters[name])
+        _put(model, self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.parameters)
@@ -98,21 +112,15 @@ class WeightAverage(Callback):
                 self.values[name] = self.values[name].to(value.device).lerp_(value, 1 - kept)
         self.count += 1
 
-    @torch.no_grad()
     def apply_to(self, model: MultitaskModel) -> None:
         """Give the model's parameters their averages.
 
         Raises:
             ConfigError: if there is no average yet, or a parameter of it is none of the model's.
         """
-        parameters = dict(model.named_parameters())
         if not self.values:
             raise ConfigError(f"no average yet: it starts with step {self.start} of the training")
-        for name, value in self.values.items():
-            if name not in parameters or parameters[name].shape != value.shape:
-                raise ConfigError(f"the model has no {name} {[*value.shape]}: average its own")
-        for name, value in self.values.items():
-            parameters[name].copy_(value)
+        _put(model, self.values)
 
     @contextmanager
     def applied(self, model: MultitaskModel) -> Iterator[None]:

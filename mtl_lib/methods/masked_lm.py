@@ -155,7 +155,7 @@ def further_pretrain(
         NumericalError: if a loss is not finite.
     """
     positions = encoder.config.max_position_embeddings
-    max_length = min(max_length or positions, positions)
+    max_length = positions if max_length is None else min(max_length, positions)
     texts = [SentenceExample(str(n), text, None) for n, text in enumerate(sentences)]
     if max_length < 3:
         raise ConfigError(f"max_length = {max_length}: a sentence needs 3 tokens or more")

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mtl_lib.bert import BertModel
 from mtl_lib.errors import ConfigError
+from mtl_lib.fast import as_built
 from mtl_lib.model import Head, MultitaskModel
 from mtl_lib.tasks import Task
 
@@ -33,12 +33,10 @@ def save_quantized(
         tokenizer: kept beside it; the model's own by default.
 
     Raises:
-        ConfigError: if the encoder is no `BertModel`, a head is none of ours, or a weight is not
-            finite.
+        ConfigError: if the encoder is no `BertModel` as it is built, a head is none of ours, or a
+            weight is not finite.
     """
-    ours = [isinstance(model.encoder, BertModel)]
-    ours += [isinstance(head, Head) for head in model.heads.values()]
-    if not all(ours):
+    if not (as_built(model.encoder) and all(type(head) is Head for head in model.heads.values())):
         raise ConfigError("the encoder or a head is one's own: write the model by its `save`")
     _seen_as(_Quantized, model).save(directory, tokenizer)
 

@@ -45,7 +45,7 @@ def parameter_groups(
         raise ConfigError(f"layer_decay = {layer_decay}: it must lie in (0, 1]")
     encoder, layers = model.encoder, 0
     if isinstance(encoder, BertModel):
-        layers = encoder.config.num_hidden_layers
+        layers = len(encoder.encoder.layer)  # of which some may have been taken away
     elif layer_decay < 1:
         raise ConfigError(
             f"layer_decay = {layer_decay}: the layers of {type(encoder).__name__} are not known; "

@@ -219,6 +219,8 @@ def answer(options: argparse.Namespace) -> None:
             print(f"{label}: {text}")
             print("   ", ", ".join(f"{name} {share:.2f}" for name, share in shares))
         return
+    if options.out and Path(options.out).is_dir():
+        raise ConfigError(f"--out {options.out}: a folder; give the file that the answers go to")
     pairs = read_pairs(options.pairs)
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")

@@ -17,7 +17,16 @@ from mtl_lib.study.paper import BASELINE, TASK_ORDER
 from mtl_lib.study.rows import ALL_ROWS
 from mtl_lib.study.store import Run
 from mtl_lib.study.uncertainty import Evidence
-from mtl_lib.study.verdicts import FAILS, HOLDS, NOISE, numbers, paper_value, untold, verdict
+from mtl_lib.study.verdicts import (
+    FAILS,
+    HOLDS,
+    NOISE,
+    numbers,
+    our_words,
+    paper_value,
+    untold,
+    verdict,
+)
 
 OPEN = "open"
 INSIDE, OUTSIDE, NOT_PRINTED = "inside", "outside", "not printed"
@@ -137,9 +146,9 @@ def contrasts_markdown(runs: Iterable[Run]) -> str:
 
 def _cell(line: dict) -> str:
     if not line["seeds"]:
-        return f"{line['reason']}"
+        return line["reason"]
     seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
-    interval = f"{line['ours']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], {seeds}"
+    interval = f"{our_words(line)}, {seeds}"
     if line["reason"]:
         return f"{interval}. Not told: {line['reason']}"
     paper = ""

@@ -45,7 +45,7 @@ def select(number: int, runs: Iterable[Run], rows: Sequence[str]) -> dict[str, l
     if not fitting:
         raise RunError(
             f"Figure {number}: no run of row {', '.join(rows)}; train one, for instance with "
-            f"`mtl sweep --rows {rows[0]}`"
+            f"`mtl sweep --rows {rows[0]} --profile PROFILE`"
         )
     chosen = {row: [run for run in fitting if run.config["row"] == row] for row in rows}
     for row, row_runs in chosen.items():
@@ -72,7 +72,7 @@ def with_final(number: int, runs: Sequence[Run], *others: str) -> dict[str, list
     missing = missing_rows(there, others) or [" or ".join(FINAL_ROWS)]
     raise RunError(
         f"Figure {number}: no run of row {', '.join(missing)}; train one, for instance with "
-        f"`mtl sweep --rows {','.join([*others, FINAL])}`"
+        f"`mtl sweep --rows {','.join([*others, FINAL])} --profile PROFILE`"
     )
 
 

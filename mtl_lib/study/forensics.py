@@ -6,13 +6,14 @@ published numbers (training and development, three tasks) better. Nearer is no p
 and one corpus file are not the paper's.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mtl_lib.study.contrasts import best_study
+from mtl_lib.study.contrasts import ROUNDING, best_study
 from mtl_lib.study.paper import (
     BASELINE,
     PAPER_FIGURE_5,
@@ -27,7 +28,8 @@ from mtl_lib.study.uncertainty import ENOUGH_SEEDS, Evidence, seed_interval
 from mtl_lib.tasks import BY_NAME
 
 SPLITS = ("train", "dev")
-NEARER, AWAY, OPEN, NOT_RUN = "nearer", "further away", "open", "not run"
+NEARER, AS_NEAR, AWAY = "nearer", "as near", "further away"
+OPEN, NOT_RUN = "open", "not run"
 SHORT = "at its nearest epoch"
 ARITHMETIC = "arithmetic"
 STEPS = 7_550
@@ -164,10 +166,11 @@ def trajectory(run: Run, split: str = "train") -> pd.DataFrame:
 
 
 def nearest_epoch(run: Run, row: str) -> tuple[int, float]:
-    """The epoch of a run, from 1, whose scores lie nearest to a published row, and how far."""
-    found = [(distance(entry, row), entry["epoch"]) for entry in run.history]
-    least, epoch = min(found)
-    return epoch, least
+    """The epoch of a run, from 1, whose scores lie nearest to a published row, and how far; not
+    one with an undefined score, if another has none."""
+    found = {entry["epoch"]: distance(entry, row) for entry in run.history}
+    epoch = min(found, key=lambda number: (np.isnan(found[number]), found[number]))
+    return epoch, found[epoch]
 
 
 def hypotheses_table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -182,9 +185,10 @@ def hypotheses_table(runs: Iterable[Run]) -> pd.DataFrame:
         (its 95 % interval over seeds, NaN with fewer than three), rival (distance of the row at its
         word), seeds (that both have), verdict, refuted_by. The verdict of runs is "nearer" or
         "further away" where the interval of the paired difference of both distances leaves out
-        zero, else "open"; with fewer than three seeds it is "open" too, and says so; "not run"
-        names the row that is missing. A row against an earlier epoch of itself is no contest, since
-        the nearest epoch cannot lose: there the verdict names the epoch.
+        zero and what the rounding of the printed scores may add to it, else "open"; with fewer than
+        three seeds it is "open" too, and says which way each points; "not run" names the row that
+        is missing. A row against an earlier epoch of itself is no contest, since the nearest epoch
+        cannot lose: there the verdict names the epoch.
     """
     evidence = best_study(runs, "paper")
     lines = [_by_runs(hypothesis, evidence) for hypothesis in HYPOTHESES]
@@ -228,12 +232,24 @@ def _by_runs(hypothesis: Hypothesis, evidence: Evidence) -> dict:
 def _nearer(differences: Sequence[float]) -> str:
     if not differences:
         return NOT_RUN
+    if np.isnan(differences).any():
+        return f"{OPEN}: a score is undefined"
     if len(differences) < ENOUGH_SEEDS:
-        word = NEARER if np.mean(differences) < 0 else AWAY
-        seeds = f"{len(differences)} seed{'s' if len(differences) > 1 else ''}"
-        return f"{OPEN}: {word} in {seeds}"
+        pointing = Counter(_side(difference, difference) or AS_NEAR for difference in differences)
+        words = ", ".join(
+            f"{side} in {number} seed{'s' if number > 1 else ''}"
+            for side, number in pointing.items()
+        )
+        return f"{OPEN}: {words}"
     _, low, high = _interval(differences)
-    return NEARER if high < 0 else AWAY if low > 0 else OPEN
+    return _side(low, high) or OPEN
+
+
+def _side(low: float, high: float) -> str:
+    """On which side of zero a difference of two distances lies; "" where it holds zero or may be
+    rounding: printed scores are up to half a thousandth off, and move either distance by as much.
+    """
+    return NEARER if high < -ROUNDING else AWAY if low > ROUNDING else ""
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float, float]:

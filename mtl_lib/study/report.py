@@ -59,7 +59,7 @@ HEAD = """# What holds
 The paper reports one run per row. Here its claims are held against the stored runs, each with an
 interval and a verdict, by corpora. What has no verdict says why; the runs that are missing stand at
 the end, study by study. `make figures` writes this page, and a test recomputes it;
-[docs/study.md](../docs/study.md) says which runs are missing and how to train them.
+[docs/study.md](../docs/study.md) says how to train them.
 
 """
 
@@ -81,10 +81,10 @@ HYPOTHESES_WORDS = (
     "The distance is the root mean square of six differences, training and development scores of "
     "the three tasks, between the published row and a run of ours in the study `paper`; beside it "
     "that of the row taken at its word. A hypothesis is nearer, or further away, where the "
-    "interval of the difference over seeds leaves out zero. Where a row may be any epoch of a run, "
-    "the row at its word may be any of its own. Nearer is no proof: encoder and Quora file are not "
-    "the paper's, and the published run's own scatter is in no interval. Arithmetic has a verdict "
-    "and no distance."
+    "interval of the difference over seeds leaves out zero by more than the rounding of printed "
+    "scores can make up. Where a row may be any epoch of a run, the row at its word may be any of "
+    "its own. Nearer is no proof: encoder and Quora file are not the paper's, and the published "
+    "run's own scatter is in no interval. Arithmetic has a verdict and no distance."
 )
 
 

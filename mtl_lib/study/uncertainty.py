@@ -299,7 +299,7 @@ class Evidence:
             draws += resampled.mean(axis=0)
             other_seeds += _variance_over_seeds(of_row, resampled)
         spread = values.std(ddof=1) if len(seeds) > 1 else np.nan
-        unknown = measure in OF_EPOCHS and len(seeds) == 1
+        unknown = np.isnan(values).any() or (measure in OF_EPOCHS and len(seeds) == 1)
         error = float("nan") if unknown else float(np.nanstd(draws))
         estimate = combine(values, error, max(spread, float(np.sqrt(other_seeds))))
         if measure == "top" and not values.any():  # none among N: no bootstrap draws one either
@@ -357,17 +357,20 @@ class Evidence:
         return by_label_measure(accuracy, share, measure)
 
     def _metric_draws(self, task: str) -> dict[str, np.ndarray]:
-        """All runs of a task, resampled together: one pass, and paired by construction."""
+        """All runs of a task, resampled together: one pass, and paired by construction. Where a
+        resampled score is undefined, of one answer for all, it is what the run's own counts as."""
         if task not in self._draws:
             runs = [r for by_seed in self.runs.values() for r in by_seed.values()]
             runs = [run for run in runs if task in run.predictions]
-            columns = bootstrap_metric(task, runs).T
-            self._draws[task] = {run.key: column for run, column in zip(runs, columns, strict=True)}
+            self._draws[task] = {
+                run.key: np.where(np.isnan(column), _value(run, task, "dev"), column)
+                for run, column in zip(runs, bootstrap_metric(task, runs).T, strict=True)
+            }
         return self._draws[task]
 
 
 def _variance_over_seeds(values: np.ndarray, resampled: np.ndarray) -> float:
-    """Variance of a row's score over seeds, NaN with one.
+    """Variance of a row's score over seeds, NaN with one seed or where a score is undefined.
 
     It is at least what runs of two seeds scatter by the examples on which they differ, or three
     seeds that agree by luck would speak for all.
@@ -376,7 +379,7 @@ def _variance_over_seeds(values: np.ndarray, resampled: np.ndarray) -> float:
         values: one a seed, `[S]`.
         resampled: the same on resampled development sets, `[S, B]`.
     """
-    if len(values) < 2:
+    if len(values) < 2 or np.isnan(values).any():
         return float("nan")
     own = resampled - resampled.mean(axis=0)  # what a seed has of its own
     by_example = np.nanvar(own, axis=1).sum() / (len(values) - 1)

@@ -39,9 +39,9 @@ RULE = f"""\
 Every claim is one or more differences between rows, paired by seed and by development example.
 
 - **Which study tells it**: of those on the same corpora the one with most of its rows, of these
-  one where they have {ENOUGH_SEEDS} seeds in common, of these the longest.
+  the one with {ENOUGH_SEEDS} seeds that count for most of its differences, of these the longest.
 - **Interval**: 95 %, in brackets, with the error of the seeds (spread over seeds, Student's t) and
-  of the development set (bootstrap over examples).
+  of the development set (bootstrap over examples); of a single seed the latter alone.
 - **A difference**: an interval that ends below one point (+{MARGIN}; below zero for a cosine, and
   for a gain that the paper itself prints smaller than a point) shows that there is no gain worth
   the name, one that otherwise begins above zero shows a gain, any other is {NOISE}.
@@ -125,14 +125,16 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
         Columns: claim, source, rows, study, numbers (of each difference its name, the paper's
         number and ours with its 95 % interval, in words), seeds, readable, verdict, reason (what to
         know of this study's numbers), note (what to know of the claim). `seeds` is the smallest
-        number behind a number of the line, 0 for none, and `readable` the smallest number of them
-        that no gate holds back.
+        number behind a difference that has the claim's verdict, 0 for none, and `readable` the
+        smallest number of them that no gate holds back.
     """
     told_by = _told_by(runs, claims)
     details = _differences(claims, told_by)
     lines = []
     for claim, (used, _) in zip(claims, told_by, strict=True):
         parts = details[details["claim"] == claim.words] if len(details) else details
+        found = _together(parts["verdict"]) if claim.comparisons else UNTOLD
+        deciding = parts[parts["verdict"] == found] if claim.comparisons else parts
         lines.append(
             {
                 "claim": claim.words,
@@ -140,9 +142,9 @@ def claims_table(runs: Iterable[Run], claims: Sequence[Claim] = CLAIMS) -> pd.Da
                 "rows": "; ".join(dict.fromkeys(parts["rows"])) if claim.comparisons else "",
                 "study": parts["study"].iloc[0] if claim.comparisons else "",
                 "numbers": _in_words(parts) if claim.comparisons else (),
-                "seeds": int(parts["seeds"].min()) if claim.comparisons else 0,
-                "readable": int(parts["readable"].min()) if claim.comparisons else 0,
-                "verdict": _together(parts["verdict"]) if claim.comparisons else UNTOLD,
+                "seeds": int(deciding["seeds"].min()) if claim.comparisons else 0,
+                "readable": int(deciding["readable"].min()) if claim.comparisons else 0,
+                "verdict": found,
                 "reason": _reasons(claim, parts, used),
                 "note": _note(claim, parts),
             }
@@ -198,8 +200,12 @@ def _told_by(runs: Iterable[Run], claims: Iterable[Claim]) -> list[tuple[list[Ru
 
     def strength(claim: Claim, group: tuple[list[Run], Evidence]) -> tuple[int, int]:
         evidence = group[1]
-        there = [row for row in claim.rows if row in evidence.rows]
-        return len(there), min(ENOUGH_SEEDS, len(evidence.seeds(there))) if there else 0
+        counted = [
+            len(_readable(evidence, comparison, task)) >= ENOUGH_SEEDS
+            for comparison in claim.comparisons
+            for task in comparison.tasks
+        ]
+        return sum(row in evidence.rows for row in claim.rows), sum(counted)
 
     # `max` takes the first of equals, and the groups begin with the most thorough.
     return [
@@ -280,8 +286,7 @@ def _reason(
         return "Its rows have no seed in common."
     if len(readable := _readable(evidence, comparison, task)) < ENOUGH_SEEDS:
         runs = [run for row in comparison.terms for run in evidence.runs[row].values()]
-        held = [run for run in runs if run.config["seed"] not in readable]
-        if sentences := gates_sentences(held, TASK_ORDER if task == AVERAGE else (task,), False):
+        if sentences := gates_sentences(runs, TASK_ORDER if task == AVERAGE else (task,), False):
             return " ".join(sentences)
     if factor != 1 and _rates_differ(comparison):
         return f"It compares rates, which are {factor:g} times the paper's here."
@@ -330,7 +335,7 @@ def _in_words(parts: pd.DataFrame) -> tuple[tuple[str, str, str], ...]:
         (
             f"{line['rows']}, {MEASURES[line['measure']]}{line['task']}",
             _paper_words(line),
-            _our_words(line),
+            our_words(line),
         )
         for line in parts.to_dict("records")
     )
@@ -340,16 +345,20 @@ def _paper_words(line: dict) -> str:
     return "–" if np.isnan(line["paper"]) else f"{line['paper']:+.3f}"
 
 
-def _our_words(line: dict) -> str:
+def our_words(line: dict) -> str:
+    """Our number of a difference with its interval, as a page shows them."""
     if not line["seeds"]:
         return "–"
     if np.isnan(line["ours"]):
         return "undefined"
+    value = round(line["ours"], 3) + 0.0  # no -0.000
     if np.isnan(line["low"]):
-        return f"{line['ours']:+.3f}"
+        return f"{value:+.3f}"
     ends = (line["low"], line["high"])
-    digits = 4 if any(0 < abs(end) < 0.0005 for end in ends) else 3  # on which side of zero?
-    return f"{line['ours']:+.3f} [{', '.join(f'{end:+.{digits}f}' for end in ends)}]"
+    # On which side of zero, and of what counts as no gain?
+    near = any(0 < abs(end - edge) < 0.0005 for end in ends for edge in (0, MARGIN))
+    digits = 4 if near else 3
+    return f"{value:+.3f} [{', '.join(f'{end:+.{digits}f}' for end in ends)}]"
 
 
 def _reasons(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:
