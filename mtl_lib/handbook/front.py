@@ -15,6 +15,10 @@ from mtl_lib.study.paper import PAPER_SCORES
 from mtl_lib.tasks import PARAPHRASE, SENTIMENT, SIMILARITY
 
 PICTURE = "one_model.png"
+STAMP = (
+    "Development sets. Our quora-train.csv is not the original file, and the encoder, "
+    "all-MiniLM-L6-v2, has seen Quora's pairs before."
+)
 ASKED = {
     SENTIMENT: "sentiment: how kind is a review?",
     PARAPHRASE: "paraphrase: do two questions ask the same?",
@@ -52,6 +56,7 @@ def draw() -> Picture:
         ax.set(xlim=(-0.03, 1), ylim=(-1, 1), yticks=[])
         ax.set_title(f"{title}  ({SCORE_NAMES[task.metric]})", size=10, loc="left", color=INK)
         ax.spines[["left", "right", "top"]].set_visible(False)
+    picture.supxlabel(STAMP, x=0.005, ha="left", size=8, color=FAINT)
     handles, names = ax.get_legend_handles_labels()
     picture.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return picture

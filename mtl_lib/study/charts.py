@@ -94,8 +94,9 @@ def draw_scores(
                 ax.plot([value, read.mean()], [place, place], **LINK)
                 shown.add("link")
             ax.plot(value, place, **DIAMOND)
+            lower = place + 0.2 * np.isfinite(value)  # dots hide no diamond
             for score, held in zip(ours, of_row["held"], strict=True):
-                ax.plot(score, place, **DOT | _fill(held))
+                ax.plot(score, lower, **DOT | _fill(held))
         ax.set(ylim=(len(rows) - 0.4, -0.6), yticks=[])
         ax.set_title(BY_NAME[task].title, size=10, weight="bold")
         both = " (both floors of words are equal)" if one_floor else ""
