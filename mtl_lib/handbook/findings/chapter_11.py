@@ -411,7 +411,7 @@ FINDINGS = (
         "{surgery}. What the paper prints lies outside the range of one more run of each row, "
         "whatever its seed, each time. Heads that compare do gain: {heads}. A second layer in each "
         "head stands at {layer}: {layer_gain}; more dropout at {dropout}: {dropout_gain}; L∞, the "
-        "one penalty of three that is run, at {largest}: {largest_gain}; SMART on top of more "
+        "one penalty of three with as many, at {largest}: {largest_gain}; SMART on top of more "
         "dropout at {smart}: {smart_gain}. The three tasks together, against each alone, "
         "stand at {together}: {together_gain}. (The Quora training file is a substitute.)",
         _verdicts,
