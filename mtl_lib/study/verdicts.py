@@ -351,14 +351,14 @@ def our_words(line: dict) -> str:
         return "–"
     if np.isnan(line["ours"]):
         return "undefined"
-    value = round(line["ours"], 3) + 0.0  # no -0.000
+    value = f"{line['ours']:+z.3f}"  # no -0.000
     if np.isnan(line["low"]):
-        return f"{value:+.3f}"
+        return value
     ends = (line["low"], line["high"])
     # On which side of zero, and of what counts as no gain?
     near = any(0 < abs(end - edge) < 0.0005 for end in ends for edge in (0, MARGIN))
     digits = 4 if near else 3
-    return f"{value:+.3f} [{', '.join(f'{end:+.{digits}f}' for end in ends)}]"
+    return f"{value} [{', '.join(f'{end:+z.{digits}f}' for end in ends)}]"
 
 
 def _reasons(claim: Claim, parts: pd.DataFrame, runs: Sequence[Run]) -> str:

@@ -47,6 +47,11 @@ def listed(words: Iterable[str]) -> str:
     return " and ".join([*([", ".join(first)] if first else []), last])
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """ "+0.012 [-0.003, +0.027]": a difference and its interval, with no -0.000."""
+    return f"{value:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
+
+
 def written(chapter: str) -> str:
     """The findings of a chapter, such as "06", as Markdown.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from mtl_lib.handbook.findings import Finding
+from mtl_lib.handbook.findings import Finding, with_interval
 from mtl_lib.study.contrasts import best_study
 from mtl_lib.study.floors import floor_score, read_floors
 from mtl_lib.study.gates import untrained_tasks
@@ -116,7 +116,7 @@ def together_and_alone() -> dict[str, Estimate]:
 
 def _together() -> Mapping[str, Any]:
     found = together_and_alone()
-    values = {task: f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for task, e in found.items()}
+    values = {task: with_interval(e.value, e.low, e.high) for task, e in found.items()}
     return values | {
         "seeds": min(e.seeds for e in found.values()),
         "below": {task for task, e in found.items() if e.high < 0},

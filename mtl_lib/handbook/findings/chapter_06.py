@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_lib.handbook.findings import Finding
+from mtl_lib.handbook.findings import Finding, with_interval
 from mtl_lib.handbook.findings import chapter_13 as bench
 from mtl_lib.study.gates import untrained_tasks
 from mtl_lib.study.paper import PAPER_FIGURE_3, TASK_ORDER
@@ -78,15 +78,14 @@ def _gain() -> Mapping[str, Any]:
     for task in TASK_ORDER:
         ours = evidence.estimate({"3.2": 1, "3.1": -1}, task)
         long = literal.estimate({"3.2": 1, "3.1": -1}, task)
-        values[f"literal_{task}"] = f"{long.value:+.3f} [{long.low:+.3f}, {long.high:+.3f}]"
+        values[f"literal_{task}"] = with_interval(long.value, long.low, long.high)
         values[f"above_{task}"] = long.low > 0
         values[f"most_{task}"] = most_apart(literal, task)
         values[f"beyond_{task}"] = PAPER_FIGURE_3.loc["3.2", f"dev_{task}"] > (
             PAPER_FIGURE_3.loc["3.1", f"dev_{task}"] + long.high
         )
         paper = PAPER_FIGURE_3[f"dev_{task}"]
-        value, low, high = (round(x, 3) + 0.0 for x in (ours.value, ours.low, ours.high))
-        values[task] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        values[task] = with_interval(ours.value, ours.low, ours.high)
         values[f"paper_{task}"] = paper["3.2"] - paper["3.1"]
         values[f"outside_{task}"] = values[f"paper_{task}"] > ours.one_more_run()[1]
         values[f"small_{task}"] = max(abs(ours.low), abs(ours.high)) < 0.01

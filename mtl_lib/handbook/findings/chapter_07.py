@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtl_lib.handbook.findings import Finding
+from mtl_lib.handbook.findings import Finding, with_interval
 from mtl_lib.study.floors import floor_score, read_floors
 from mtl_lib.study.forensics import apart, published, trajectory
 from mtl_lib.study.gates import untrained_tasks
@@ -63,7 +63,7 @@ def _literal(row: str) -> Mapping[str, Any]:
         "most": np.abs(apart(runs, row, "3.2")).max(),
         "before": before,
         "after": after,
-        "gain": f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]",
+        "gain": with_interval(e.value, e.low, e.high),
         "ends": (e.low, e.high),
     }
 
@@ -114,8 +114,7 @@ def _trained_to_the_end() -> Mapping[str, Any]:
         for task in TASK_ORDER:
             e = evidence.estimate({row: 1, "3.2": -1}, task)
             paper = PAPER_FIGURE_3[f"dev_{task}"]
-            value, low, high = (round(x, 3) + 0.0 for x in (e.value, e.low, e.high))  # no -0.000
-            values[f"{name}_{task}"] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+            values[f"{name}_{task}"] = with_interval(e.value, e.low, e.high)
             values[f"{name}_{task}_ends"] = e.low, e.high
             values[f"{name}_{task}_paper"] = paper[row] - paper["3.2"]
             low, high = e.one_more_run()

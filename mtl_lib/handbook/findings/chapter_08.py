@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtl_lib.evaluation import predicted_labels
-from mtl_lib.handbook.findings import Finding, listed
+from mtl_lib.handbook.findings import Finding, listed, with_interval
 from mtl_lib.study.gates import untrained_tasks
 from mtl_lib.study.paper import (
     ARCHITECTURE,
@@ -60,7 +60,6 @@ def _too_small() -> Mapping[str, Any]:
     scores = PAPER_FIGURE_3["dev_sentiment"]
     paper = scores["3.9"] - scores["3.8"]
     low, high = gain.one_more_run()
-    value, *ends = (round(x, 3) + 0.0 for x in (gain.value, gain.low, gain.high))  # no -0.000
     reached = [run.metrics["last"]["dev"]["sentiment"]["accuracy"] for run in quick]
     return {
         "small": max(small),
@@ -73,7 +72,7 @@ def _too_small() -> Mapping[str, Any]:
         "large_dev": len(converged[0].labels["sentiment"]),
         "seeds": len(large),
         "trained": not any(map(untrained_tasks, converged)),
-        "gain": f"{value:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]",
+        "gain": with_interval(gain.value, gain.low, gain.high),
         "ends": (gain.low, gain.high),
         "paper": paper,
         "outside": not low <= paper <= high,
@@ -95,8 +94,7 @@ def _architecture() -> Mapping[str, Any]:
             gain = evidence.estimate({ARCHITECTURE: 1, base: -1}, task)
             paper = PAPER_FIGURE_3[f"dev_{task}"]
             difference = paper[ARCHITECTURE] - paper[base]
-            value, *ends = (round(x, 3) + 0.0 for x in (gain.value, gain.low, gain.high))
-            words.append(f"{task} {value:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]")
+            words.append(f"{task} {with_interval(gain.value, gain.low, gain.high)}")
             printed.append(f"{difference:+.3f}")
             low, high = gain.one_more_run()
             inside.append(low <= difference <= high)

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import integrate, stats
 
-from mtl_lib.handbook.findings import Finding, listed
+from mtl_lib.handbook.findings import Finding, listed, with_interval
 from mtl_lib.study.forensics import apart
 from mtl_lib.study.gates import untrained_tasks
 from mtl_lib.study.paper import (
@@ -53,7 +53,7 @@ def _decay() -> Mapping[str, Any]:
         "off": decayed_share(run.config["lr"], run.config["weight_decay"], steps),
         "paper_off": decayed_share(row.lr, row.weight_decay, 10 * 755),
         "paper": paper["4.2"] - paper[ARCHITECTURE],
-        "ours": round(ours.value, 3) + 0.0,  # no -0.000
+        "ours": ours.value,
         "low": ours.low,
         "high": ours.high,
         "seeds": ours.seeds,
@@ -104,8 +104,8 @@ def _rate() -> Mapping[str, Any]:
         "rate_seeds": len(seeds),
         "rate_trained": not any(map(untrained_tasks, runs)),
         "rate_paper": scores[FINAL] - scores[ARCHITECTURE],
-        "rate_gain": f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
-        "rate_average": f"{whole.value:+.3f} [{whole.low:+.3f}, {whole.high:+.3f}]",
+        "rate_gain": with_interval(gain.value, gain.low, gain.high),
+        "rate_average": with_interval(whole.value, whole.low, whole.high),
         "rate_open": gain.low < 0 < gain.high and whole.low < 0 < whole.high,
         "rate_each": listed(f"{value:+.3f}" for value in each),
         "rate_least": min(each),
@@ -150,7 +150,7 @@ FINDINGS = (
         "**A decay of 0.1 costs the paper a lot, and us nothing that we can see.** In the "
         "paper the row with that decay stands at {paper:+.3f} against the same architecture "
         "without it, in the three-task average; it names no seeds. Ours (`minilm-l6`, public "
-        "corpora, rates times {factor:g}) stands at {ours:+.3f}, 95 % interval {low:+.3f} to "
+        "corpora, rates times {factor:g}) stands at {ours:+z.3f}, 95 % interval {low:+.3f} to "
         "{high:+.3f}, over the {seeds} seeds with which both rows trained. But our decay is "
         "decoupled, and in {steps:,} steps it takes {off:.1%} off a weight. In the paper's ten "
         "epochs such a decay would take {paper_off:.2%}, which is little too; no run of this study "

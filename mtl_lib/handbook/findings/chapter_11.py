@@ -13,7 +13,7 @@ from mtl_lib.handbook.checks.chapter_11 import (
     possible_counts,
     tie_chance,
 )
-from mtl_lib.handbook.findings import Finding, listed
+from mtl_lib.handbook.findings import Finding, listed, with_interval
 from mtl_lib.handbook.findings.chapter_10 import finals
 from mtl_lib.study import forensics
 from mtl_lib.study.by_label import round_similarity
@@ -224,10 +224,9 @@ def _verdicts() -> Mapping[str, Any]:
     ):
         found = answered[answered["study"] == study]
         of_rows = found[found["contrast"].eq(rows) | found["rows"].eq(rows)]
-        shown = of_rows[["ours", "low", "high"]].round(3) + 0.0  # -0.000 becomes 0.000
         values[name] = ", ".join(
-            f"{task} {line.ours:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
-            for task, line in zip(of_rows["task"], shown.itertuples(), strict=True)
+            f"{line.task} {with_interval(line.ours, line.low, line.high)}"
+            for line in of_rows.itertuples()
         )
         answers = zip(of_rows["task"], of_rows["gain"], of_rows["inside"], strict=True)
         values[f"{name}_answers"] = {task: answer for task, *answer in answers}
@@ -269,7 +268,7 @@ def _final() -> Mapping[str, Any]:
         gain = evidence.estimate({FINAL: 1, BASELINE: -1}, task)
         published = PAPER_SCORES.loc[[FINAL, BASELINE], f"dev_{task}"]
         values[f"{task}_paper"] = published[FINAL] - published[BASELINE]
-        values[task] = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        values[task] = with_interval(gain.value, gain.low, gain.high)
         values[f"{task}_open"] = gain.low < 0 < gain.high
         values[f"{task}_outside"] = values[f"{task}_paper"] > gain.one_more_run()[1]
         start = evidence.estimate({BASELINE: 1}, task).value - published[BASELINE]

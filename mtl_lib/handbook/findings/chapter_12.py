@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_lib.handbook.findings import Finding
+from mtl_lib.handbook.findings import Finding, with_interval
 from mtl_lib.shipped.answers import FINAL
 from mtl_lib.study.floors import floor_score, read_floors
 from mtl_lib.study.ladder import ladder_runs, rungs
@@ -44,7 +44,7 @@ def _ladder() -> Mapping[str, Any]:
     additive = compared["score"] - compared["gain"]
 
     def gain(line: Any) -> str:
-        return f"{line['gain']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]"
+        return with_interval(line["gain"], line["low"], line["high"])
 
     def words(some: Any) -> str:
         return "; ".join(f"{rung}, {task} {gain(line)}" for (rung, task), line in some.iterrows())

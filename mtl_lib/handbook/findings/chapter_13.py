@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_lib.handbook.checks.chapter_13 import dominated
-from mtl_lib.handbook.findings import Finding
+from mtl_lib.handbook.findings import Finding, with_interval
 from mtl_lib.study.bench import FIXED, Bench, family
 from mtl_lib.study.paper import TASK_ORDER
 from mtl_lib.study.uncertainty import AVERAGE, seed_interval
@@ -58,19 +58,17 @@ def _bench() -> Mapping[str, Any]:
         "fixed": fixed,
         "score": table.loc[fixed, AVERAGE],
         "nearest": nearest,
-        "interval": f"{gain:+.3f} [{from_:+.3f}, {to:+.3f}]",
+        "interval": with_interval(gain, from_, to),
         "beat": int((low > 0).sum()),
         "below": int((high < 0).sum()),
         "above": len(above),
         "surely_above": sum(over_sum[n][1] > 0 for n in above),
-        "of_fixed": "{:+.3f} [{:+.3f}, {:+.3f}]".format(*over_sum[fixed]),
-        "of_random": "{:+.3f} [{:+.3f}, {:+.3f}]".format(*over_sum["random"]),
+        "of_fixed": with_interval(*over_sum[fixed]),
+        "of_random": with_interval(*over_sum["random"]),
         "fixed_surely": over_sum[fixed][1] > 0,
         "random_surely": over_sum["random"][2] < 0,
         "on_every_seed": ", ".join(
-            f"{n} {{:+.3f}} [{{:+.3f}}, {{:+.3f}}]".format(*over_sum[n])
-            for n in methods.index
-            if ahead[n]
+            f"{n} {with_interval(*over_sum[n])}" for n in methods.index if ahead[n]
         ),
         "ahead": int(ahead[methods.index].sum()),
         "settings": len(found.points[found.points["weighting"].isin(tuned.index)]) // len(scores),
@@ -106,7 +104,7 @@ def _real() -> Mapping[str, Any]:
         "score": table.loc[table["best fixed"], AVERAGE].iloc[0],
         "beat": int((methods[f"{AVERAGE} low"] > 0).sum()),
         "below": int((methods[f"{AVERAGE} high"] < 0).sum()),
-        "surgery_similarity": "{:+.3f} [{:+.3f}, {:+.3f}]".format(
+        "surgery_similarity": with_interval(
             *methods.loc["pcgrad", [f"similarity {name}" for name in ("gain", "low", "high")]]
         ),
         "surgery_similarity_low": methods.loc["pcgrad", "similarity low"],
@@ -115,8 +113,8 @@ def _real() -> Mapping[str, Any]:
         "surgery_paraphrase": -methods.loc["pcgrad", "paraphrase gain"],
         "surgery_paraphrase_high": methods.loc["pcgrad", "paraphrase high"],
         "others": ", ".join(
-            f"{name} {gain:+.3f} [{from_:+.3f}, {to:+.3f}]"
-            for name, (gain, from_, to) in zip(gains.index, gains.to_numpy(), strict=True)
+            f"{name} {with_interval(*numbers)}"
+            for name, numbers in zip(gains.index, gains.to_numpy(), strict=True)
         ),
     }
 
