@@ -34,7 +34,7 @@ class AdamW(torch.optim.Optimizer):
         lr: learning rate eta.
         betas: b1 and b2.
         eps: keeps the division finite.
-        weight_decay: lambda, multiplied by `lr` but by no bias correction.
+        weight_decay: lambda; times `lr` as in torch (the paper: times its schedule's factor alone).
         correct_bias: False leaves out the division by 1 - b^t in either form.
         form: "efficient" or "textbook".
 
