@@ -36,7 +36,7 @@ Weighting = Callable[[Tensor, torch.Generator | None], Tensor]
 Sampler = Callable[[int], Sequence[str]]
 ENGINES = ("plain", "fast")
 _ALIKE = ("kind", "sentences", "outputs", "name")  # in which data and model have to agree
-_ONLY = "the fast engine knows BertModel as it is built only"
+_ONLY = "the fast engine knows BertModel as it is built only, no part of it a head's too"
 
 
 @dataclass
@@ -360,8 +360,8 @@ class Trainer:
         if self._fast:
             from mtl_lib.fast import knows
 
-            if not knows(self.model.encoder):  # as it is now
-                raise ConfigError(f"{_ONLY}: the encoder was changed; make the trainer anew")
+            if not knows(self.model):  # as it is now
+                raise ConfigError(f"{_ONLY}: the model was changed; make the trainer anew")
         _check_count("epochs", epochs)
         for name, value in {"max_steps": max_steps, "train_sample": train_sample}.items():
             if value is not None:
@@ -489,7 +489,7 @@ def _engine_maker(model: MultitaskModel, engine: str) -> tuple[bool, Callable[[]
     from mtl_lib.fast import knows  # only where it is asked for
     from mtl_lib.fast.engine import FastEngine
 
-    if not (fast := knows(model.encoder)):
+    if not (fast := knows(model)):
         said = f"{type(model.encoder).__name__} is trained by the plain one"
         warnings.warn(f"{_ONLY}; {said}", stacklevel=3)
     return fast, lambda: FastEngine(model) if fast and not model.frozen else PlainEngine(model)

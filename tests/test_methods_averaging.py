@@ -99,6 +99,16 @@ def test_frozen_parameters_have_no_average():
     assert set(average.values) == {n for n, _ in model.named_parameters() if n.startswith("heads.")}
 
 
+def test_the_average_of_what_is_frozen_midway_goes_on_towards_it():
+    average = WeightAverage(0.3)
+    trainer, _ = trained(average)
+    trainer.model.freeze()
+    for _ in range(40):
+        average.after_step(trainer, torch.zeros(3, 3))
+    name, parameter = next(iter(trainer.model.encoder.named_parameters(prefix="encoder")))
+    torch.testing.assert_close(average.values[name], parameter.detach(), rtol=0, atol=1e-7)
+
+
 def test_the_average_is_held_in_float32():
     average = WeightAverage()
     model = small_model(dtype=torch.float64)

@@ -180,6 +180,11 @@ def test_nothing_to_learn_from_is_refused(texts, options):
         further_pretrain(encoder(), TOKENIZER, texts, **{"steps": 1} | options)
 
 
+def test_a_frozen_encoder_is_refused():
+    with pytest.raises(ConfigError, match="the encoder is frozen"):
+        further_pretrain(encoder().requires_grad_(False), TOKENIZER, ["snow"], steps=1)
+
+
 @pytest.mark.parametrize("length", [0, 2])
 def test_a_length_without_room_for_a_word_is_refused(length):
     with pytest.raises(ConfigError, match=f"max_length = {length}: a sentence needs 3"):

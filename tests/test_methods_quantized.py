@@ -191,3 +191,13 @@ def test_a_subclass_is_ones_own_and_refused(subclass, tmp_path):
     part.__class__ = type("Own", (subclass,), {})
     with pytest.raises(ConfigError, match="one's own"):
         save_quantized(model, tmp_path)
+
+
+def test_layers_that_share_their_weights_come_back(tmp_path):
+    model = model_of("mean")
+    model.encoder.encoder.layer[1] = model.encoder.encoder.layer[0]
+    save_quantized(model, tmp_path)
+    batch = small_splits()["similarity"].batch(range(6))
+    with torch.no_grad():
+        given, back = model(batch), load_quantized(tmp_path)(batch)
+    torch.testing.assert_close(back, given, rtol=0, atol=5e-3)

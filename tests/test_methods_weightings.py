@@ -845,3 +845,8 @@ class TestLibMTL:
 def test_targets_of_other_tasks_are_never_moved():
     with pytest.raises(ConfigError, match="for 3"):
         GradVac(3)(torch.eye(2, dtype=torch.float64), torch.Generator())
+
+
+def test_nash_is_finite_where_rounding_puts_a_cosine_below_minus_one():
+    gram = torch.tensor([[1.0, -1.0000001], [-1.0000001, 1.0]])
+    assert nash_weights(gram).isfinite().all()

@@ -1015,8 +1015,16 @@ def with_a_forward_of_its_own(encoder):
     encoder.pooler.forward = lambda hidden: 2 * forward(hidden)
 
 
+def without_a_bias(encoder):
+    encoder.encoder.layer[0].attention.self.query.register_parameter("bias", None)
+
+
+def scaled_by_frequency(encoder):
+    encoder.embeddings.word_embeddings.scale_grad_by_freq = True
+
+
 CHANGED = [hooked, exchanged, parametrized, hooked_behind, hooked_before, hooked_at_a_parameter]
-CHANGED += [with_a_forward_of_its_own]
+CHANGED += [with_a_forward_of_its_own, without_a_bias, scaled_by_frequency]
 
 
 @pytest.mark.parametrize("change", CHANGED)
@@ -1024,7 +1032,7 @@ def test_a_bert_that_is_changed_after_its_fast_trainer_was_made_is_refused(chang
     model = model_of(SIMILARITY)
     trainer = trainer_of(model, data_of(SIMILARITY), engine="fast")
     change(model.encoder)
-    with pytest.raises(ConfigError, match="the encoder was changed; make the trainer anew"):
+    with pytest.raises(ConfigError, match="the model was changed; make the trainer anew"):
         trainer.fit(epochs=1)
 
 
@@ -1042,6 +1050,33 @@ def test_a_bert_with_changed_parts_is_trained_by_the_plain_engine_with_a_word(ch
         torch.manual_seed(1)
         steps.append(trainer.step()[0]["similarity"])
     assert steps[0] == steps[1]
+
+
+class NearestWord(nn.Module):
+    """The inner product with a word's vector, which is the encoder's own."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words = words
+
+    def forward(self, pairs):
+        return pairs[:, : self.words.embedding_dim] @ self.words.weight[4:5].T
+
+
+def test_an_encoder_that_shares_a_parameter_with_a_head_is_trained_by_the_plain_engine():
+    gradients = []
+    for engine in ("plain", "fast"):
+        encoder = small_encoder(dropout=0.0)
+        words = encoder.embeddings.word_embeddings
+        model = model_of(SIMILARITY, encoder=encoder, similarity=NearestWord(words))
+        if engine == "fast":
+            with pytest.warns(UserWarning, match="no part of it a head's too"):
+                trainer = trainer_of(model, data_of(SIMILARITY), engine=engine)
+        else:
+            trainer = trainer_of(model, data_of(SIMILARITY), engine=engine)
+        trainer.step()
+        gradients.append(words.weight.grad.clone())
+    assert torch.equal(*gradients)
 
 
 class Squared(nn.Module):

@@ -148,3 +148,19 @@ def test_dropout_has_the_spread_of_the_teaching_path():
     error = slow.std(0) / 500**0.5
     assert ((slow.mean(0) - fast.mean(0)).abs() / error).mean() < 1.5
     assert (fast.std(0) / slow.std(0)).mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_layers_may_have_different_numbers_of_heads():
+    model = encoder()
+    model.encoder.layer[0].attention.self.heads *= 2
+    ids, mask = ragged([5, 12, 3])
+    slow = model(ids, mask).pooler_output
+    torch.testing.assert_close(sentence_vectors(model, ids, mask), slow, rtol=1e-9, atol=1e-9)
+
+
+def test_a_dropout_of_one_switches_its_part_off():
+    model = encoder().train()
+    model.encoder.layer[0].output.dropout.p = 1.0
+    ids, mask = ragged([5, 12, 3])
+    slow = model(ids, mask).pooler_output
+    torch.testing.assert_close(sentence_vectors(model, ids, mask), slow, rtol=1e-9, atol=1e-9)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtl_lib import bert
+from mtl_lib.model import MultitaskModel
 
 # What a `BertModel` is built of: the fast engine reads its parameters, without calling it.
 _KNOWN = {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, bert.BertModel}
@@ -17,11 +18,17 @@ _KNOWN |= {bert.BertEmbeddings, bert.BertSelfAttention, bert.AddNorm, bert.BertA
 _KNOWN |= {bert.BertIntermediate, bert.BertLayer, bert.BertEncoder, bert.BertPooler}
 
 
-def knows(encoder: nn.Module) -> bool:
-    """Whether an encoder is a `BertModel` as it was built: no part of it exchanged, no hooks."""
-    return as_built(encoder) and not (
-        any(map(_hooked, encoder.modules()))
-        or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in encoder.parameters())
+def knows(model: MultitaskModel) -> bool:
+    """Whether the encoder is a `BertModel` as it was built: no part of it exchanged, no hooks, and
+    none of its parameters a head's as well."""
+    encoder, of_heads = model.encoder, set(model.heads.parameters())
+    return (
+        as_built(encoder)
+        and not any(_hooked(module) or _has_options(module) for module in encoder.modules())
+        and not any(
+            p._backward_hooks or p._post_accumulate_grad_hooks or p in of_heads
+            for p in encoder.parameters()
+        )
     )
 
 
@@ -35,6 +42,15 @@ def as_built(encoder: nn.Module) -> bool:
 def _hooked(module: nn.Module) -> bool:
     forward, backward = module._forward_hooks, module._backward_hooks
     return bool(forward or backward or module._forward_pre_hooks or module._backward_pre_hooks)
+
+
+def _has_options(module: nn.Module) -> bool:
+    """Whether it lacks a weight or a bias, or is an embedding with rules of its own."""
+    if isinstance(module, nn.Embedding):
+        return module.max_norm is not None or module.scale_grad_by_freq or module.sparse
+    return isinstance(module, nn.Linear | nn.LayerNorm) and (
+        module.weight is None or module.bias is None
+    )
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -282,15 +282,15 @@ def encode_packed(
     layers = layers or Layers()
     stack: list[Any] = list(model.encoder.layer)
     *lower, last = stack
-    heads = last.attention.self.heads
-    grids = pack.grids(heads)
+    grids = {n: pack.grids(n) for n in {layer.attention.self.heads for layer in stack}}
     for layer in lower:
-        hidden = _layer(layer, layers, hidden, pack, grids)  # [N, H]
+        hidden = _layer(layer, layers, hidden, pack, grids[layer.attention.self.heads])  # [N, H]
+    heads = last.attention.self.heads
     if "mean" in kind:
-        hidden = _layer(last, layers, hidden, pack, grids)  # [N, H]
+        hidden = _layer(last, layers, hidden, pack, grids[heads])  # [N, H]
         means = _means(hidden, pack)  # [S, H]
         return means if kind == "mean" else torch.cat([hidden[pack.first], means], dim=1)
-    cls = _layer(last, layers, hidden, pack, grids, pack.cls_grids(heads))  # [S, H]
+    cls = _layer(last, layers, hidden, pack, grids[heads], pack.cls_grids(heads))  # [S, H]
     if kind == "cls":
         return cls
     return torch.tanh(layers.linear(model.pooler.dense, cls, pack.sentences))  # [S, H]
@@ -419,6 +419,8 @@ def _kept(module: nn.Dropout, x: Tensor) -> Tensor | None:
     """
     if not module.training or module.p == 0:
         return None
+    if module.p == 1:
+        return torch.zeros_like(x)
     dropped = min(round(module.p * 2**16), 2**16 - 1)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)

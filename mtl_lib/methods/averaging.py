@@ -104,7 +104,9 @@ class WeightAverage(Callback):
         kept = self.count / (self.count + 1)
         if self.decay is not None and self.count:
             kept = min(self.decay, (1 + self.count) / (10 + self.count))
-        for name, parameter in trainer.trainable().items():
+        for name, parameter in trainer.model.named_parameters():
+            if not (parameter.requires_grad or name in self.values):  # one frozen since still moves
+                continue
             value = parameter.detach().float()
             if name not in self.values:
                 self.values[name] = value.clone()

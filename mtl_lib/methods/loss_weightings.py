@@ -45,7 +45,8 @@ class LossWeighting(ABC):
         if losses.shape != self.weights.shape:
             raise ConfigError(
                 f"losses of shape {tuple(losses.shape)}: this weighting is for "
-                f"{len(self.weights)} tasks; make it for as many as there are"
+                f"{len(self.weights)} tasks; every step needs the same ones, for it remembers each "
+                "by its place"
             )
         losses = float64(losses.detach()).cpu()
         if losses.isfinite().all():

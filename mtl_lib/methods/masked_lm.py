@@ -151,7 +151,7 @@ def further_pretrain(
 
     Raises:
         ConfigError: if there is no sentence with a word, `max_length` is below 3, `steps` or
-            `batch_size` is below 1, or the tokenizer has no [MASK].
+            `batch_size` is below 1, the tokenizer has no [MASK], or the encoder is frozen.
         NumericalError: if a loss is not finite.
     """
     positions = encoder.config.max_position_embeddings
@@ -162,6 +162,8 @@ def further_pretrain(
     if min(len(texts), steps, batch_size) < 1:
         given = f"{len(texts)} sentences, steps = {steps}, batch_size = {batch_size}"
         raise ConfigError(f"{given}: each must be above 0")
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise ConfigError("the encoder is frozen: unfreeze it, or there is nothing to train")
     vocabulary = Vocabulary.of(tokenizer)
     task = Task("masked-lm", loss="mean_squared_error", metric="pearson")  # only to be tokenised
     split = tokenize(texts, task, tokenizer, max_length)

@@ -109,7 +109,7 @@ def quantize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     small: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        tensor = tensor.float()
+        tensor = tensor.float().clone()  # tied tensors are stored apart
         if not tensor.isfinite().all():
             raise ConfigError(f"{name} holds numbers that are not finite: train the model again")
         if tensor.dim() != 2:

@@ -94,7 +94,7 @@ def linear_warmup(step: int, warmup_steps: int, total_steps: int) -> float:
 
 
 # Optimisers of such groups (the paper's future work, section 7). A rate suits one of them only: at
-# the first step a number moves by lr with AdamW and Adagrad, by 3.2 lr with RMSprop, and by lr
+# the first step a number moves by lr with AdamW and Adagrad, by 3.2 lr with RMSprop, and by 1.9 lr
 # times its gradient with SGD. In torch's three, weight decay is added to the gradient.
 OPTIMIZERS: dict[str, Callable[[Groups], torch.optim.Optimizer]] = {
     "adamw": FusedAdamW,

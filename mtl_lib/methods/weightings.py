@@ -254,8 +254,9 @@ def nash_weights(gram: Tensor, generator: Generator | None = None) -> Tensor:
     for orthogonal gradients of length 1. Every task gains, <g, g_i> = 1 / a_i, unless zero is in
     the gradients' hull; there the a of C + 1e-8 I, C the cosines, are bounded.
     """
-    tasks, (_, inverse) = len(gram), _lengths(gram)
-    system = _cosines(gram) + _RIDGE * np.eye(tasks)
+    tasks, (_, inverse), units = len(gram), _lengths(gram), _directions(gram)
+    # A Gram matrix in float32 may have cosines below -1; those of the directions have not.
+    system = units.T @ units + _RIDGE * np.eye(tasks)
     a = np.full(tasks, np.sqrt(tasks / system.sum()))  # the best multiple of ones
     for _ in range(200):
         slope = system @ a - 1 / a
@@ -320,7 +321,7 @@ class GradVac:
         if number_of_tasks(gram) != len(self.targets):
             raise ConfigError(
                 f"a Gram matrix of {len(gram)} tasks: this weighting is for {len(self.targets)}; "
-                "make it for as many as a step has"
+                "every step needs the same tasks, for it remembers each by its place"
             )
         return _vaccinated_weights(gram, generator, self.targets.numpy(), self.decay)
 

@@ -104,7 +104,8 @@ class DataParallelEngine:
 
     The numbers are those of one process at the same batches, up to rounding and dropout. A loss has
     to be a mean over examples (weighted by the classes where it is so), and so does a loss term
-    that depends on them. SMART draws its noise for the whole batch, but for pairs read together.
+    that depends on them; no head may look across examples (BatchNorm). SMART draws its noise for
+    the whole batch, but for pairs read together.
     """
 
     def __init__(self, trainer: Trainer, processes: Processes) -> None:
