@@ -65,17 +65,18 @@ the end, study by study. `make figures` writes this page, and a test recomputes 
 
 
 CONTRASTS_WORDS = (
-    "Chosen after the short runs and the first runs of seed 0, before further seeds. Each "
-    "difference of development scores has its 95 % interval over seeds and examples (with one "
-    f"seed, over examples alone), and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a "
-    "point, or `open`), and does the difference that the paper prints, of one run of each row, lie "
-    "where that of one more run of ours would. Nobody knows whether the paper's two runs shared a "
-    "seed, so that range is the one of runs that do not; it allows for the rounding of printed "
-    "scores. Not corrected for their number: of forty intervals two miss by chance. The column "
+    "The list was chosen after the short runs and the first runs of seed 0, before further seeds; "
+    "how intervals and ranges are computed was settled later, with seeds at hand. Each difference "
+    "of development scores has its 95 % interval over seeds and examples (with one seed, over "
+    f"examples alone), and two answers: is there a gain (`{GAIN}`, `{NO_GAIN}` worth a point, or "
+    "`open`), and does the difference that the paper prints, of one run of each row, lie where "
+    "that of one more run of ours would. Nobody knows whether the paper's two runs shared a seed, "
+    "so that range is the one of runs that do not; it allows for the rounding of printed scores, "
+    "and is wider than 95 % would need where seeds agree by luck: outside it says more than "
+    "inside. Not corrected for their number: one interval in twenty misses by chance. The column "
     "`paper` is the study of the paper's own protocol, `converged` the one whose rate falls to "
-    "zero; both on the real corpora, from "
-    f"`minilm-l6`, with the substitute Quora file. Nothing is told with fewer than {ENOUGH_SEEDS} "
-    "seeds that trained."
+    f"zero; both on the real corpora, from `minilm-l6`, with the substitute Quora file. Nothing is "
+    f"told with fewer than {ENOUGH_SEEDS} seeds that trained."
 )
 HYPOTHESES_WORDS = (
     "The distance is the root mean square of six differences, training and development scores of "

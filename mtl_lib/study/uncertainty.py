@@ -56,13 +56,14 @@ class Estimate:
     run_error: float
 
     def one_more_run(self) -> tuple[float, float]:
-        """Where such a number lies in 95 % of cases if it comes from other seeds: the prediction
-        interval.
+        """Where such a number lies in 95 % of cases or more if it comes from other seeds: the
+        prediction interval.
 
         A published number is one run of each row: it scatters as runs do, not as their mean, and
-        nobody knows whether its rows shared a seed, so what ours share does not count here. It is
-        taken to have the same development examples. NaN with one seed, which does not tell how
-        seeds scatter.
+        nobody knows whether its rows shared a seed, so what ours share does not count here. The
+        error of the examples is in it, so that they may be others: with the same it is too wide,
+        as it is where seeds agree by luck (`_variance_over_seeds`). NaN with one seed, which does
+        not tell how seeds scatter.
         """
         half = _half_width(
             float(np.hypot(self.seed_error, self.run_error)), self.example_error, self.seeds

@@ -49,8 +49,9 @@ Every claim is one or more differences between rows, paired by seed and by devel
   opposite, {UNTOLD} if one of them {UNTOLD}, and else is {NOISE}.
 - **A difference {UNTOLD}** with fewer than {ENOUGH_SEEDS} seeds; between rows of different rates
   where a shortened study multiplies the paper's rates (the frozen control apart, whose heads have
-  rates of their own); between rows that give the same answers, so that the change did nothing
-  here; and where overfitting is said to shrink that is not there.
+  rates of their own); between rows that give the same answers ({ALIKE:.1%} of the labels;
+  scores, of which no two are quite equal, are not asked), so that the change did nothing here; and
+  where overfitting is said to shrink that is not there.
 - **Seeds that do not count**: those with a run that did not train (its last training loss lies
   less than 5 % below a constant answer's on some task; the frozen control apart), or that gives
   the same answer for every example of the task. So where a change makes training fail, what is
