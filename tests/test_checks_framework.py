@@ -181,6 +181,12 @@ def test_a_detached_result_is_named(answer):
     assert "detached from the graph" in judge(TOY, answer).mistake
 
 
+def test_a_list_of_attached_tensors_is_not_called_detached():
+    verdict = judge(TOY, lambda x, y: [row for row in x + 2 * y])
+    assert verdict.mistake is None
+    assert 'Case "gradients": got a list, expected a tensor.' in verdict.message
+
+
 def test_a_result_detached_from_one_input_shows_that_gradient():
     verdict = judge(TOY, lambda x, y: x + 2 * y.detach())
     assert verdict.mistake is None
@@ -239,6 +245,8 @@ def test_random_answers_start_from_the_same_state_in_every_case():
         (torch.ones(2, dtype=torch.int64), torch.ones(2)),
         (np.array([1.0, 2.0]), (1.0, 2.0)),
         ([1.0, 2.0], (1.0, 2.0)),
+        (range(2), (0, 1)),
+        (range(2), torch.tensor([0, 1])),
         (np.True_, True),
         (torch.tensor(False), False),
         (True, np.True_),
@@ -271,7 +279,11 @@ def test_the_same_value_in_another_form_is_equal(got, expected):
         ({"a": 1, "c": 3}, {"a": 1}, "c does not belong there"),
         ({"a": [1, 2]}, {"a": [1, 4]}, "a, value 2: got 2, expected 4"),
         ([[1, 2], [3]], torch.ones(2, 2), "got a list, expected a tensor of shape (2, 2)"),
-        (torch.ones(2, dtype=torch.complex64), torch.ones(2), "expected a tensor"),
+        (torch.ones(2, dtype=torch.complex64), torch.ones(2), "got a complex tensor of shape (2,)"),
+        (np.array([1j]), torch.ones(1), "got a complex array of shape (1,), expected a tensor"),
+        (torch.eye(2).to_sparse(), torch.eye(2), "got a sparse tensor of shape (2, 2), expected a"),
+        (1j, 1.0, "got a complex number, expected a number"),
+        (np.complex64(1j), 1.0, "got a complex number, expected a number"),
         (1.00021, 1.0, "got 1.00021, expected 1"),
         (1.0003, 1.0, "got 1.0003, expected 1"),
     ],
@@ -308,7 +320,6 @@ def test_refusal_counts_only_errors_raised_on_purpose():
 @pytest.fixture
 def with_toy(monkeypatch):
     monkeypatch.setitem(checks.EXERCISES, "combine", TOY)
-    monkeypatch.setattr(checks, "RESULTS", {})
     monkeypatch.delenv("MTL_REPORT", raising=False)
 
 
@@ -336,6 +347,19 @@ def test_check_writes_the_report_and_keeps_what_others_wrote(with_toy, tmp_path,
     assert report["combine"]["mistake"] == ADDED_ONCE.says
     assert report["combine"]["message"].startswith("combine: not yet.")
     assert os.listdir(path.parent) == ["mine.json"]
+
+
+def test_a_check_leaves_newer_results_of_other_exercises_in_the_report(
+    with_toy, tmp_path, monkeypatch
+):
+    path = tmp_path / "report.json"
+    monkeypatch.setenv("MTL_REPORT", str(path))
+    checks.check("combine", ADDED_ONCE.wrong)
+    newer = json.loads(path.read_text())["combine"] | {"passed": True}  # of another kernel
+    path.write_text(json.dumps({"combine": newer}))
+    checks.check("scores", None)
+    report = json.loads(path.read_text())
+    assert report["combine"]["passed"] and not report["scores"]["passed"]
 
 
 def test_an_unwritable_report_is_an_expected_fault(with_toy, tmp_path, monkeypatch):

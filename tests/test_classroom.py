@@ -81,6 +81,43 @@ def test_reports_of_one_name_in_folders_of_their_own_are_of_as_many_students(fol
     assert classroom.draw(answers).axes[0].get_title(loc="left").endswith("of 3 students")
 
 
+@pytest.mark.parametrize(
+    "other", [".ipynb_checkpoints/ada-checkpoint.json", "__MACOSX/._ada.json", ".trash/ada.json"]
+)
+def test_what_jupyter_and_a_mac_add_is_no_student(other, folder, tmp_path):
+    (folder / other).parent.mkdir()
+    (folder / other).write_text("no report")
+    table, _ = classroom.sum_up(folder, tmp_path / "out")
+    assert table["tried"].tolist() == [3, 2]
+
+
+def test_reports_may_lie_below_a_hidden_folder(folder, tmp_path):
+    (tmp_path / ".class").mkdir()
+    for report in list(folder.glob("*.json")):
+        report.rename(tmp_path / ".class" / report.name)
+    assert len(classroom.sum_up(tmp_path / ".class", tmp_path / "out")[0]) == 2
+
+
+def test_a_report_saved_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "ada.json").write_text(json.dumps({FIRST: RIGHT}), encoding="utf-8-sig")
+    assert classroom.read_reports([tmp_path / "ada.json"])["passed"].tolist() == [True]
+
+
+def test_a_students_words_cannot_act_on_the_instructors_terminal(tmp_path, capsys):
+    report = {FIRST: NAMED | {"mistake": "\x1b]0;owned\x07\n\x1b[2Jall passed"}}
+    (tmp_path / "eve.json").write_text(json.dumps(report))
+    assert cli.main(["class", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and "\x07" not in printed and r"\x1b[2Jall passed" in printed
+
+
+@pytest.mark.parametrize("mistake", [["a"], {"a": "b"}, 7, False])
+def test_a_mistake_that_is_no_text_is_refused_by_file(mistake, tmp_path):
+    (tmp_path / "eve.json").write_text(json.dumps({FIRST: NAMED | {"mistake": mistake}}))
+    with pytest.raises(ConfigError, match=rf"eve\.json: no report .*mistake of {FIRST}"):
+        classroom.sum_up(tmp_path, tmp_path / "out")
+
+
 def test_a_file_that_is_no_report_is_named(folder):
     (folder / "dan.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"dan\.json: no report"):

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import ipykernel.kernelspec
 import nbformat
 import papermill
 import pytest
@@ -319,6 +320,17 @@ def test_a_killed_kernel_is_named_too(notebooks):
     write_notebook(notebooks / "00_first.ipynb", "1", "import os; os._exit(1)", parameters="")
     with pytest.raises(RunError, match=r"00_first.ipynb, cell \[2\]: its kernel died"):
         reproduce(notebooks)
+
+
+def test_a_kernel_that_dies_while_starting_is_named_and_leaves_its_notebook_as_failed(
+    notebooks, tmp_path, monkeypatch
+):
+    spec = ipykernel.kernelspec.get_kernel_dict() | {"argv": [sys.executable, "-c", "1 / 0"]}
+    monkeypatch.setattr(ipykernel.kernelspec, "get_kernel_dict", lambda: spec)
+    with pytest.raises(RunError, match="00_first.ipynb, its kernel has not started: Kernel died"):
+        handbook._execute(notebooks / "00_first.ipynb", tmp_path / "executed.ipynb")
+    left = [path.name for path in tmp_path.glob("executed*")]
+    assert left == ["executed.failed.ipynb"]
 
 
 def test_refresh_stores_the_outputs_in_the_source(notebooks):

@@ -82,6 +82,14 @@ def test_a_file_that_is_no_text_any_more_is_put_aside_too(folder):
     assert (folder / "answers" / "scores.py").read_text() == SCORES
 
 
+def test_a_library_saved_in_another_encoding_is_put_together_again(folder):
+    keep("scores", SCORES)
+    whole = (folder / "mine.py").read_bytes()
+    (folder / "mine.py").write_bytes(whole + "# café\n".encode("cp1252"))
+    keep("scores", SCORES)
+    assert (folder / "mine.py").read_bytes() == whole
+
+
 def test_an_answer_stays_where_it_is_until_the_next_is_written(folder, monkeypatch):
     keep("scores", SCORES)
 
@@ -196,6 +204,39 @@ def test_helpers_of_one_name_that_differ_are_refused():
         keep("project", "half = 0.5\n\ndef project(g, other):\n    return half * g")
     keep("project", "def half(x):\n    return x / 2\n\ndef project(g, other):\n    return half(g)")
     assert (mine_folder() / "mine.py").read_text().count("def half") == 1
+
+
+MASKED = "def attend(q, k, v, mask, dropout):\n    return scores(q, k)"
+
+
+@pytest.mark.parametrize(
+    "source, name",
+    [
+        ("def project(x):\n    return x\n\ndef scores(q, k):\n    return project(q)", "project"),
+        ("dropout = 0.1\n\ndef scores(q, k):\n    return q * dropout", "dropout"),
+        ("share_right = 0.1\n\ndef scores(q, k):\n    return q * share_right", "share_right"),
+        ("share_right = []\n\ndef scores(q, k):\n    return share_right", "share_right"),
+        ("def share_right(x):\n    return x\n\ndef scores(q, k):\n    return share_right(q)",
+         "share_right"),
+        ("def fit(x):\n    return x\n\ndef half(x):\n    return fit(x)\n\n"
+         "def scores(q, k):\n    return half(q)", "fit"),
+    ],
+    ids=["of a later one", "constant", "of an earlier one", "a list", "other function", "helper's"],
+)  # fmt: skip
+def test_a_helper_that_is_named_like_an_exercise_is_refused(source, name, folder):
+    message = f"uses {name}, which is an exercise's name: check that one first, or give"
+    with pytest.raises(mine.NotKept, match=message):
+        keep("scores", source)
+    assert not folder.exists()
+
+
+def test_an_earlier_exercises_function_is_used_whosever_it_is(folder):
+    keep("attend", MASKED, {"scores": EXERCISES["scores"].reference})  # the library's
+    names: dict = {}
+    keep("scores", SCORES, names)
+    keep("attend", MASKED, names)  # one's own of this notebook
+    keep("attend", MASKED, {"scores": mine.load().scores})  # one's own of a chapter before
+    assert (folder / "answers" / "attend.py").read_text() == MASKED + "\n"
 
 
 def test_pieces_call_each_other_and_the_library_lends_what_is_missing():

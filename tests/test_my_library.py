@@ -77,8 +77,11 @@ def half(tmp_path_factory):
     folder = tmp_path_factory.mktemp("half")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MTL_MINE", str(folder))
-        for name, answer in solved()[::2]:
-            mine.keep(name, answer)
+        for number, (name, answer) in enumerate(solutions()):
+            if number % 2 == 0:
+                mine.keep(name, answer)
+            else:  # what its check gives in its place
+                functions_of(answer)[0].__globals__[name] = EXERCISES[name].reference
     return folder
 
 

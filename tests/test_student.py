@@ -17,6 +17,7 @@ from nbformat.v4 import (
 
 from mtl_lib import cli
 from mtl_lib.errors import ConfigError
+from mtl_lib.files import write_text
 from mtl_lib.handbook import student
 from mtl_lib.handbook.checks import EXERCISES
 from mtl_lib.handbook.student import (
@@ -249,6 +250,66 @@ def test_of_many_files_that_were_not_built_the_first_are_named(tmp_path):
         build_student(notebooks, tmp_path / "data")
     with pytest.raises(ConfigError, match="10.csv: a file; name a folder"):
         build_student(notebooks, tmp_path / "data" / "10.csv")
+
+
+def test_hidden_files_of_a_built_folder_stay(tmp_path):
+    notebooks = folder_with(tmp_path / "notebooks", solved())
+    out = tmp_path / "student"
+    build_student(notebooks, out)
+    (out / ".git").mkdir()
+    hidden = [out / ".git" / "HEAD", out / ".gitignore", out / ".env"]
+    for path in hidden:
+        path.write_text("mine")
+    build_student(notebooks, out)
+    assert [path.read_text() for path in hidden] == ["mine"] * 3
+
+
+def test_a_build_that_was_stopped_loses_nothing_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    notebooks = folder_with(tmp_path / "notebooks", solved(), solved())
+    out = tmp_path / "student"
+    paths = build_student(notebooks, out)
+    before = [path.read_bytes() for path in paths]
+    (out / ".env").write_text("mine")
+
+    def full(path, text):
+        if path.name.startswith("01"):
+            raise OSError("No space left on device")
+        write_text(path, text)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(student, "write_text", full)
+        build_student(notebooks, out)
+    build_student(notebooks, out)
+    assert [path.read_bytes() for path in paths] == before
+    assert (out / ".env").read_text() == "mine"
+
+
+def test_jupyters_checkpoints_of_the_last_build_do_not_stay(tmp_path):
+    notebooks = folder_with(tmp_path / "notebooks", solved())
+    checkpoints = tmp_path / "student" / ".ipynb_checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "00_small-checkpoint.ipynb").touch()
+    build_student(notebooks, tmp_path / "student")
+    assert not checkpoints.exists()
+
+
+def test_the_working_directory_may_be_built_into(tmp_path, monkeypatch):
+    notebooks = folder_with(tmp_path / "notebooks", solved())
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for _ in range(2):
+        build_student(notebooks, ".")
+    assert [path.name for path in (tmp_path / "empty").glob("*.ipynb")] == ["00_small.ipynb"]
+
+
+def test_a_folder_around_the_working_directory_is_refused(tmp_path, monkeypatch):
+    notebooks = folder_with(tmp_path / "notebooks", solved())
+    within = tmp_path / "around" / "within"
+    within.mkdir(parents=True)
+    monkeypatch.chdir(within)
+    for out in ("..", within.parent):
+        with pytest.raises(ConfigError, match="holds the working directory"):
+            build_student(notebooks, out)
 
 
 def test_an_empty_folder_of_notebooks_is_refused(tmp_path):

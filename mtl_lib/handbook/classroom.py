@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Picture
 from mtl_lib.errors import ConfigError, explain
 from mtl_lib.files import replacing
 from mtl_lib.handbook.checks import CHAPTERS, EXERCISES
+from mtl_lib.handbook.show import _plain
 from mtl_lib.study.drawing import DPI, INK, OURS, PAPER, PAPER_LIGHT, plain
 
 TABLE, PICTURE = "class.csv", "class.png"
@@ -20,7 +21,8 @@ def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
     """One line an exercise and student: chapter, exercise, student, passed, mistake (or "").
 
     A student is a file, whatever its name: in folders of their own all may have the same one.
-    Exercises that this release does not know are left out.
+    Exercises that this release does not know are left out. What a student may have written into a
+    mistake cannot act on a terminal.
 
     Args:
         paths: the students' report files.
@@ -33,12 +35,15 @@ def read_reports(paths: Iterable[Path]) -> pd.DataFrame:
     lines = []
     for path in paths:
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = json.loads(path.read_text(encoding="utf-8-sig"))
             for name, verdict in report.items():
                 if name in EXERCISES:
                     line = {"chapter": chapters[name], "exercise": name, "student": str(path)}
-                    line |= {"passed": bool(verdict["passed"])}
-                    lines.append(line | {"mistake": verdict["mistake"] or ""})
+                    mistake = verdict["mistake"]
+                    if not isinstance(mistake, str | None):
+                        raise TypeError(f"mistake of {name}: {type(mistake).__name__}, not text")
+                    line |= {"passed": bool(verdict["passed"]), "mistake": _plain(mistake or "")}
+                    lines.append(line)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {explain(error)}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -90,9 +95,14 @@ def draw(answers: pd.DataFrame) -> Picture:
     return picture
 
 
+def _handed_in(path: Path) -> bool:
+    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path]]:
     """Read every report of a folder, or of folders in it, and write a table and a picture to
-    another one.
+    another one. Hidden files, such as Jupyter's checkpoints, and what a Mac adds to an archive are
+    no reports.
 
     Returns:
         The table, `by_exercise`, and the two paths.
@@ -100,9 +110,10 @@ def sum_up(folder: str | Path, out: str | Path) -> tuple[pd.DataFrame, list[Path
     Raises:
         ConfigError: if there is no such folder or no report in it, or a file is none.
     """
-    if not Path(folder).expanduser().is_dir():
+    place = Path(folder).expanduser()
+    if not place.is_dir():
         raise ConfigError(f"{folder}: no such folder; give the one that holds the class's reports")
-    paths = sorted(Path(folder).expanduser().rglob("*.json"))
+    paths = sorted(path for path in place.rglob("*.json") if _handed_in(path.relative_to(place)))
     if not paths:
         raise ConfigError(
             f"{folder}: no report (*.json) there; students write one by setting "

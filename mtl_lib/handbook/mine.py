@@ -62,6 +62,8 @@ class NotKept(HandbookError):
 
 # Keeping an answer
 
+_PASSED: dict[str, Any] = {}  # in this kernel, by exercise, also what could not be kept
+
 
 def keep(name: str, answer: Any) -> None:
     """Write an answer that passed to `answers/NAME.py`, and put `mine.py` together again; the
@@ -70,6 +72,7 @@ def keep(name: str, answer: Any) -> None:
     Raises:
         NotKept: if the answer cannot stand on its own in a file.
     """
+    _PASSED[name] = answer
     folder = mine_folder()
     text = _source_of(name, answer)
     if "### BEGIN SOLUTION" in text:  # a solved notebook was run: that is nobody's answer
@@ -111,7 +114,7 @@ def _kept(folder: Path) -> dict[str, str]:
 def _source_of(name: str, answer: Any) -> str:
     """The answer's definition with all it needs from its notebook, as the text of a file."""
     node, lines = _definition(answer, name)
-    parts = _Parts(getattr(_function_of(answer), "__globals__", {}))
+    parts = _Parts(getattr(_function_of(answer), "__globals__", {}), name)
     parts.add(node, lines, own=name)
     bound = _bound_name(node)
     alias = [] if bound == name else [f"{name} = {bound}"]
@@ -172,8 +175,9 @@ def _bound_name(node: ast.stmt) -> str | None:
 class _Parts:
     """What a definition needs of the notebook: imports, constants and helpers, each once."""
 
-    def __init__(self, names: Mapping[str, Any]):
+    def __init__(self, names: Mapping[str, Any], exercise: str):
         self.names, self.imports, self.sources, self.done = names, set(), [], set()
+        self.exercise = exercise
 
     def add(self, node: ast.stmt, lines: list[str], own: str) -> None:
         """A definition, behind all that it needs."""
@@ -182,9 +186,23 @@ class _Parts:
         for name in sorted(_free_names(node) - self.done):
             self.done.add(name)
             pythons = hasattr(builtins, name) and name not in self.names
-            if name not in EXERCISES and not pythons:
+            if name in EXERCISES:
+                self._lend(name, own)
+            elif not pythons:
                 self._need(name, own)
         self.sources.append(_text_of(node, "".join(lines).splitlines()))
+
+    def _lend(self, name: str, own: str) -> None:
+        """An earlier exercise's name has its piece in `mine.py`; nothing else may be called so."""
+        reference, order = EXERCISES[name].reference, list(EXERCISES)
+        value = self.names.get(name, reference)
+        given = value is reference or value is _PASSED.get(name)
+        given |= getattr(value, "__module__", None) == "mine"  # of `load`
+        if not given or order.index(name) > order.index(self.exercise):
+            raise NotKept(
+                f"{own} uses {name}, which is an exercise's name: check that one first, or give "
+                "yours another"
+            )
 
     def _need(self, name: str, own: str) -> None:
         if name not in self.names:
@@ -351,7 +369,8 @@ def _library(pieces: list[_Piece]) -> str:
 def _write_library(folder: Path) -> None:
     path = folder / "mine.py"
     text = _library(_pieces(folder))
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    # Bytes: an editor may have saved it in another encoding.
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
 

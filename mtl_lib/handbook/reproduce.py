@@ -274,6 +274,8 @@ def _execute(source: Path, target: Path, parameters: Parameters | None = None, w
         fault = f"cell [{error.exec_count}]: {': '.join([error.ename, *message[-1:]])}"
     except DeadKernelError:
         fault = f"cell [{_cells_started(unfinished)}]: its kernel died, perhaps for want of memory"
+    except RuntimeError as error:  # jupyter_client's
+        fault = f"its kernel has not started: {str(error).rstrip('.')}"
     else:
         failed.unlink(missing_ok=True)
         os.replace(unfinished, target)

@@ -49,11 +49,12 @@ def build_student(
 ) -> list[Path]:
     """Write the student version of every notebook of a folder to `out`; returns the files.
 
-    They need nothing beside them but the installed library.
+    They need nothing beside them but the installed library. Hidden files in `out` stay.
 
     Raises:
         ConfigError: if a notebook is marked up wrongly (the message names notebook and cell), there
-            is none, or `out` holds something that was not built: nobody's answers are overwritten.
+            is none, `out` holds something that was not built (nobody's answers are overwritten),
+            or it is a folder around the working directory.
     """
     return _build(notebooks, Path(out), student_notebook)
 
@@ -249,23 +250,24 @@ def _build(
     pages = {page.name: page.read_text(encoding="utf-8") for page in Path(notebooks).glob("*.md")}
     if out.is_file():
         raise ConfigError(f"{out}: a file; name a folder that there is not yet")
+    if out.resolve() in Path.cwd().parents:
+        raise ConfigError(f"{out}: holds the working directory; name a folder of its own")
     if changed := _changed(out):
         more = f" and {len(changed) - SHOWN:,} more" if len(changed) > SHOWN else ""
         raise ConfigError(
             f"{out}: {', '.join(changed[:SHOWN])}{more} changed since it was built or was not "
             "built; move the folder away first, it may hold somebody's work"
         )
-    new, old = (out.with_name(f".{out.name}.{word}") for word in ("new", "old"))
-    for left_over in (new, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    new.mkdir(parents=True)
-    for name, text in (texts | pages).items():  # the glossary, which chapters link to
-        write_text(new / name, text)
-    write_text(new / _RECORD, json.dumps(_digests(new), indent=1))
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    # File by file, so that hidden ones, such as .git, are not touched. If this is stopped, all that
+    # is missing can be built again, by the same command.
+    for name in _digests(out):
+        (out / name).unlink()
+    shutil.rmtree(out / ".ipynb_checkpoints", ignore_errors=True)  # of the notebooks from before
+    files = dict(sorted((texts | pages).items()))  # the glossary, which chapters link to
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    write_text(out / _RECORD, json.dumps(digests, indent=1))
+    for name, text in files.items():
+        write_text(out / name, text)
     return [out / name for name in texts]
 
 

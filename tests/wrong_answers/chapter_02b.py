@@ -251,6 +251,44 @@ def none_stays(ids, special, mask_id, vocabulary_size, generator):
     return torch.where(swapped, words, inputs), ids.masked_fill(~chosen, -100)
 
 
+def words_by(draw):
+    """The right answer but for the random words, `draw(ids, V, generator)`."""
+
+    def answer(ids, special, mask_id, vocabulary_size, generator):
+        chosen = chosen_of(ids, special, generator)
+        fate = torch.rand(ids.shape, generator=generator)
+        inputs = ids.masked_fill(chosen & (fate < 0.8), mask_id)
+        words = draw(ids, vocabulary_size, generator)
+        return torch.where(chosen & (fate > 0.9), words, inputs), ids.masked_fill(~chosen, -100)
+
+    return answer
+
+
+def up_to(limit):
+    return words_by(lambda ids, V, g: torch.randint(limit(V), ids.shape, generator=g))
+
+
+def from_the_batch(ids, V, g):
+    return ids.flatten()[torch.randint(ids.numel(), ids.shape, generator=g)]
+
+
+TOO_FAR, TOO_NARROW = "from 0 to below V: got False", "any of the vocabulary: got False"
+for number in (lambda V: V + 1, lambda V: 2 * V, lambda V: 30_000, lambda V: 40, lambda V: 1000):
+    wrong("mask_tokens", TOO_FAR)(up_to(number))
+for number in (lambda V: V // 2, lambda V: V - 1, lambda V: 12):
+    wrong("mask_tokens", TOO_NARROW)(up_to(number))
+wrong("mask_tokens", TOO_NARROW)(words_by(from_the_batch))
+
+
+@wrong("mask_tokens", "One random word stands in all places")
+def one_word_for_all(ids, special, mask_id, vocabulary_size, generator):
+    chosen = chosen_of(ids, special, generator)
+    fate = torch.rand(ids.shape, generator=generator)
+    inputs = ids.masked_fill(chosen & (fate < 0.8), mask_id)
+    inputs[chosen & (fate > 0.9)] = torch.randint(vocabulary_size, (), generator=generator)
+    return inputs, ids.masked_fill(~chosen, -100)
+
+
 @wrong("mask_tokens", "Only words that become [MASK] have a label")
 def masks_alone_have_labels(ids, special, mask_id, vocabulary_size, generator):
     inputs, _ = two_coins(ids, special, mask_id, vocabulary_size, generator)

@@ -1334,6 +1334,40 @@ def mean_of_batches(model, splits):
     return scores
 
 
+def averaged_over_batches(batches):
+    def mean_score(model, splits):
+        scores = {}
+        was = model.training
+        model.eval()
+        for name, of_task in splits.items():
+            dev, found = of_task["dev"], []
+            for batch in batches(dev):
+                with torch.no_grad():
+                    out, y = model(batch), batch.labels
+                if dev.task.kind == "classes":
+                    found.append((out.argmax(1) == y).double().mean().item())
+                elif dev.task.kind == "binary":
+                    found.append(((out[:, 0] > 0) == y).double().mean().item())
+                else:
+                    same = np.ptp(out.numpy()) == 0
+                    found.append(np.nan if same else np.corrcoef(out[:, 0], y)[0, 1])
+            scores[name] = sum(found) / len(found)
+        model.train(was)
+        return scores
+
+    return mean_score
+
+
+for size in (8, 32, 64, 256):
+    wrong("evaluate", "scores of single batches are averaged")(
+        averaged_over_batches(lambda dev, n=size: (b for _, b in sorted_batches(dev, n)))
+    )
+    wrong("evaluate", "scores of single batches are averaged")(
+        averaged_over_batches(lambda dev, n=size: map(dev.batch, torch.arange(len(dev)).split(n)))
+    )
+wrong("evaluate", None)(averaged_over_batches(lambda dev: (b for _, b in sorted_batches(dev, 100))))
+
+
 @wrong("evaluate", "expected a dict")
 def mean_of_the_tasks(model, splits):
     return float(np.mean(list(_scores(model, splits).values())))

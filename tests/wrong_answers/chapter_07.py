@@ -129,10 +129,25 @@ def no_root_at_all(weights, p):
     return torch.dot(w, w) if p == 2 else w.abs().sum() if p == 1 else w.abs().max() ** 2
 
 
-@right("lp_penalty")
+@wrong("lp_penalty", "NaN where all weights are 0")
 def literal(weights, p):
     w = torch.cat([weight.flatten() for weight in weights]).abs()
     return w.max() if p == math.inf else (w**p).sum() ** (1 / p)
+
+
+@wrong("lp_penalty", "NaN where all weights are 0")
+def root_of_all_matrices(weights, p):
+    if p == float("inf"):
+        return torch.stack([weight.abs().max() for weight in weights]).max()
+    if p == 1:
+        return sum(weight.abs().sum() for weight in weights)
+    return torch.sqrt(sum(weight.pow(2).sum() for weight in weights))
+
+
+@wrong("lp_penalty", "takes means")
+def means(weights, p):
+    w = torch.cat([weight.flatten() for weight in weights])
+    return w.abs().max() if p == math.inf else (w.abs() ** p).mean() ** (1 / p)
 
 
 @right("lp_penalty")
@@ -141,7 +156,7 @@ def matrix_by_matrix(weights, p):
         return torch.stack([weight.abs().max() for weight in weights]).max()
     if p == 1:
         return sum(weight.abs().sum() for weight in weights)
-    return torch.sqrt(sum(weight.pow(2).sum() for weight in weights))
+    return torch.stack([weight.norm() for weight in weights]).norm()
 
 
 @right("lp_penalty")
@@ -158,7 +173,7 @@ def one_by_one(weights, p):
             largest = torch.maximum(largest, size)
         return largest
     total = sum(size**p for size in sizes)
-    return total if p == 1 else total**0.5
+    return total if p == 1 or total == 0 else total**0.5
 
 
 @wrong("lp_penalty", "any number to the power 0")

@@ -29,9 +29,6 @@ EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for exercises in CHAPTERS.values() for exercise in exercises
 }
 
-# What the checks of this notebook found, by exercise.
-RESULTS: dict[str, Verdict] = {}
-
 
 def check(name: str, answer: Any) -> Callable:
     """Check an answer, print one line about it, keep it, and return the function to go on with.
@@ -56,9 +53,8 @@ def check(name: str, answer: Any) -> Callable:
             mine.keep(name, answer)
         except mine.NotKept as error:
             print(f"It is not kept for later chapters: {error}.")
-    RESULTS[name] = verdict
     if os.environ.get("MTL_REPORT"):
-        _write_report(Path(os.environ["MTL_REPORT"]))
+        _write_report(Path(os.environ["MTL_REPORT"]), name, verdict)
     return answer if verdict.passed else exercise.reference
 
 
@@ -79,11 +75,11 @@ def _exercise_named(name: str) -> Exercise:
     return EXERCISES[name]
 
 
-def _write_report(path: Path) -> None:
-    """Add this notebook's results to the report; those of others stay in it."""
+def _write_report(path: Path, name: str, verdict: Verdict) -> None:
+    """Put one result into the report; the others, perhaps of another notebook, stay in it."""
     try:
         report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        report |= {name: asdict(verdict) for name, verdict in RESULTS.items()}
+        report |= {name: asdict(verdict)}
         write_text(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(

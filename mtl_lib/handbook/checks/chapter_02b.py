@@ -167,7 +167,6 @@ def _mask_shares(answer: Callable) -> dict[str, float]:
     ids = _ordinary(100, 2000)
     inputs, labels = _mask_of(answer, ids)
     chosen = labels != IGNORED
-    changed = inputs[chosen][(inputs != ids)[chosen] & (inputs != MASK)[chosen]]
     in_column = chosen.sum(dim=0)
     return {
         "share of the words that have a label": _share(chosen),
@@ -178,9 +177,19 @@ def _mask_shares(answer: Callable) -> dict[str, float]:
         "share of places alike in all sentences": _share(
             (in_column == 0) | (in_column == len(ids))
         ),
-        "random words are many, with ids below V": (
-            len(changed.unique()) > 20 and bool(((changed >= 0) & (changed < 1000)).all())
-        ),
+    }
+
+
+def _random_words(answer: Callable) -> dict[str, bool]:
+    """Of 20 words, of which the sentences hold 7: each is drawn about 75 times, if at all."""
+    V, ids = 20, _ordinary(100, 1000, V=12)
+    inputs, labels = _mask_of(answer, ids, V=V)
+    drawn = inputs[(labels != IGNORED) & (inputs != ids) & (inputs != MASK)]
+    ordinary = torch.arange(len(SPECIAL), V)  # an answer may leave out the special ones
+    return {
+        "random words differ from place to place": len(drawn.unique()) > 1,
+        "random words have ids from 0 to below V": bool(((drawn >= 0) & (drawn < V)).all()),
+        "random words may be any of the vocabulary": bool(torch.isin(ordinary, drawn).all()),
     }
 
 
@@ -249,6 +258,7 @@ the inputs.
         Case("200,000 words", _mask_shares, **_ROOM),
         Case("the share of 200,000 words that have a label", _label_share, rtol=0.0, atol=0.006),
         Case("sentences with special tokens", _mask_special, **_ROOM),
+        Case("a vocabulary of 20 words", _random_words),
         Case("the generator", _mask_again),
     ),
     mistakes=(

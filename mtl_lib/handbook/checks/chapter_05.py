@@ -5,6 +5,7 @@ shared parameters, H size of a sentence vector.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -1508,15 +1509,26 @@ def _scored_splits(tasks: Sequence[Task], sizes: Sequence[int], seed: int = 1) -
     return splits
 
 
+def _repeated(split: TokenizedSplit, times: int) -> TokenizedSplit:
+    """Its examples several times over: many of them, quickly made."""
+    ids = [f"{i}-{n}" for n in range(times) for i in split.ids]
+    sentences = [column * times for column in split.sentences]
+    return TokenizedSplit(split.task, ids, split.labels.repeat(times), sentences)
+
+
 def _evaluate_asks(
     tasks: Sequence[Task] = TASKS,
     sizes: Sequence[int] = (23, 37, 41),
     training: bool = False,
     constant: float | None = None,
+    times: int = 1,
 ):
     def ask(answer: Callable) -> dict:
         model = _Lookup(constant).train(training)
-        scores = answer(model, _scored_splits(tasks, sizes))
+        splits = _scored_splits(tasks, sizes)
+        for of_task in splits.values():
+            of_task["dev"] = _repeated(of_task["dev"], times)
+        scores = answer(model, splits)
         return {
             "scores": scores,
             "predicts in train mode": any(mode for mode, _ in model.notes),
@@ -1615,6 +1627,29 @@ def _left_in_train(model: nn.Module, split: TokenizedSplit) -> np.ndarray:
     return found
 
 
+def _averaged(batch_size: int, by_length: bool) -> Callable:
+    """The mean of the batches' own scores, the last and smaller one like the others."""
+
+    def wrong(model: nn.Module, splits: Mapping) -> dict:
+        scores = {}
+        for name, of_task in splits.items():
+            split = of_task["dev"]
+            out, labels = torch.from_numpy(predict(model, split)), split.labels.numpy()
+            lengths = -split.lengths if by_length else torch.zeros(len(split))
+            batches = torch.argsort(lengths, stable=True).split(batch_size)
+            scores[name] = np.mean([_quick_score(split.task, out[b], labels[b]) for b in batches])
+        return scores
+
+    return wrong
+
+
+def _quick_score(task: Task, out: Tensor, labels: np.ndarray) -> float:
+    """`_right_score` without the other metrics, which take long for hundreds of batches."""
+    if task.kind != "score":
+        return float(np.mean(task.predict(out).numpy() == labels))
+    return math.nan if np.ptp(out.numpy()) == 0 else _pearson(out[:, 0], labels)
+
+
 def _ranks(x: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(x))
 
@@ -1652,6 +1687,7 @@ What does it say if every output is 0.1?
         Case("a model in train mode", _evaluate_asks(training=True)),
         Case("one task", _evaluate_asks((SIMILARITY,), (29,))),
         Case("classes of an own task", _evaluate_asks((OWN, PARAPHRASE), (31, 26))),
+        Case("693 examples each", _evaluate_asks(sizes=(77, 77, 77), times=9)),
         Case("always the same outputs", _evaluate_asks(constant=2.0)),
         Case("always the same outputs, 0.1", _evaluate_asks(constant=0.1)),
     ),
@@ -1745,6 +1781,15 @@ What does it say if every output is 0.1?
             "The model ends in train mode, also where it came in evaluation mode.",
         ),
         Mistake(_evaluate_with(part="train"), "It scores the training set: take the one for it."),
+        *(
+            Mistake(
+                _averaged(batch_size, by_length),
+                "The scores of single batches are averaged: the last batch is smaller, and r of "
+                "parts is not r of the whole. Score all examples together.",
+            )
+            for batch_size in (8, 16, 32, 64, 128, 256)
+            for by_length in (False, True)
+        ),
         Mistake(
             _evaluate_with(
                 lambda task, out, y: (

@@ -51,6 +51,10 @@ def _l1(w: Tensor) -> Tensor:
 
 
 def _l2(w: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(w)
+
+
+def _rooted(w: Tensor) -> Tensor:
     return (w**2).sum().sqrt()
 
 
@@ -70,6 +74,11 @@ def _detached(weights: list[Tensor], p: float) -> Tensor:
     return regularizers.lp_penalty(weights, p).detach()
 
 
+def _with_either_root(wrong: Callable[[Callable], Callable], says: str) -> list[Mistake]:
+    """A mistake besides which the root for p = 2 is the library's or written out."""
+    return [Mistake(wrong(two), says) for two in (_l2, _rooted)]
+
+
 LP_PENALTY = Exercise(
     name="lp_penalty",
     chapter=7,
@@ -83,7 +92,7 @@ Write `lp_penalty(weights, p)`: a list of weight matrices of any shapes, and p, 
 `math.inf`, to a scalar tensor: $||w||_p$ of *all* entries of *all* matrices, taken as one vector.
 
 The norm itself, neither squared nor averaged, not multiplied by 0.05. The training loop calls
-backward on it.
+backward on it; where all weights are 0, the gradient for p = 2 is 0.
 """,
     hint="What would the vector look like if all matrices were unrolled into it? The largest size "
     "may belong to a negative number.",
@@ -101,25 +110,25 @@ backward on it.
             )
             for p, name in _NAMES.items()
         ),
-        question("all zero, p = 2", [torch.zeros(2, 3).double()], 2),
+        Case("all zero, p = 2", _ask_penalty([torch.zeros(2, 3).double()], 2)),
     ),
     mistakes=(
-        Mistake(
-            _by_p(_l1, _l2, lambda w: w.max()),
+        *_with_either_root(
+            lambda two: _by_p(_l1, two, lambda w: w.max()),
             "For p = infinity it takes the largest entry; the largest *size* may belong to a "
             "negative one.",
         ),
-        Mistake(
-            _by_p(_l1, _l2, lambda w: (w.abs() ** math.inf).sum() ** (1 / math.inf)),
+        *_with_either_root(
+            lambda two: _by_p(_l1, two, lambda w: (w.abs() ** math.inf).sum() ** (1 / math.inf)),
             "For p = infinity the formula with roots and powers breaks down: 1 / infinity is 0, "
             "and any number to the power 0 is 1. What it tends to as p grows is the largest size.",
         ),
-        Mistake(
-            _by_p(lambda w: w.sum(), _l2, _largest),
+        *_with_either_root(
+            lambda two: _by_p(lambda w: w.sum(), two, _largest),
             "For p = 1 it adds the entries with their signs, so that they cancel.",
         ),
-        Mistake(
-            _by_p(lambda w: w.sum(), _l2, lambda w: w.max()),
+        *_with_either_root(
+            lambda two: _by_p(lambda w: w.sum(), two, lambda w: w.max()),
             "Signs are kept: a norm looks at sizes.",
         ),
         *(
@@ -130,12 +139,12 @@ backward on it.
             )
             for share in (1, 0.5)
         ),
-        Mistake(
-            _by_p(lambda w: w.abs().mean(), lambda w: (w**2).mean().sqrt(), _largest),
+        *_with_either_root(
+            lambda two: _by_p(lambda w: w.abs().mean(), lambda w: two(w / len(w) ** 0.5), _largest),
             "It takes means; a norm adds up.",
         ),
-        Mistake(
-            _by_p(lambda w: w.abs().mean(), _l2, _largest),
+        *_with_either_root(
+            lambda two: _by_p(lambda w: w.abs().mean(), two, _largest),
             "For p = 1 it takes the mean size; a norm adds up.",
         ),
         Mistake(
@@ -152,9 +161,14 @@ backward on it.
             lambda weights, p: regularizers.lp_penalty(weights[:1], p),
             "It looks at the first matrix only.",
         ),
-        Mistake(
-            lambda weights, p: regularizers.lp_penalty(weights, 2),
+        *_with_either_root(
+            lambda two: lambda weights, p: two(_flat(weights)),
             "It gives the same for every p.",
+        ),
+        Mistake(
+            _by_p(_l1, _rooted, _largest),
+            "For p = 2 its gradient is NaN where all weights are 0: the slope of a root is "
+            "infinite there. PyTorch's own norm of a vector gives 0.",
         ),
         Mistake(_detached, Detached.says),
         Mistake(

@@ -181,7 +181,9 @@ def with_gradient(function: Callable, **inputs: Tensor) -> dict[str, Any]:
         raise
     for place, (leaf, copied) in enumerate(zip(leaves.values(), given, strict=True)):
         _note_change(place, leaf, copied)
-    if not isinstance(value, Tensor) or not value.requires_grad:
+    if isinstance(value, tuple | list) and any(map(_attached, value)):
+        raise WrongKind(f"{_got(value)}, expected a tensor")
+    if not _attached(value):
         return {"value": value, "gradients": Detached()}
     weights = torch.arange(1, value.numel() + 1, dtype=value.dtype).sin().view(value.shape)
     found = torch.autograd.grad((value * weights).sum(), list(leaves.values()), allow_unused=True)
@@ -190,6 +192,11 @@ def with_gradient(function: Callable, **inputs: Tensor) -> dict[str, Any]:
         for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
     }
     return {"value": value.detach(), **gradients}
+
+
+def _attached(value: Any) -> bool:
+    """Whether a value is a tensor that gradients flow back through."""
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def tensor(result: Any) -> Tensor:
@@ -321,7 +328,8 @@ def difference(got: Any, expected: Any, rtol: float = 1e-4, atol: float = 1e-6) 
     """Say where a result first differs from the expected one; None if it is the same.
 
     The expected value decides what is compared: for a number also a tensor without dimensions
-    passes, for a tensor also an array or a list, for a tuple also a list, float32 for float64.
+    passes, for a tensor also an array or a list, for a tuple also a list or a range, float32 for
+    float64.
     NaN equals NaN only.
     """
     return _difference(got, expected, rtol, atol, where="")
@@ -357,7 +365,7 @@ def _difference(got: Any, expected: Any, rtol: float, atol: float, where: str) -
     if isinstance(expected, tuple | list):
         if isinstance(got, Tensor | np.ndarray) and got.ndim > 0:
             got = list(got)
-        if not isinstance(got, tuple | list):
+        if not isinstance(got, tuple | list | range):
             return f"{at}{_got(got)}, expected {len(expected)} values"
         if len(got) != len(expected):
             return f"{at}got {len(got)} values, expected {len(expected)}"
@@ -510,12 +518,16 @@ def _kind(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, Tensor | np.ndarray):
-        name = "a tensor" if isinstance(value, Tensor) else "an array"
-        return f"{name} of shape {tuple(value.shape)}"
+        name = "tensor" if isinstance(value, Tensor) else "array"
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            name = f"sparse {name}"
+        if "complex" in str(value.dtype):
+            name = f"complex {name}"
+        return f"{'an' if name[0] in 'ae' else 'a'} {name} of shape {tuple(value.shape)}"
     if isinstance(value, bool | np.bool_):
         return "True or False"
     if isinstance(value, Number):
-        return "a number"
+        return "a complex number" if isinstance(value, complex | np.complexfloating) else "a number"
     if isinstance(value, nn.Module):
         return f"a module ({type(value).__name__})"
     name = type(value).__name__
