@@ -29,7 +29,7 @@ def _runs(profile: str) -> list[Run]:
 def _decay() -> Mapping[str, Any]:
     before, after = PAPER_FIGURE_3.loc[["3.2", "3.4"], "train_sentiment"]
     values = {"share": decayed_share(1e-5, 0.05, steps=7550), "before": before, "after": after}
-    return values | {f"decay_{name}": value for name, value in _literal("3.4").items()}
+    return values | _named("decay", _literal("3.4"))
 
 
 def _small_changes() -> Mapping[str, Any]:
@@ -49,20 +49,22 @@ def _small_changes() -> Mapping[str, Any]:
 
 def _l1() -> Mapping[str, Any]:
     before, after = PAPER_FIGURE_3.loc[["3.2", "3.5"], "train_sentiment"]
-    values = _literal("3.5") | {"paper_before": before, "paper_after": after}
-    return {f"l1_{name}": value for name, value in values.items()}
+    return _named("l1", _literal("3.5") | {"paper_before": before, "paper_after": after})
 
 
 def _layer() -> Mapping[str, Any]:
     """Row 3.7 on sentiment and similarity by the paper's own protocol, and as published."""
-    sentiment, similarity = _literal("3.7", "sentiment"), _literal("3.7")
-    values = {f"long_{name}": value for name, value in sentiment.items()}
-    values["long_similarity"] = similarity["gain"]
     before, after = PAPER_FIGURE_3.loc["3.2"], PAPER_FIGURE_3.loc["3.7"]
+    values = {**_literal("3.7", "sentiment"), "similarity": _literal("3.7")["gain"]}
     for task in ("sentiment", "similarity"):
-        values[f"long_{task}_printed"] = after[f"dev_{task}"] - before[f"dev_{task}"]
-    values["long_printed_before"] = before["train_sentiment"]
-    return values | {"long_printed_after": after["train_sentiment"]}
+        values[f"{task}_printed"] = after[f"dev_{task}"] - before[f"dev_{task}"]
+    values["printed_before"] = before["train_sentiment"]
+    return _named("long", values | {"printed_after": after["train_sentiment"]})
+
+
+def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, each under a name of its own."""
+    return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
 @cache
@@ -82,10 +84,10 @@ def _literal(row: str, task: str = "similarity") -> Mapping[str, Any]:
         "gain": with_interval(e.value, e.low, e.high),
         "ends": (e.low, e.high),
     }
-    for task, metric in (("sentiment", "accuracy"), ("similarity", "pearson")):
+    for trained, metric in (("sentiment", "accuracy"), ("similarity", "pearson")):
         for name, of in (("before", "3.2"), ("after", row)):
-            values[f"{task}_{name}"] = np.mean(
-                [evidence.runs[of][s].metrics["best"]["train"][task][metric] for s in seeds]
+            values[f"{trained}_{name}"] = np.mean(
+                [evidence.runs[of][s].metrics["best"]["train"][trained][metric] for s in seeds]
             )
     return values
 
@@ -155,14 +157,13 @@ def _trained_to_the_end() -> Mapping[str, Any]:
 
 
 def _largest() -> Mapping[str, Any]:
-    literal = {f"largest_literal_{name}": value for name, value in _literal("3.6").items()}
-    return _trained_to_the_end() | literal
+    return _trained_to_the_end() | _named("largest_literal", _literal("3.6"))
 
 
 def _more_dropout() -> Mapping[str, Any]:
-    literal = {f"more_{name}": value for name, value in _literal("3.8").items()}
     scores = PAPER_FIGURE_3["dev_sentiment"]
-    return _trained_to_the_end() | literal | {"more_printed": scores["3.2"] - scores["3.8"]}
+    literal = _literal("3.8") | {"printed": scores["3.2"] - scores["3.8"]}
+    return _trained_to_the_end() | _named("more", literal)
 
 
 def _embedded() -> Mapping[str, Any]:
