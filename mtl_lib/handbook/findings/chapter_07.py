@@ -262,7 +262,7 @@ FINDINGS = (
     ),
     Finding(
         "**L1 on the head of similarity lowers that task's training score, and not sentiment's.** "
-        "Of the same pair of runs training r goes from {l1_similarity_before:.3f} to "
+        "Of row 3.5's pair of runs training r goes from {l1_similarity_before:.3f} to "
         "{l1_similarity_after:.3f}, and sentiment's training accuracy from "
         "{l1_sentiment_before:.3f} to {l1_sentiment_after:.3f}. In the paper sentiment's falls "
         "from {l1_paper_before:.3f} to {l1_paper_after:.3f} with a penalty that does not touch its "
@@ -296,14 +296,14 @@ FINDINGS = (
         ),
     ),
     Finding(
-        "**By the paper's own protocol the layer is not trained to the end.** At its rate, the "
-        "encoder's, with one seed for both rows, sentiment's training accuracy stands after ten "
+        "**By the paper's own protocol sentiment lags behind with the layer.** With one seed for "
+        "both rows (`minilm-l6`, the substitute Quora file) its training accuracy stands after ten "
         "epochs at {long_sentiment_after:.3f}, in row 3.2 at {long_sentiment_before:.3f}; in the "
         "paper the layer takes it from {long_printed_before:.3f} to {long_printed_after:.3f}. On "
         "the development set row 3.7 minus row 3.2 is {long_gain} on sentiment (the paper prints "
         "{long_sentiment_printed:+.3f}) and {long_similarity} on similarity "
         "({long_similarity_printed:+.3f}). So some of what the paper prints of this row may be a "
-        "head that would need more steps, or a larger rate as in `converged`.",
+        "head that would need more steps, or a larger rate as heads have in `converged`.",
         _layer,
         lambda v: (
             v["long_seeds"] == 1
