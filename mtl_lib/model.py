@@ -308,7 +308,7 @@ class MultitaskModel(nn.Module):
             "sentence_vector": self.sentence_vector,
             "tasks": [task.as_dict() for task in self.tasks.values()],
             "heads": {
-                name: head.config.as_dict() if type(head) is Head else None
+                name: head.config.as_dict() if as_built(head) else None
                 for name, head in self.heads.items()
             },
         }

@@ -1109,6 +1109,29 @@ def test_a_bert_with_exchanged_parts_is_given_when_its_model_is_loaded(change, t
     assert np.array_equal(predict(loaded, dev), predict(model, dev))
 
 
+def another_activation(head):
+    head.activation = nn.Tanh()
+
+
+def tanh_of_the_outputs(head):
+    forward = head.forward
+    head.forward = lambda vectors: forward(vectors).tanh()
+
+
+@pytest.mark.parametrize("change", [another_activation, tanh_of_the_outputs])
+def test_a_head_with_exchanged_parts_is_given_when_its_model_is_loaded(change, tmp_path):
+    deep = HeadConfig(dropout=(0.1, 0.1))
+    model, dev = MultitaskModel(small_encoder(), {SIMILARITY: deep}), small_splits()["similarity"]
+    change(model.heads["similarity"])
+    model.save(tmp_path)
+    with pytest.raises(EncoderError, match="head of similarity is none of ours; give it"):
+        MultitaskModel.load(tmp_path)
+    head = Head(SIMILARITY, 16, deep)
+    change(head)
+    loaded = MultitaskModel.load(tmp_path, heads={"similarity": head})
+    assert np.array_equal(predict(loaded, dev), predict(model, dev))
+
+
 def test_a_bert_with_hooks_is_saved_without_them(tmp_path):
     model = model_of(SIMILARITY)
     model.encoder.pooler.register_forward_hook(lambda module, inputs, output: None)  # looks on

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtl_lib import bert
-from mtl_lib.model import MultitaskModel
+from mtl_lib.model import ACTIVATIONS, Head, MultitaskModel
 
 # What a `BertModel` is built of: the fast engine reads its parameters, without calling it.
 _KNOWN = {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList, bert.BertModel}
@@ -32,10 +32,14 @@ def knows(model: MultitaskModel) -> bool:
     )
 
 
-def as_built(encoder: nn.Module) -> bool:
-    """Whether an encoder is a `BertModel`, its parts those that it was built of, hooks or none."""
-    return isinstance(encoder, bert.BertModel) and all(
-        type(module) in _KNOWN and "forward" not in vars(module) for module in encoder.modules()
+def as_built(part: nn.Module) -> bool:
+    """Whether an encoder is a `BertModel`, or a head a `Head`, its parts those that it was built
+    of, hooks or none."""
+    known = _KNOWN
+    if type(part) is Head:
+        known = known | {Head, ACTIVATIONS[part.config.activation]}
+    return isinstance(part, bert.BertModel | Head) and all(
+        type(module) in known and "forward" not in vars(module) for module in part.modules()
     )
 
 

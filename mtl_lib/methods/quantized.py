@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_lib.errors import ConfigError
 from mtl_lib.fast import as_built
-from mtl_lib.model import Head, MultitaskModel
+from mtl_lib.model import MultitaskModel
 from mtl_lib.tasks import Task
 
 SCALE = ".scale"  # behind the name of a matrix
@@ -36,7 +36,7 @@ def save_quantized(
         ConfigError: if the encoder is no `BertModel` as it is built, a head is none of ours, or a
             weight is not finite.
     """
-    if not (as_built(model.encoder) and all(type(head) is Head for head in model.heads.values())):
+    if not all(map(as_built, [model.encoder, *model.heads.values()])):
         raise ConfigError("the encoder or a head is one's own: write the model by its `save`")
     _seen_as(_Quantized, model).save(directory, tokenizer)
 
