@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 from scipy import integrate, stats
 
 from mtl_lib.handbook.findings import Finding, listed, with_interval
@@ -35,6 +36,12 @@ def _runs() -> list[Run]:
     return [run for run in committed_runs(rows) if run.config["profile"] == STUDY]
 
 
+@cache
+def _literal_runs() -> list[Run]:
+    rows = (ARCHITECTURE, *FIGURE_4)
+    return [run for run in committed_runs(rows) if run.config["profile"] == "paper"]
+
+
 def _averages() -> Mapping[str, float]:
     """The paper's three-task development average of every row."""
     averages = PAPER_SCORES[[f"dev_{task}" for task in TASK_ORDER]].mean(axis=1)
@@ -42,22 +49,17 @@ def _averages() -> Mapping[str, float]:
 
 
 def _decay() -> Mapping[str, Any]:
-    """Row 4.2, decay 0.1, against the same architecture and rate without it."""
-    evidence = Evidence([run for run in _runs() if not untrained_tasks(run)])
-    ours = evidence.estimate({"4.2": 1, ARCHITECTURE: -1})
-    paper, row = _averages(), FIGURE_4["4.2"]
-    run = next(iter(evidence.runs["4.2"].values()))
-    steps = run.provenance["steps"]
+    """Row 4.2, decay 0.1, against the same architecture without it, by the paper's protocol."""
+    runs = [run for run in _literal_runs() if run.config["row"] in ("4.2", ARCHITECTURE)]
+    evidence, paper, row = Evidence(runs), _averages(), FIGURE_4["4.2"]
+    differences = apart(runs, "4.2", ARCHITECTURE)
     return {
-        "steps": steps,
-        "off": decayed_share(run.config["lr"], run.config["weight_decay"], steps),
-        "paper_off": decayed_share(row.lr, row.weight_decay, 10 * 755),
+        "off": decayed_share(row.lr, row.weight_decay, evidence.runs["4.2"][0].provenance["steps"]),
         "paper": paper["4.2"] - paper[ARCHITECTURE],
-        "ours": ours.value,
-        "low": ours.low,
-        "high": ours.high,
-        "seeds": ours.seeds,
-        "factor": _runs()[0].config["lr_factor"],
+        "ours": evidence.estimate({"4.2": 1, ARCHITECTURE: -1}).value,
+        "seeds": len(differences),
+        "trained": not any(map(untrained_tasks, runs)),
+        "most": np.abs(differences).max(),
     }
 
 
@@ -94,7 +96,7 @@ def _winner() -> Mapping[str, Any]:
 def _rate() -> Mapping[str, Any]:
     """Row 4.6 against row 3.10, the same architecture, by the paper's own protocol."""
     rows = (FINAL, ARCHITECTURE)
-    runs = [run for run in committed_runs(rows) if run.config["profile"] == "paper"]
+    runs = [run for run in _literal_runs() if run.config["row"] in rows]
     evidence, change = Evidence(runs), {FINAL: 1, ARCHITECTURE: -1}
     gain, whole = evidence.estimate(change, "similarity"), evidence.estimate(change)
     seeds = evidence.seeds(rows)
@@ -149,19 +151,20 @@ FINDINGS = (
     Finding(
         "**A decay of 0.1 costs the paper a lot, and us nothing that we can see.** In the "
         "paper the row with that decay stands at {paper:+.3f} against the same architecture "
-        "without it, in the three-task average; it names no seeds. Ours (`minilm-l6`, public "
-        "corpora, rates times {factor:g}) stands at {ours:+z.3f}, 95 % interval {low:+.3f} to "
-        "{high:+.3f}, over the {seeds} seeds with which both rows trained. But our decay is "
-        "decoupled, and in {steps:,} steps it takes {off:.1%} off a weight. In the paper's ten "
-        "epochs such a decay would take {paper_off:.2%}, which is little too; no run of this study "
-        "is that long. A coupled one could explain the paper's drop. The paper's words, "
+        "without it, in the three-task average; it names no seeds. Ours, by its own protocol and "
+        "with one seed for both rows (`minilm-l6`, public corpora, a substitute for Quora's "
+        "training file), stands at {ours:+z.3f}, and none of the six scores moves by more than "
+        "{most:.3f}. But our decay is decoupled: at this rate it takes {off:.2%} off a weight in "
+        "ten epochs. A coupled one could explain the paper's drop. The paper's words, "
         '"integrated into AdamW with weight decay", sound decoupled; only its code could tell.',
         _decay,
         lambda v: (
             v["paper"] < -0.05
-            and -0.01 < v["low"] < 0 < v["high"] < 0.01
-            and v["seeds"] > 1
-            and v["off"] < v["paper_off"] < 0.01
+            and abs(v["ours"]) < 0.01
+            and v["seeds"] == 1
+            and v["trained"]
+            and v["most"] < 0.02
+            and v["off"] < 0.01
         ),
     ),
     Finding(
