@@ -295,7 +295,7 @@ class MultitaskModel(nn.Module):
 
     def save(self, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Write the model and its tasks to a folder: safetensors and JSON only. `load` has to be
-        given what is of one's own: subclasses, too, and an encoder with exchanged parts.
+        given what is of one's own: subclasses, too, and an encoder or head with exchanged parts.
 
         Args:
             tokenizer: kept beside it, with its length of cut; `self.tokenizer` by default.
