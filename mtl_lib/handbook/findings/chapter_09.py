@@ -163,7 +163,7 @@ FINDINGS = (
             and abs(v["ours"]) < 0.01
             and v["seeds"] == 1
             and v["trained"]
-            and v["most"] < 0.02
+            and v["most"] < 0.01
             and v["off"] < 0.01
         ),
     ),
